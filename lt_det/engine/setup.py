@@ -1,0 +1,91 @@
+"""From the command line to a config."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import os
+from typing import Any, Iterator, Sequence
+
+import yaml
+from detectron2.config import CfgNode, get_cfg
+from detectron2.engine import default_argument_parser, default_setup
+
+from lt_det.config import add_lt_det_config
+from lt_det.data.datasets import register_from_config
+
+
+def argument_parser() -> argparse.ArgumentParser:
+    """Return Detectron2's parser with ``--stages``."""
+    parser = default_argument_parser()
+    parser.add_argument(
+        "--stages",
+        nargs="+",
+        metavar="FILE",
+        help="config files to train one after the other, each from the checkpoint of the one "
+        "before; instead of --config-file. Outputs go to OUTPUT_DIR/<name of the file>. "
+        "With --resume, stages that are done are skipped",
+    )
+    return parser
+
+
+def load_config(config_file: str, opts: Sequence[str] = ()) -> CfgNode:
+    """Return Detectron2's config with our keys, a yaml file and command-line options merged.
+
+    Data sets in LT_DET.DATASETS are registered.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the yaml wants to build python objects, or is no yaml.
+        KeyError: if a key does not exist; the message has the nearest ones.
+    """
+    cfg = get_cfg()
+    add_lt_det_config(cfg)
+    if config_file:
+        if "://" not in config_file and not os.path.isfile(config_file):
+            raise FileNotFoundError(f"--config-file {config_file!r} does not exist")
+        try:
+            # Detectron2's default would run python tags.
+            cfg.merge_from_file(config_file, allow_unsafe=False)
+        except yaml.YAMLError as error:
+            raise ValueError(
+                f"{config_file!r} was refused: it is not plain yaml (python tags, which could run "
+                f"code, are not read). {error}"
+            ) from error
+        except KeyError as error:
+            raise _unknown_key(cfg, error, config_file) from error
+    try:
+        cfg.merge_from_list(list(opts))
+    except (AssertionError, KeyError) as error:
+        raise _unknown_key(cfg, error, "the command line") from error
+    register_from_config(cfg.LT_DET.DATASETS)
+    return cfg
+
+
+def setup(args: argparse.Namespace) -> CfgNode:
+    """Return the frozen config of ``--config-file`` and options, and set up logging and seeds."""
+    cfg = load_config(args.config_file, args.opts)
+    cfg.freeze()
+    default_setup(cfg, args)
+    return cfg
+
+
+def _unknown_key(cfg: CfgNode, error: BaseException, source: str) -> Exception:
+    text = str(error.args[0]) if error.args else str(error)
+    if "Non-existent" not in text:
+        return error if isinstance(error, Exception) else RuntimeError(text)
+    key = text.split(":")[-1].strip().strip("'\"")
+    known = list(_keys(cfg))
+    short = {k.split(".")[-1]: k for k in known}
+    close = difflib.get_close_matches(key, known, n=2) or [
+        short[k] for k in difflib.get_close_matches(key.split(".")[-1], short, n=2)
+    ]
+    hint = f"; did you mean {' or '.join(close)}?" if close else ""
+    return KeyError(f"config key {key!r} in {source} does not exist{hint}")
+
+
+def _keys(node: Any, prefix: str = "") -> Iterator[str]:
+    for key, value in node.items():
+        yield f"{prefix}{key}"
+        if isinstance(value, CfgNode):
+            yield from _keys(value, f"{prefix}{key}.")

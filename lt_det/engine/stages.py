@@ -1,0 +1,44 @@
+"""Several trainings in a row, each from the checkpoint of the one before."""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import logging
+import os
+from typing import Any, Callable
+
+from lt_det.engine.setup import load_config
+
+logger = logging.getLogger(__name__)
+
+
+def run_stages(args: argparse.Namespace, run: Callable[[argparse.Namespace], Any]) -> Any:
+    """Call ``run`` for each config of ``args.stages``; return what the last call returns.
+
+    Stage i writes to OUTPUT_DIR/NAME, with NAME its config's file name and OUTPUT_DIR that of the
+    command line or of the first config. With ``args.resume`` a stage with ``model_final.pth`` is
+    skipped, and the first unfinished one is resumed.
+
+    Raises:
+        ValueError: if two configs have the same file name.
+    """
+    names = [os.path.splitext(os.path.basename(path))[0] for path in args.stages]
+    if len(set(names)) != len(names):
+        raise ValueError(f"--stages needs configs of different names, got {names}")
+    root = load_config(args.stages[0], args.opts).OUTPUT_DIR
+    result, weights = None, None
+    for path, name in zip(args.stages, names):
+        stage = copy.copy(args)
+        output = os.path.join(root, name)
+        stage.config_file = path
+        stage.opts = [*args.opts, "OUTPUT_DIR", output]
+        if weights is not None:
+            stage.opts += ["MODEL.WEIGHTS", weights]
+        weights = os.path.join(output, "model_final.pth")
+        if args.resume and os.path.isfile(weights) and path != args.stages[-1]:
+            logger.info("Stage %s is done: %s", name, weights)
+            continue
+        logger.info("Stage %s", name)
+        result = run(stage)
+    return result

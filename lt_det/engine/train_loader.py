@@ -1,0 +1,222 @@
+"""Training data as a pure function of the seed and the position in the stream.
+
+Detectron2's samplers are infinite streams that depend on the seed only, but a resumed run starts
+them anew and augments by random states that were not saved. Here a sample's augmentation is
+seeded by its position, and a resumed run starts at the position where it stopped.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any, Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from detectron2.data import (
+    DatasetMapper,
+    build_detection_train_loader,
+    get_detection_dataset_dicts,
+)
+from detectron2.data.common import DatasetFromList
+from detectron2.data.samplers import RepeatFactorTrainingSampler, TrainingSampler
+from detectron2.utils import comm
+from torch.utils.data import Dataset, Sampler
+
+from lt_det.data.samplers import WeightedImageSampler, class_balanced_image_weights
+
+
+def seed_everything(*entropy: int) -> None:
+    """Seed python, numpy and torch by a hash of several non-negative numbers."""
+    words = np.random.SeedSequence(entropy).generate_state(3)
+    random.seed(int(words[0]))
+    np.random.seed(int(words[1]))
+    torch.manual_seed(int(words[2]))
+
+
+class PositionedSampler(Sampler):
+    """Numbers the samples of an endless sampler, and can start late.
+
+    Yields ``position * length + index``, so that a data set knows a sample's place in the stream
+    in whichever worker process it is loaded.
+    """
+
+    def __init__(self, sampler: Sampler, *, length: int) -> None:
+        """Number the indices of ``sampler``, all below ``length``."""
+        self.sampler, self.length, self.start = sampler, length, 0
+
+    def __iter__(self) -> Iterator[int]:
+        for position, index in enumerate(self.sampler):
+            if position >= self.start:
+                yield position * self.length + int(index)
+
+
+class PositionedDataset(Dataset):
+    """``mapper(items[index])`` under random states that depend on the position alone."""
+
+    def __init__(
+        self,
+        items: Sequence[Any],
+        *,
+        mapper: Callable[[Any], Any] | None = None,
+        seed: int | None = None,
+    ) -> None:
+        """Hold the items.
+
+        Args:
+            items: records, e.g. Detectron2's data set dicts.
+            mapper: record -> sample; None hands out the record.
+            seed: None leaves the random states alone.
+        """
+        self.items, self.mapper, self.seed = items, mapper, seed
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, code: int) -> Any:
+        position, index = divmod(int(code), len(self.items))
+        if self.mapper is None:
+            return self.items[index]
+        if self.seed is not None:
+            seed_everything(self.seed, position, comm.get_rank())
+        return self.mapper(self.items[index])
+
+
+class TrainStream:
+    """An endless training loader that can start at any iteration.
+
+    Iterating yields batches, lists of what the mapper returns.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[Any],
+        *,
+        sampler: Sampler,
+        ims_per_batch: int,
+        mapper: Callable[[Any], Any] | None = None,
+        seed: int | None = None,
+        aspect_ratio_grouping: bool = False,
+        num_workers: int = 0,
+    ) -> None:
+        """Build the loader; nothing is read before the first batch.
+
+        Args:
+            items: records.
+            sampler: endless indices into the records, of this rank.
+            ims_per_batch: samples of a batch, all ranks together.
+            mapper: record -> sample.
+            seed: of the mapper's random states; None leaves them alone.
+            aspect_ratio_grouping: batches of wide or tall images. Batches then depend on what
+                came before, so a resumed run sees the same images in slightly other batches.
+            num_workers: loader processes of each rank.
+        """
+        self._sampler = PositionedSampler(sampler, length=len(items))
+        self._per_rank = ims_per_batch // comm.get_world_size()
+        self._loader = build_detection_train_loader(
+            PositionedDataset(items, mapper=mapper, seed=seed),
+            mapper=None,
+            sampler=self._sampler,
+            total_batch_size=ims_per_batch,
+            aspect_ratio_grouping=aspect_ratio_grouping,
+            num_workers=num_workers,
+        )
+
+    def start_at(self, iteration: int) -> None:
+        """Make the next iterator begin with the batch of ``iteration``."""
+        self._sampler.start = iteration * self._per_rank
+
+    def __iter__(self) -> Iterator[list]:
+        return iter(self._loader)
+
+
+def load_train_dicts(cfg: Any) -> list[dict]:
+    """Return Detectron2's data set dicts of DATASETS.TRAIN.
+
+    Raises:
+        ValueError: if there is no image left to train on.
+    """
+    dicts = get_detection_dataset_dicts(
+        cfg.DATASETS.TRAIN,
+        filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
+        min_keypoints=(
+            cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if cfg.MODEL.KEYPOINT_ON else 0
+        ),
+        proposal_files=cfg.DATASETS.PROPOSAL_FILES_TRAIN if cfg.MODEL.LOAD_PROPOSALS else None,
+    )
+    if not len(dicts):
+        raise ValueError(
+            f"DATASETS.TRAIN {tuple(cfg.DATASETS.TRAIN)} holds no image with annotations"
+        )
+    return dicts
+
+
+def build_train_sampler(cfg: Any, dicts: Sequence[dict], *, seed: int) -> Sampler:
+    """Return the endless sampler of DATALOADER.SAMPLER_TRAIN.
+
+    Besides Detectron2's "TrainingSampler" and "RepeatFactorTrainingSampler" there is
+    "ClassBalancedSampler": weighted draws, weight 1 / frequency of the image's rarest class.
+
+    Raises:
+        ValueError: if there is no sampler of that name.
+    """
+    name = cfg.DATALOADER.SAMPLER_TRAIN
+    if name == "TrainingSampler":
+        return TrainingSampler(len(dicts), seed=seed)
+    if name == "RepeatFactorTrainingSampler":
+        factors = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
+            dicts, cfg.DATALOADER.REPEAT_THRESHOLD
+        )
+        return RepeatFactorTrainingSampler(factors, seed=seed)
+    if name == "ClassBalancedSampler":
+        return class_balanced_sampler([_classes_of(d) for d in dicts], seed=seed)
+    raise ValueError(
+        "DATALOADER.SAMPLER_TRAIN must be 'TrainingSampler', 'RepeatFactorTrainingSampler' or "
+        f"'ClassBalancedSampler', got {name!r}"
+    )
+
+
+def class_balanced_sampler(image_classes: Sequence[Sequence[int]], *, seed: int) -> Sampler:
+    """Return endless weighted draws of this rank, for images with the given class ids."""
+    num_classes = 1 + max((c for classes in image_classes for c in classes), default=0)
+    weights = class_balanced_image_weights(image_classes, num_classes=num_classes)
+    return WeightedImageSampler(
+        weights, seed=seed, rank=comm.get_rank(), world_size=comm.get_world_size()
+    )
+
+
+def _classes_of(record: dict) -> list[int]:
+    return [a["category_id"] for a in record["annotations"] if not a.get("iscrowd", 0)]
+
+
+def build_train_stream(cfg: Any, dicts: list[dict] | None = None) -> TrainStream:
+    """Return the training loader of a config."""
+    if dicts is None:
+        dicts = load_train_dicts(cfg)
+    return TrainStream(
+        DatasetFromList(dicts, copy=False),
+        sampler=build_train_sampler(cfg, dicts, seed=shared_seed(cfg)),
+        ims_per_batch=cfg.SOLVER.IMS_PER_BATCH,
+        mapper=DatasetMapper(cfg, True),
+        seed=cfg.SEED if cfg.SEED >= 0 else None,
+        aspect_ratio_grouping=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+    )
+
+
+def build_meta_stream(cfg: Any, dicts: list[dict], *, ims_per_batch: int) -> TrainStream:
+    """Return class-balanced batches of the training set, augmented like it."""
+    # Another seed than training's: else both would augment alike at the same position.
+    seed = shared_seed(cfg) + 1
+    return TrainStream(
+        DatasetFromList(dicts, copy=False),
+        sampler=class_balanced_sampler([_classes_of(d) for d in dicts], seed=seed),
+        ims_per_batch=ims_per_batch,
+        mapper=DatasetMapper(cfg, True),
+        seed=seed if cfg.SEED >= 0 else None,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+    )
+
+
+def shared_seed(cfg: Any) -> int:
+    """Return SEED, or where it is negative a random one that all ranks share."""
+    return cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()

@@ -1,0 +1,334 @@
+"""The trainer: Detectron2's, with long-tail losses, decoupled training and the meta step."""
+
+from __future__ import annotations
+
+import logging
+import os
+import weakref
+from collections import OrderedDict
+from typing import Any
+
+import torch
+from detectron2.data import MetadataCatalog
+from detectron2.engine import AMPTrainer, DefaultTrainer, HookBase, SimpleTrainer, TrainerBase
+from detectron2.evaluation import DatasetEvaluator
+from detectron2.utils import comm
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from lt_det.data.class_stats import ClassStats
+from lt_det.engine.checkpoint import ClassStatsState, LongTailCheckpointer
+from lt_det.engine.evaluators import build_evaluator
+from lt_det.engine.hooks import LogClassWeights, ProgressBar, SeedEachIteration
+from lt_det.engine.meta_batches import (
+    CachedMetaBatches,
+    ForwardMetaBatches,
+    classes_of_records,
+    fill_bank,
+)
+from lt_det.engine.region_cache import ImageRegions, RegionClassifier, build_region_cache
+from lt_det.engine.reweighted_model import ReweightedModel
+from lt_det.engine.train_loader import (
+    TrainStream,
+    build_meta_stream,
+    build_train_sampler,
+    build_train_stream,
+    class_balanced_sampler,
+    load_train_dicts,
+    shared_seed,
+)
+from lt_det.losses.criterion import Criterion
+from lt_det.meta.meta_reweighter import MetaReweighter
+from lt_det.modeling.build import bound_counts, build_class_stats, model_num_classes
+from lt_det.modeling.decoupled import freeze_all_but_classifier
+
+logger = logging.getLogger(__name__)
+
+
+class LongTailTrainer(DefaultTrainer):
+    """:class:`DefaultTrainer` for the configs of this package.
+
+    With the defaults of LT_DET it trains as :class:`DefaultTrainer` does. Beyond it: class
+    statistics of the training set reach every loss and are kept in the checkpoint; DDP on CPUs;
+    LT_DET.DECOUPLED trains the classifier only, LT_DET.META learns class weights, and
+    LT_DET.REGION_CACHE takes region features from a cache. With SEED set, a resumed run repeats
+    an uninterrupted one bit by bit (without aspect-ratio grouping, see :class:`TrainStream`).
+    """
+
+    def __init__(self, cfg: Any) -> None:
+        """Build model, data, optimizer and hooks.
+
+        Raises:
+            ValueError: if the config contradicts itself or the data.
+        """
+        # DefaultTrainer builds a loop that this one replaces, so only its base is initialised.
+        TrainerBase.__init__(self)
+        cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
+        _check_config(cfg)
+        self.cfg = cfg
+        self.class_stats = build_class_stats(cfg)
+        self._dicts = load_train_dicts(cfg)
+
+        detector = self.build_model(cfg)
+        bind_class_stats(detector, self.class_stats, unit=cfg.LT_DET.CLASS_STATS.UNIT)
+        if cfg.LT_DET.DECOUPLED:
+            detector = freeze_all_but_classifier(detector)
+        optimizer = self.build_optimizer(cfg, detector)
+        self._detector = detector
+        self.meta: MetaReweighter | None = self._build_meta() if cfg.LT_DET.META.ENABLED else None
+        self._stream: TrainStream | None = None
+        self._meta_batches: ForwardMetaBatches | CachedMetaBatches | None = None
+
+        module = RegionClassifier(detector) if cfg.LT_DET.REGION_CACHE.ENABLED else detector
+        model: nn.Module = wrap_ddp(module)
+        if self.meta is not None:
+            model = ReweightedModel(
+                model,
+                meta=self.meta,
+                meta_batches=self._next_meta_batch,
+                optimizer=optimizer,
+                interval=cfg.LT_DET.META.INTERVAL,
+                meta_loss=cfg.LT_DET.META.LOSS,
+            )
+        loop = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
+        # The loader comes in before_train: cached regions need the weights that are loaded later.
+        self._trainer = loop(model, None, optimizer)
+        self.scheduler = self.build_lr_scheduler(cfg, optimizer)
+        self.checkpointer = LongTailCheckpointer(
+            detector,
+            cfg.OUTPUT_DIR,
+            trainer=weakref.proxy(self),
+            class_stats=ClassStatsState(self.class_stats),
+        )
+        self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
+        self.register_hooks(self.build_hooks())
+
+    def _build_meta(self) -> MetaReweighter:
+        node = self.cfg.LT_DET.META
+        return MetaReweighter(
+            model_num_classes(self.cfg),
+            lr=node.LR,
+            betas=node.BETAS,
+            inner_step=node.INNER_STEP,
+            device=self.cfg.MODEL.DEVICE,
+        )
+
+    def _next_meta_batch(self) -> Any:
+        if self._meta_batches is None:
+            raise RuntimeError("meta batches are built by train(); call it first")
+        return self._meta_batches()
+
+    def resume_or_load(self, resume: bool = True) -> None:
+        """Resume from OUTPUT_DIR's last checkpoint, or load MODEL.WEIGHTS.
+
+        Raises:
+            ValueError: if a second stage is asked to start from anything but a whole first one.
+        """
+        resuming = resume and self.checkpointer.has_checkpoint()
+        weights = self.cfg.MODEL.WEIGHTS
+        if self.cfg.LT_DET.DECOUPLED and not resuming and not weights:
+            raise ValueError(
+                "LT_DET.DECOUPLED trains the classifier of a stage-1 model: set MODEL.WEIGHTS to "
+                "its checkpoint (model_final.pth), or run both stages with --stages"
+            )
+        super().resume_or_load(resume=resume)
+        if self.cfg.LT_DET.DECOUPLED and not resuming:
+            incompatible = self.checkpointer.incompatible
+            bad = [*incompatible.missing_keys, *(k for k, *_ in incompatible.incorrect_shapes)]
+            if bad:
+                raise ValueError(
+                    f"MODEL.WEIGHTS {weights!r} is not a stage-1 checkpoint of this model: "
+                    f"{len(bad)} parameters are missing or have another shape, first {bad[:3]}"
+                )
+
+    def train(self) -> Any:
+        """Train to SOLVER.MAX_ITER; return the last results if TEST.EXPECTED_RESULTS are given."""
+        self._build_streams()
+        return super().train()
+
+    def _build_streams(self) -> None:
+        """Build training and meta batches, each at the place where the run starts."""
+        cfg, meta = self.cfg, self.cfg.LT_DET.META
+        if cfg.LT_DET.REGION_CACHE.ENABLED:
+            self._detector.train()
+            records = build_region_cache(cfg, self._detector, self._dicts)
+            self._stream = self._record_stream(records)
+            if self.meta is not None:
+                self._meta_batches = self._cached_meta(records)
+        else:
+            self._stream = build_train_stream(cfg, self._dicts)
+            if self.meta is not None:
+                self._meta_batches = self._detector_meta()
+        self._stream.start_at(self.start_iter)
+        if self._meta_batches is not None:
+            # psi has moved in every iteration so far that is a multiple of the interval.
+            self._meta_batches.start_at(-(-self.start_iter // meta.INTERVAL))
+        self._trainer.data_loader = self._stream
+
+    @property
+    def _meta_ims(self) -> int:
+        return self.cfg.LT_DET.META.IMS_PER_BATCH or self.cfg.SOLVER.IMS_PER_BATCH
+
+    def _detector_meta(self) -> ForwardMetaBatches | CachedMetaBatches:
+        cfg, meta = self.cfg, self.cfg.LT_DET.META
+        stream = build_meta_stream(cfg, self._dicts, ims_per_batch=self._meta_ims)
+        if meta.REGIONS == "forward":
+            return ForwardMetaBatches(self._detector, stream)
+        self._detector.train()
+        per_rank = self._meta_ims // comm.get_world_size()
+        bank = fill_bank(
+            self._detector, stream, num_images=meta.BANK_IMAGES, ims_per_forward=per_rank
+        )
+        # Class-balanced already, as its images were drawn so; drawn from evenly.
+        return self._cached_meta(bank, balanced=True)
+
+    def _cached_meta(
+        self, records: list[ImageRegions], *, balanced: bool = False
+    ) -> CachedMetaBatches:
+        classes = classes_of_records(records, num_classes=self.class_stats.num_classes)
+        if balanced:
+            classes = [[0]] * len(records)
+        stream = TrainStream(
+            records,
+            sampler=class_balanced_sampler(classes, seed=shared_seed(self.cfg) + 1),
+            ims_per_batch=self._meta_ims,
+        )
+        device = next(self._detector.parameters()).device
+        return CachedMetaBatches(stream, device=device)
+
+    def _record_stream(self, records: list[ImageRegions]) -> TrainStream:
+        epochs = self.cfg.LT_DET.REGION_CACHE.EPOCHS
+        return TrainStream(
+            records,
+            sampler=build_train_sampler(self.cfg, self._dicts * epochs, seed=shared_seed(self.cfg)),
+            ims_per_batch=self.cfg.SOLVER.IMS_PER_BATCH,
+        )
+
+    def build_hooks(self) -> list[HookBase]:
+        """Return Detectron2's hooks and ours; the writers stay last."""
+        # PreciseBN would want a loader here, before there is one, and has nothing to do with us.
+        ret = [hook for hook in super().build_hooks() if hook is not None]
+        ours: list[HookBase] = []
+        if self.cfg.SEED >= 0:
+            ours.append(SeedEachIteration(self.cfg.SEED))
+        if self.meta is not None:
+            ours.append(LogClassWeights(self.meta, self.class_stats, self.cfg.OUTPUT_DIR))
+        if comm.is_main_process():
+            if self.cfg.LT_DET.PROGRESS_BAR:
+                ours.append(ProgressBar(os.path.basename(self.cfg.OUTPUT_DIR.rstrip("/"))))
+            return [*ret[:-1], *ours, ret[-1]]
+        return [*ret, *ours]
+
+    def run_step(self) -> None:
+        """Run one iteration.
+
+        Raises:
+            FloatingPointError: if anything is not finite; weights and checkpoints are untouched.
+        """
+        try:
+            super().run_step()
+        except FloatingPointError as error:
+            latest = {
+                key: value for key, (value, _) in self.storage.latest().items() if "loss" in key
+            }
+            last = self.checkpointer.get_checkpoint_file() or "none yet"
+            raise FloatingPointError(
+                f"{error}\niteration={self.iter}, losses logged last: {latest}\n"
+                f"The weights were not updated; the last checkpoint is {last}. Try a smaller "
+                "SOLVER.BASE_LR, a longer SOLVER.WARMUP_ITERS, or SOLVER.CLIP_GRADIENTS.ENABLED"
+            ) from error
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of the loop and of the Meta Reweighter."""
+        state = super().state_dict()
+        if self.meta is not None:
+            state["meta"] = self.meta.state_dict()
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what :meth:`state_dict` returned."""
+        super().load_state_dict(state_dict)
+        if self.meta is not None:
+            if "meta" not in state_dict:
+                raise ValueError(
+                    "LT_DET.META.ENABLED, but the checkpoint to resume from has no class weights: "
+                    "resume with the config it was made with, or start anew in another OUTPUT_DIR"
+                )
+            self.meta.load_state_dict(state_dict["meta"])
+
+    @classmethod
+    def build_train_loader(cls, cfg: Any) -> TrainStream:
+        """Return an endless loader of training batches."""
+        return build_train_stream(cfg)
+
+    @classmethod
+    def build_evaluator(
+        cls, cfg: Any, dataset_name: str, output_folder: str | None = None
+    ) -> DatasetEvaluator:
+        """Return the evaluator that fits the data set's metadata."""
+        return build_evaluator(cfg, dataset_name, output_folder)
+
+    @classmethod
+    def evaluate_checkpoint(cls, cfg: Any, *, resume: bool = False) -> OrderedDict:
+        """Evaluate MODEL.WEIGHTS, or with ``resume`` OUTPUT_DIR's last checkpoint.
+
+        Frequency groups are those kept in the checkpoint, where there are any.
+        """
+        model = cls.build_model(cfg)
+        checkpointer = LongTailCheckpointer(model, cfg.OUTPUT_DIR)
+        extra = checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+        stats = ClassStats.from_dict(extra["class_stats"]) if "class_stats" in extra else None
+        evaluators = [build_evaluator(cfg, name, class_stats=stats) for name in cfg.DATASETS.TEST]
+        return cls.test(cfg, model, evaluators)
+
+
+def bind_class_stats(model: nn.Module, stats: ClassStats, *, unit: str) -> None:
+    """Give every criterion in ``model`` the class counts of the training set.
+
+    Args:
+        model: any module.
+        stats: of the training set.
+        unit: "image" or "instance".
+    """
+    for module in model.modules():
+        if isinstance(module, Criterion):
+            module.bind(*bound_counts(stats, kind=module.kind, unit=unit))
+
+
+def wrap_ddp(module: nn.Module) -> nn.Module:
+    """Return ``module`` in DDP if there are several processes, on GPUs or CPUs."""
+    if comm.get_world_size() == 1:
+        return module
+    device = next(module.parameters()).device
+    device_ids = None if device.type == "cpu" else [comm.get_local_rank()]
+    return DistributedDataParallel(module, device_ids=device_ids, broadcast_buffers=False)
+
+
+def _check_config(cfg: Any) -> None:
+    """Raise for configs that contradict themselves, before anything is built."""
+    node = cfg.LT_DET
+    if node.META.ENABLED and not node.DECOUPLED:
+        raise ValueError(
+            "LT_DET.META.ENABLED learns class weights of the second stage: set LT_DET.DECOUPLED "
+            "True and MODEL.WEIGHTS to a stage-1 checkpoint"
+        )
+    if node.REGION_CACHE.ENABLED and not node.DECOUPLED:
+        raise ValueError(
+            "LT_DET.REGION_CACHE.ENABLED needs all below the classifier frozen: set "
+            "LT_DET.DECOUPLED True"
+        )
+    if node.META.REGIONS not in ("forward", "bank"):
+        raise ValueError(
+            f"LT_DET.META.REGIONS must be 'forward' or 'bank', got {node.META.REGIONS!r}"
+        )
+    ranks = comm.get_world_size()
+    for key, value in (
+        ("SOLVER.IMS_PER_BATCH", cfg.SOLVER.IMS_PER_BATCH),
+        ("LT_DET.META.IMS_PER_BATCH", node.META.IMS_PER_BATCH),
+    ):
+        if value % ranks:
+            raise ValueError(f"{key} {value} must be a multiple of the {ranks} processes")
+    if not MetadataCatalog.list() and not cfg.DATASETS.TRAIN:
+        raise ValueError("DATASETS.TRAIN is empty")
+    if cfg.SOLVER.AMP.ENABLED and not torch.cuda.is_available():
+        raise ValueError("SOLVER.AMP.ENABLED needs CUDA, and there is none")

@@ -1,0 +1,49 @@
+"""Losses: pure functions of logits and labels, and the table that names them.
+
+To add a loss: write its file, then its row in :data:`LOSSES`. From that row come its config keys
+with defaults, its place in every head of its kind, and the contract test.
+"""
+
+from __future__ import annotations
+
+import difflib
+
+from lt_det.losses.balanced_sigmoid import balanced_sigmoid_loss
+from lt_det.losses.balanced_softmax import balanced_softmax_loss
+from lt_det.losses.cross_entropy import sigmoid_ce_loss, softmax_ce_loss
+from lt_det.losses.spec import LossSpec
+
+LOSSES: dict[str, LossSpec] = {
+    "softmax_ce": LossSpec(softmax_ce_loss, "softmax", "baseline"),
+    "sigmoid_ce": LossSpec(sigmoid_ce_loss, "sigmoid", "baseline"),
+    "balanced_softmax": LossSpec(balanced_softmax_loss, "softmax", "arXiv:2007.10740, Eq. 4"),
+    "balanced_sigmoid": LossSpec(balanced_sigmoid_loss, "sigmoid", "arXiv:2007.10740, Eq. 36"),
+}
+
+#: The loss without any correction, for each kind: what a meta loss or a baseline uses.
+PLAIN_LOSS = {"softmax": "softmax_ce", "sigmoid": "sigmoid_ce"}
+
+
+def get_loss(name: str) -> LossSpec:
+    """Return the row of the loss table called ``name``.
+
+    Raises:
+        KeyError: if there is none; the message lists the names.
+    """
+    if name not in LOSSES:
+        close = difflib.get_close_matches(name, LOSSES, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise KeyError(f"no loss is called {name!r} (LT_DET.LOSS){hint} Known: {sorted(LOSSES)}")
+    return LOSSES[name]
+
+
+__all__ = [
+    "LOSSES",
+    "PLAIN_LOSS",
+    "LossSpec",
+    "balanced_sigmoid_loss",
+    "balanced_softmax_loss",
+    "get_loss",
+    "sigmoid_ce_loss",
+    "softmax_ce_loss",
+]

@@ -1,0 +1,46 @@
+"""The record of one loss in the loss table."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import Any, Callable, Literal
+
+from torch import Tensor
+
+Kind = Literal["softmax", "sigmoid"]
+
+#: Arguments that a data set fixes; every other keyword-only argument is a hyper-parameter.
+BOUND_ARGUMENTS = ("class_counts", "num_images")
+_NOT_HYPERPARAMETERS = (*BOUND_ARGUMENTS, "reduction")
+
+
+@dataclass(frozen=True)
+class LossSpec:
+    """One row of the loss table.
+
+    Attributes:
+        function: the loss, ``f(logits, labels_or_targets, *, ...) -> Tensor``, element-wise by
+            default.
+        kind: "softmax" takes logits ``(N, C)`` and labels ``(N,)`` and returns ``(N,)``;
+            "sigmoid" takes logits and targets ``(N, K)`` and returns ``(N, K)``. The kind also
+            fixes how logits become scores at test time.
+        source: the paper, as ``arXiv:NUMBER`` or in words.
+    """
+
+    function: Callable[..., Tensor]
+    kind: Kind
+    source: str
+
+    def bound_arguments(self) -> tuple[str, ...]:
+        """Return which of :data:`BOUND_ARGUMENTS` the loss needs."""
+        parameters = inspect.signature(self.function).parameters
+        return tuple(name for name in BOUND_ARGUMENTS if name in parameters)
+
+    def hyperparameters(self) -> dict[str, Any]:
+        """Return name -> default of every argument that a config may set."""
+        return {
+            name: parameter.default
+            for name, parameter in inspect.signature(self.function).parameters.items()
+            if parameter.kind is parameter.KEYWORD_ONLY and name not in _NOT_HYPERPARAMETERS
+        }

@@ -1,0 +1,170 @@
+r"""Gradient of a meta loss with respect to class weights, through one step of a classifier.
+
+The inner step is ``theta' = U(theta, g)`` with ``g = (1/R) sum_r w_r grad l_r(theta)``, the meta
+loss ``L(theta')``. Since ``U`` is affine in ``g`` with slope ``u`` (``-lr`` for plain SGD),
+
+    dL/dw_r = (u / R) <G, grad l_r(theta)>,    G = grad L(theta'),
+
+so no second-order graph is needed: the bracket is the derivative of ``l_r`` along ``G``. For a
+linear classifier it is ``e_r . (G_W f_r + G_b)`` with ``e_r`` the gradient of ``l_r`` with respect
+to the logits; for any other it is one forward-mode derivative.
+
+Derived from Ren et al., arXiv:2007.10740, Eq. 13; the release unrolls the step with `higher`.
+"""
+
+from __future__ import annotations
+
+from typing import Callable, Mapping, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, jvp
+from torch.nn import functional as F
+
+from lt_det.meta.ranks import average_over_ranks
+from lt_det.meta.reweighter import region_weights
+from lt_det.meta.sgd_rule import SGDRule
+
+Params = Mapping[str, Tensor]
+#: (logits, labels) -> (R,) losses.
+RowLosses = Callable[[Tensor, Tensor], Tensor]
+
+
+class Regions(NamedTuple):
+    """What a classifier is trained on: features ``(R, D)`` and labels ``(R,)`` in [0, K]."""
+
+    features: Tensor
+    labels: Tensor
+
+
+def class_hypergradient(
+    classifier: nn.Module,
+    *,
+    regions: Regions,
+    meta_regions: Regions,
+    class_weights: Tensor,
+    row_losses: RowLosses,
+    meta_row_losses: RowLosses,
+    rules: Mapping[str, SGDRule],
+    closed_form: bool | None = None,
+) -> Tensor:
+    """Return ``(K,)``, the gradient of the meta loss with respect to the class weights.
+
+    The parameters of the classifier are not changed. With several ranks every rank gets the same
+    result, that of one process on the union of the batches, provided that ranks hold equally
+    many regions, as DDP assumes too: the classifier's two gradients and the result are averaged
+    over ranks.
+
+    Args:
+        classifier: features ``(R, D)`` -> logits.
+        regions: batch of the inner step.
+        meta_regions: class-balanced batch of the meta loss.
+        class_weights: ``(K,)`` weights of the inner losses; the background has weight 1.
+        row_losses: training loss of each region, unweighted.
+        meta_row_losses: loss of each meta region.
+        rules: for each parameter of the classifier, the inner step.
+        closed_form: None takes the closed form for ``nn.Linear`` and forward mode for all else.
+
+    Raises:
+        ValueError: if ``closed_form`` is asked of a classifier that is not ``nn.Linear``.
+    """
+    linear = isinstance(classifier, nn.Linear)
+    if closed_form is None:
+        closed_form = linear
+    if closed_form and not linear:
+        raise ValueError(
+            f"closed_form needs nn.Linear, got {type(classifier).__name__}; use closed_form=None"
+        )
+    params = {name: p.detach() for name, p in classifier.named_parameters()}
+    weights = region_weights(class_weights.detach(), regions.labels)
+    gradient = _linear_gradient if closed_form else _module_gradient
+
+    # Normalise by all regions, background included, as the head does.
+    num_regions = max(regions.labels.numel(), 1)
+    inner = gradient(classifier, params, regions, row_losses, weights / num_regions)
+    average_over_ranks(inner.values())
+    stepped = {name: rules[name].step(params[name], inner[name]) for name in params}
+
+    num_meta = max(meta_regions.labels.numel(), 1)
+    even = torch.full_like(meta_regions.labels, 1.0 / num_meta, dtype=weights.dtype)
+    outer = gradient(classifier, stepped, meta_regions, meta_row_losses, even)
+    average_over_ranks(outer.values())
+
+    direction = {name: rules[name].slope() * outer[name] for name in params}
+    derivative = _linear_derivative if closed_form else _module_derivative
+    per_region = derivative(classifier, params, regions, row_losses, direction) / num_regions
+
+    result = class_weights.new_zeros(class_weights.shape[0] + 1)
+    result = result.index_add(0, regions.labels, per_region.to(result))[:-1]
+    average_over_ranks([result])
+    return result
+
+
+def _logit_gradients(params: Params, regions: Regions, row_losses: RowLosses) -> Tensor:
+    """Return ``(R, C)`` gradients of each row's loss with respect to its logits."""
+    with torch.enable_grad():
+        logits = F.linear(regions.features, params["weight"], params.get("bias"))
+        logits = logits.detach().requires_grad_()
+        (errors,) = torch.autograd.grad(row_losses(logits, regions.labels).sum(), logits)
+    return errors
+
+
+def _linear_gradient(
+    classifier: nn.Module,  # noqa: ARG001 (same signature as _module_gradient)
+    params: Params,
+    regions: Regions,
+    row_losses: RowLosses,
+    weights: Tensor,
+) -> dict[str, Tensor]:
+    """Return the gradient of ``sum_r weights_r l_r`` with respect to a linear classifier."""
+    errors = _logit_gradients(params, regions, row_losses)
+    errors = errors * weights[:, None]
+    grads = {"weight": errors.t() @ regions.features}
+    if "bias" in params:
+        grads["bias"] = errors.sum(dim=0)
+    return grads
+
+
+def _linear_derivative(
+    classifier: nn.Module,  # noqa: ARG001 (same signature as _module_derivative)
+    params: Params,
+    regions: Regions,
+    row_losses: RowLosses,
+    direction: Params,
+) -> Tensor:
+    """Return ``(R,)`` derivatives of each row's loss along ``direction``, in closed form."""
+    errors = _logit_gradients(params, regions, row_losses)
+    moved = F.linear(regions.features, direction["weight"], direction.get("bias"))
+    return (errors * moved).sum(dim=1)
+
+
+def _module_gradient(
+    classifier: nn.Module,
+    params: Params,
+    regions: Regions,
+    row_losses: RowLosses,
+    weights: Tensor,
+) -> dict[str, Tensor]:
+    """Return the gradient of ``sum_r weights_r l_r`` with respect to any classifier."""
+    leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
+    with torch.enable_grad():
+        logits = functional_call(classifier, leaves, (regions.features,))
+        loss = (weights * row_losses(logits, regions.labels)).sum()
+        grads = torch.autograd.grad(loss, list(leaves.values()))
+    return dict(zip(leaves, grads))
+
+
+def _module_derivative(
+    classifier: nn.Module,
+    params: Params,
+    regions: Regions,
+    row_losses: RowLosses,
+    direction: Params,
+) -> Tensor:
+    """Return ``(R,)`` derivatives of each row's loss along ``direction``, by forward mode."""
+
+    def losses(point: Params) -> Tensor:
+        logits = functional_call(classifier, dict(point), (regions.features,))
+        return row_losses(logits, regions.labels)
+
+    return jvp(losses, (dict(params),), (dict(direction),))[1]

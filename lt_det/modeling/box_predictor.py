@@ -1,0 +1,261 @@
+"""Fast R-CNN output layers with any loss of the loss table.
+
+Shape shorthand: R regions of the batch, K foreground classes; label K is the background.
+Box regression, inference and parameter names are those of Detectron2, so its checkpoints load.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Sequence
+
+import torch
+from detectron2.config import configurable
+from detectron2.layers import ShapeSpec
+from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers
+from detectron2.structures import Instances
+from torch import Tensor, nn
+
+from lt_det.losses.criterion import Criterion
+from lt_det.modeling.build import build_criterion, build_prior_prob
+from lt_det.modeling.classifier import prior_bias
+
+#: labels (R,) -> weights (R,)
+RegionWeighting = Callable[[Tensor], Tensor]
+#: logits, labels (R,), regions of each image -> None
+LossObserver = Callable[[Tensor, Tensor, Sequence[int]], None]
+
+
+class LongTailOutputLayers(FastRCNNOutputLayers):
+    """What the softmax and the sigmoid predictor share; use one of those.
+
+    Attributes:
+        criterion: the loss of each region.
+        region_weighting: if set, weighs the regions' losses (the Meta Reweighter sets it). A
+            plain attribute: it is neither a parameter nor in a checkpoint of the model.
+        loss_observer: if set, is called with the logits and labels of each training batch.
+    """
+
+    kind: str
+    cls_score: nn.Module
+
+    def __init__(
+        self, input_shape: ShapeSpec | int, *, criterion: Criterion, **kwargs: Any
+    ) -> None:
+        if criterion.kind != self.kind:
+            raise ValueError(
+                f"{type(self).__name__} needs a loss of kind {self.kind!r}, got "
+                f"{criterion.name!r} of kind {criterion.kind!r} (LT_DET.LOSS)"
+            )
+        for name in ("use_sigmoid_ce", "use_fed_loss"):
+            if kwargs.get(name):
+                raise ValueError(
+                    f"MODEL.ROI_BOX_HEAD.{name.upper()} chooses a loss of Detectron2's own "
+                    "head; here LT_DET.LOSS does: use LT_DET.LOSS 'sigmoid_ce', or Detectron2's "
+                    "head"
+                )
+        super().__init__(input_shape, **kwargs)
+        self.criterion = criterion
+        self.region_weighting: RegionWeighting | None = None
+        self.loss_observer: LossObserver | None = None
+
+    def classification_loss(
+        self, logits: Tensor, labels: Tensor, *, regions_per_image: Sequence[int] = ()
+    ) -> Tensor:
+        """Return the scalar training loss: row losses, weighted, over all R regions.
+
+        Args:
+            logits: as :meth:`forward` gives them.
+            labels: ``(R,)`` int64 in [0, K].
+            regions_per_image: handed on to the observer.
+        """
+        if self.loss_observer is not None:
+            self.loss_observer(logits, labels, regions_per_image)
+        # Over all R regions, background included: each region weighs the same in every batch.
+        if self.region_weighting is None:
+            loss = self.criterion.mean_loss(logits, labels)
+        else:
+            losses = self.criterion.row_losses(logits, labels)
+            weights = self.region_weighting(labels).to(losses)
+            loss = (losses * weights).sum() / max(labels.numel(), 1)
+        return loss * self.loss_weight.get("loss_cls", 1.0)
+
+    def losses(
+        self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]
+    ) -> dict[str, Tensor]:
+        """Return "loss_cls" and "loss_box_reg", both scalars, and log Detectron2's statistics.
+
+        Args:
+            predictions: logits and box deltas of :meth:`forward`.
+            proposals: with fields ``proposal_boxes``, ``gt_classes`` and, where there is
+                foreground, ``gt_boxes``.
+        """
+        logits, deltas = predictions
+        sizes = [len(p) for p in proposals]
+        if sum(sizes):
+            # The base class logs accuracy and computes box regression; its classification loss,
+            # which wants a background column, is replaced and never differentiated.
+            losses = super().losses((self._with_background(logits.detach()), deltas), proposals)
+            labels = torch.cat([p.gt_classes for p in proposals])
+        else:
+            # Detectron2 fails on no regions (its empty labels are float): zero, with a graph.
+            losses = {"loss_box_reg": deltas.sum() * 0.0}
+            labels = torch.zeros(0, dtype=torch.int64, device=logits.device)
+        loss_cls = self.classification_loss(logits, labels, regions_per_image=sizes)
+        return {**losses, "loss_cls": loss_cls}
+
+    def _with_background(self, logits: Tensor) -> Tensor:
+        """Return ``(R, K + 1)`` logits, background last."""
+        raise NotImplementedError
+
+    def adopt(self, stock: FastRCNNOutputLayers) -> None:
+        """Take over the parameters of Detectron2's predictor with the same classes, in place."""
+        raise NotImplementedError
+
+
+class SoftmaxOutputLayers(LongTailOutputLayers):
+    """Output layers with K + 1 logits, background last, and any softmax-kind loss."""
+
+    kind = "softmax"
+
+    @configurable
+    def __init__(
+        self, input_shape: ShapeSpec | int, *, criterion: Criterion, **kwargs: Any
+    ) -> None:
+        """Build Detectron2's layers and hold ``criterion``.
+
+        Args:
+            input_shape: shape of the box head's output.
+            criterion: loss of kind "softmax".
+            kwargs: see :class:`FastRCNNOutputLayers`.
+
+        Raises:
+            ValueError: if the criterion is of another kind.
+        """
+        super().__init__(input_shape, criterion=criterion, **kwargs)
+
+    @classmethod
+    def from_config(cls, cfg: Any, input_shape: ShapeSpec) -> dict[str, Any]:
+        """Read Detectron2's keys and LT_DET.LOSS."""
+        ret = FastRCNNOutputLayers.from_config(cfg, input_shape)
+        return {**ret, "criterion": build_criterion(cfg)}
+
+    def _with_background(self, logits: Tensor) -> Tensor:
+        return logits
+
+    def adopt(self, stock: FastRCNNOutputLayers) -> None:
+        """Take over all parameters of Detectron2's predictor, in place."""
+        self.load_state_dict(stock.state_dict())
+
+
+class SigmoidOutputLayers(LongTailOutputLayers):
+    """Output layers with K logits, no background, and any sigmoid-kind loss.
+
+    (Detectron2's ``use_sigmoid_ce`` has K + 1 columns, of which the last is never trained, and
+    starts from bias 0, i.e. from a loss of about K ln 2.)
+    """
+
+    kind = "sigmoid"
+
+    @configurable
+    def __init__(
+        self,
+        input_shape: ShapeSpec | int,
+        *,
+        criterion: Criterion,
+        prior_prob: float = 0.001,
+        **kwargs: Any,
+    ) -> None:
+        """Build Detectron2's layers with K logits and hold ``criterion``.
+
+        Args:
+            input_shape: shape of the box head's output.
+            criterion: loss of kind "sigmoid".
+            prior_prob: score of every class at the start, in (0, 1); 0.001 is BALMS's release.
+            kwargs: see :class:`FastRCNNOutputLayers`.
+
+        Raises:
+            ValueError: if the criterion is of another kind, or ``prior_prob`` not in (0, 1).
+        """
+        super().__init__(input_shape, criterion=criterion, **kwargs)
+        stock = self.cls_score
+        self.cls_score = nn.Linear(stock.in_features, self.num_classes)
+        with torch.no_grad():
+            # The rows Detectron2 has drawn, so that a seed gives the same start as there.
+            self.cls_score.weight.copy_(stock.weight[: self.num_classes])
+        nn.init.constant_(self.cls_score.bias, prior_bias(prior_prob))
+
+    @classmethod
+    def from_config(cls, cfg: Any, input_shape: ShapeSpec) -> dict[str, Any]:
+        """Read Detectron2's keys, LT_DET.LOSS and LT_DET.PRIOR_PROB."""
+        ret = FastRCNNOutputLayers.from_config(cfg, input_shape)
+        return {
+            **ret,
+            "criterion": build_criterion(cfg),
+            "prior_prob": build_prior_prob(cfg),
+        }
+
+    def predict_probs(
+        self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]
+    ) -> tuple[Tensor, ...]:
+        """Return, for each image, ``(Ri, K + 1)`` scores in [0, 1]; the background's are 0."""
+        logits, _ = predictions
+        scores = logits.sigmoid()
+        scores = torch.cat([scores, scores.new_zeros(scores.shape[0], 1)], dim=1)
+        return scores.split([len(p) for p in proposals], dim=0)
+
+    def _with_background(self, logits: Tensor) -> Tensor:
+        # Logit 0 is score 1/2: a region counts as background where no class reaches that.
+        return torch.cat([logits, logits.new_zeros(logits.shape[0], 1)], dim=1)
+
+    def adopt(self, stock: FastRCNNOutputLayers) -> None:
+        """Take over the box regression and the K foreground rows' weights, in place.
+
+        The bias keeps its prior: Detectron2's is a softmax's and means something else here.
+        """
+        self.bbox_pred.load_state_dict(stock.bbox_pred.state_dict())
+        with torch.no_grad():
+            self.cls_score.weight.copy_(stock.cls_score.weight[: self.num_classes])
+
+
+OUTPUT_LAYERS = {"softmax": SoftmaxOutputLayers, "sigmoid": SigmoidOutputLayers}
+
+
+def replace_predictor(
+    stock: FastRCNNOutputLayers, criterion: Criterion, *, prior_prob: float | None = None
+) -> LongTailOutputLayers:
+    """Return a predictor like ``stock``, parameters included, with another classification loss.
+
+    Args:
+        stock: any predictor with the attributes of :class:`FastRCNNOutputLayers`.
+        criterion: the loss; its kind decides between K + 1 and K logits.
+        prior_prob: see :class:`SigmoidOutputLayers`; None is its default.
+
+    Raises:
+        TypeError: if ``stock`` is no :class:`FastRCNNOutputLayers`.
+    """
+    if not isinstance(stock, FastRCNNOutputLayers):
+        raise TypeError(
+            f"only Detectron2's FastRCNNOutputLayers can be replaced, got {type(stock).__name__}"
+        )
+    box_dim = len(stock.box2box_transform.weights)
+    kwargs: dict[str, Any] = {
+        "box2box_transform": stock.box2box_transform,
+        "num_classes": stock.num_classes,
+        "test_score_thresh": stock.test_score_thresh,
+        "test_nms_thresh": stock.test_nms_thresh,
+        "test_topk_per_image": stock.test_topk_per_image,
+        "cls_agnostic_bbox_reg": stock.bbox_pred.out_features == box_dim,
+        "smooth_l1_beta": stock.smooth_l1_beta,
+        "box_reg_loss_type": stock.box_reg_loss_type,
+        "loss_weight": stock.loss_weight,
+    }
+    if criterion.kind == "sigmoid" and prior_prob is not None:
+        kwargs["prior_prob"] = prior_prob
+    # The new layers' own initial draw is overwritten below: it must not shift the random state,
+    # or the rest of the model would start elsewhere than Detectron2's.
+    with torch.random.fork_rng(devices=[]):
+        predictor = OUTPUT_LAYERS[criterion.kind](
+            stock.cls_score.in_features, criterion=criterion, **kwargs
+        )
+    predictor.adopt(stock)
+    return predictor.to(stock.cls_score.weight.device).train(stock.training)

@@ -1,0 +1,47 @@
+"""Picture of learned class weights against class frequency."""
+
+from __future__ import annotations
+
+import os
+from typing import Sequence
+
+import numpy as np
+
+from lt_det.data.class_stats import ClassStats
+
+GROUP_COLOURS = {"r": "#c0392b", "c": "#e59866", "f": "#2471a3"}
+GROUP_NAMES = {"r": "rare", "c": "common", "f": "frequent"}
+
+
+def save_class_weights_plot(stats: ClassStats, weights: Sequence[float], path: str) -> None:
+    """Draw each class's weight over its training images (log axis) into an image file.
+
+    Args:
+        stats: of the training set.
+        weights: ``(K,)``, mean 1.
+        path: its ending says the format; written whole or not at all.
+    """
+    # Without pyplot: no global state, no display.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    counts, values = stats.counts("image"), np.asarray(weights)
+    for group, members in stats.group_members().items():
+        if len(members):
+            axes.scatter(
+                counts[members],
+                values[members],
+                s=14,
+                color=GROUP_COLOURS[group],
+                label=f"{GROUP_NAMES[group]} (mean {values[members].mean():.3f})",
+            )
+    axes.axhline(1.0, color="grey", linewidth=0.8)
+    axes.set(xscale="log", xlabel="training images of the class", ylabel="learned weight / mean")
+    axes.legend(frameon=False)
+    root, ending = os.path.splitext(path)
+    partial = f"{root}.partial{ending}"
+    figure.savefig(partial, dpi=120)
+    os.replace(partial, path)
