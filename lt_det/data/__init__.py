@@ -1,0 +1,4 @@
+"""Data sets and what is counted in them.
+
+Numpy and torch only, but for :mod:`lt_det.data.datasets`, which alone knows Detectron2.
+"""

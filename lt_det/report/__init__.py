@@ -1,0 +1,1 @@
+"""Presentation: tables and pictures from statistics and result files."""
