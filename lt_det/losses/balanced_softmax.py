@@ -47,6 +47,7 @@ def balanced_softmax_loss(
     log_prior = class_counts.double().log()
     # Centred, which changes no loss, so that the sum loses no digits to a large common offset.
     log_prior = log_prior - log_prior.mean()
+    # Before the sum: beside a large half-precision logit a small prior would vanish.
     logits = at_least_float32(logits)
     adjusted = logits + (tau * log_prior).to(logits)
     return softmax_ce_loss(adjusted, labels, reduction=reduction)

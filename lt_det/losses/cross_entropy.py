@@ -21,6 +21,8 @@ def softmax_ce_loss(logits: Tensor, labels: Tensor, *, reduction: Reduction = "n
         ``(N,)`` for "none", else a scalar.
     """
     check_labels(logits, labels)
+    # As autocast does: in half precision a sum over 1,000 classes has 2-3 digits.
+    logits = at_least_float32(logits)
     if reduction == "mean" and labels.numel():
         # In one kernel, as Detectron2 has it: a mean of single losses differs in the last bit.
         return F.cross_entropy(logits, labels, reduction="mean")
@@ -39,7 +41,6 @@ def sigmoid_ce_loss(logits: Tensor, targets: Tensor, *, reduction: Reduction = "
         ``(N, K)`` for "none", else a scalar.
     """
     check_targets(logits, targets)
-    # As autocast does for softmax: in half precision a sum over 1,000 classes has 2-3 digits.
     logits, targets = at_least_float32(logits), at_least_float32(targets)
     loss = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     return reduce_loss(loss, reduction)

@@ -6,6 +6,7 @@ release's meta loss is the balanced one, because its loss shifts the logits in p
 
 from __future__ import annotations
 
+import copy
 from typing import Any, Literal, NamedTuple, Sequence
 
 import torch
@@ -135,10 +136,11 @@ class MetaReweighter:
         return histogram
 
     def state_dict(self) -> dict[str, Any]:
-        """Return psi and the state of its optimizer."""
+        """Return a copy of psi and of the state of its optimizer."""
         return {
             "psi": self.reweighter.psi.detach().clone(),
-            "optimizer": self.optimizer.state_dict(),
+            # torch hands out its own tensors, and takes over those it loads.
+            "optimizer": copy.deepcopy(self.optimizer.state_dict()),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

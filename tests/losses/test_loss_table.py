@@ -1,0 +1,170 @@
+"""What every loss of the table must satisfy; a new row is covered by being there."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from lt_det.losses import LOSSES, get_loss
+from lt_det.losses.criterion import Criterion
+from lt_det.losses.targets import one_hot_targets
+
+NUM_ROWS, NUM_CLASSES = 6, 4
+COUNTS = torch.tensor([90.0, 50.0, 20.0, 1.0], dtype=torch.float64)
+NUM_IMAGES = 100
+
+
+def make_criterion(name: str, **hyperparameters: object) -> Criterion:
+    return Criterion(name, class_counts=COUNTS, num_images=NUM_IMAGES, **hyperparameters)
+
+
+def make_batch(kind: str, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    logits = torch.randn(NUM_ROWS, NUM_CLASSES, generator=generator, dtype=torch.float64) * 3
+    labels = torch.tensor([0, 1, 2, 3, 3, 1])
+    if kind == "sigmoid":
+        labels = torch.tensor([0, 1, 2, 3, 4, 4])  # 4 = background
+        return logits.to(dtype), one_hot_targets(labels, num_classes=NUM_CLASSES, dtype=dtype)
+    return logits.to(dtype), labels
+
+
+@pytest.fixture(params=sorted(LOSSES))
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+def test_is_elementwise_and_differentiable(name):
+    criterion = make_criterion(name)
+    logits, targets = make_batch(criterion.kind)
+    loss = criterion(logits, targets)
+    assert loss.shape == (logits.shape if criterion.kind == "sigmoid" else logits.shape[:1])
+    assert torch.autograd.gradcheck(lambda z: criterion(z, targets), logits.requires_grad_())
+
+
+def test_changes_nothing_and_repeats(name):
+    criterion = make_criterion(name)
+    logits, targets = make_batch(criterion.kind)
+    before = logits.clone(), targets.clone(), criterion.class_counts.clone()
+    first, second = criterion(logits, targets), criterion(logits, targets)
+    torch.testing.assert_close(first, second, rtol=0, atol=0)
+    for old, new in zip(before, (logits, targets, criterion.class_counts)):
+        assert torch.equal(old, new)
+
+
+def test_reductions_agree(name):
+    criterion = make_criterion(name)
+    batch = make_batch(criterion.kind)
+    loss = criterion(*batch)
+    torch.testing.assert_close(criterion(*batch, reduction="mean"), loss.mean())
+    torch.testing.assert_close(criterion(*batch, reduction="sum"), loss.sum())
+    with pytest.raises(ValueError, match="reduction must be"):
+        criterion(*batch, reduction="average")
+
+
+def test_rows_are_independent(name):
+    criterion = make_criterion(name)
+    logits, targets = make_batch(criterion.kind)
+    order = torch.tensor([3, 1, 5, 0, 2, 4])
+    torch.testing.assert_close(
+        criterion(logits[order], targets[order]), criterion(logits, targets)[order]
+    )
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+def test_empty_batch_gives_zero_with_a_gradient(name, reduction):
+    criterion = make_criterion(name)
+    logits, targets = make_batch(criterion.kind)
+    logits = logits[:0].requires_grad_()
+    loss = criterion(logits, targets[:0], reduction=reduction)
+    loss.backward()
+    assert loss.item() == 0.0
+    assert logits.grad.shape == logits.shape
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("scale", [1.0, 1e2, 1e4])
+def test_is_finite_for_extreme_logits(name, dtype, scale):
+    criterion = make_criterion(name)
+    logits, targets = make_batch(criterion.kind, dtype)
+    logits = (logits.sign() * scale).requires_grad_()
+    loss = criterion(logits, targets)
+    loss.sum().backward()
+    assert torch.isfinite(loss).all()
+    assert torch.isfinite(logits.grad).all()
+    exact = criterion(
+        logits.detach().double(), targets.double() if targets.is_floating_point() else targets
+    )
+    torch.testing.assert_close(loss.double(), exact, rtol=1e-3, atol=1e-3)
+
+
+def test_every_hyperparameter_matters(name):
+    criterion = make_criterion(name)
+    batch = make_batch(criterion.kind)
+    for key, default in criterion.spec.hyperparameters().items():
+        other = (not default) if isinstance(default, bool) else default * 0.5 + 0.1
+        changed = make_criterion(name, **{key: other})(*batch)
+        assert not torch.allclose(changed, criterion(*batch)), key
+
+
+def test_row_and_mean_losses_agree_for_labels(name):
+    criterion = make_criterion(name)
+    logits, _ = make_batch(criterion.kind)
+    labels = torch.tensor([0, 1, 2, 3, 3, 1])
+    rows = criterion.row_losses(logits, labels)
+    assert rows.shape == (NUM_ROWS,)
+    torch.testing.assert_close(criterion.mean_loss(logits, labels), rows.mean())
+    assert criterion.mean_loss(logits[:0], labels[:0]).item() == 0.0
+
+
+def test_counts_are_no_part_of_a_checkpoint(name):
+    assert not make_criterion(name).state_dict()
+
+
+def test_wrong_inputs_are_named(name):
+    criterion = make_criterion(name)
+    logits, targets = make_batch(criterion.kind)
+    argument = "targets" if criterion.kind == "sigmoid" else "labels"
+    with pytest.raises(ValueError, match=f"{argument} must be"):
+        criterion(logits, targets[:-1])
+    with pytest.raises(ValueError, match="logits must be float"):
+        criterion(logits.long(), targets)
+    if criterion.spec.bound_arguments():
+        for bad, text in ((0.0, r"class ids \[1\]"), (float("nan"), r"class ids \[1\]")):
+            counts = COUNTS.clone()
+            counts[1] = bad
+            with pytest.raises(ValueError, match=text):
+                Criterion(name, class_counts=counts, num_images=NUM_IMAGES)(logits, targets)
+            with pytest.raises(ValueError, match=text):
+                Criterion(name).bind(counts, NUM_IMAGES)
+        with pytest.raises(ValueError, match="one number for each of the 4 columns"):
+            Criterion(name, class_counts=COUNTS[:3], num_images=NUM_IMAGES)(logits, targets)
+        with pytest.raises(RuntimeError, match="needs class counts"):
+            Criterion(name)(logits, targets)
+
+
+def test_counts_may_come_at_the_first_batch():
+    calls = []
+
+    def load() -> tuple[Tensor, int]:
+        calls.append(1)
+        return COUNTS, NUM_IMAGES
+
+    criterion = Criterion("balanced_softmax", load_counts=load)
+    batch = make_batch("softmax")
+    assert not calls
+    torch.testing.assert_close(criterion(*batch), make_criterion("balanced_softmax")(*batch))
+    criterion(*batch)
+    assert len(calls) == 1
+
+
+def test_unknown_names_are_answered_with_the_known_ones():
+    with pytest.raises(KeyError, match="did you mean 'balanced_softmax'"):
+        get_loss("balanced_softmx")
+    with pytest.raises(ValueError, match=r"no parameter \['taau'\]; it has \['tau'\]"):
+        Criterion("balanced_softmax", taau=1.0)
+
+
+def test_background_has_no_target():
+    targets = one_hot_targets(torch.tensor([1, 3, 0]), num_classes=3, dtype=torch.float32)
+    assert targets.tolist() == [[0, 1, 0], [0, 0, 0], [1, 0, 0]]
