@@ -22,12 +22,11 @@ from lt_det.modeling.build import build_criterion, build_prior_prob
 from lt_det.modeling.classifier import CosineClassifier
 
 
-def build_predictor(cfg: Any, stock: nn.Module) -> LongTailOutputLayers:
-    """Return ``stock`` with the loss and the classifier of the config.
+def check_switches(cfg: Any) -> None:
+    """Raise if Detectron2's own switches for the classification loss are on.
 
     Raises:
-        ValueError: if LT_DET.CLASSIFIER is unknown, or Detectron2's own switches for the
-            classification loss are on.
+        ValueError: names the switch.
     """
     for key in ("USE_SIGMOID_CE", "USE_FED_LOSS"):
         if cfg.MODEL.ROI_BOX_HEAD.get(key, False):
@@ -35,6 +34,14 @@ def build_predictor(cfg: Any, stock: nn.Module) -> LongTailOutputLayers:
                 f"MODEL.ROI_BOX_HEAD.{key} chooses a loss of Detectron2's own head; with "
                 f"{cfg.MODEL.ROI_HEADS.NAME} LT_DET.LOSS does: set {key} False"
             )
+
+
+def build_predictor(cfg: Any, stock: nn.Module) -> LongTailOutputLayers:
+    """Return ``stock`` with the loss and the classifier of the config.
+
+    Raises:
+        ValueError: if LT_DET.CLASSIFIER is unknown.
+    """
     predictor = replace_predictor(stock, build_criterion(cfg), prior_prob=build_prior_prob(cfg))
     kind = cfg.LT_DET.CLASSIFIER.NAME
     if kind == "cosine":
@@ -52,6 +59,7 @@ class LongTailROIHeads(StandardROIHeads):
 
     @classmethod
     def _init_box_head(cls, cfg: Any, input_shape: Any) -> dict[str, Any]:
+        check_switches(cfg)
         ret = super()._init_box_head(cfg, input_shape)
         return {**ret, "box_predictor": build_predictor(cfg, ret["box_predictor"])}
 
@@ -62,6 +70,7 @@ class LongTailCascadeROIHeads(CascadeROIHeads):
 
     @classmethod
     def _init_box_head(cls, cfg: Any, input_shape: Any) -> dict[str, Any]:
+        check_switches(cfg)
         ret = super()._init_box_head(cfg, input_shape)
         predictors = [build_predictor(cfg, stock) for stock in ret["box_predictors"]]
         return {**ret, "box_predictors": predictors}
@@ -74,6 +83,7 @@ class LongTailRes5ROIHeads(Res5ROIHeads):
     @classmethod
     def from_config(cls, cfg: Any, input_shape: Any) -> dict[str, Any]:
         """Build Detectron2's head and replace its predictor."""
+        check_switches(cfg)
         ret = super().from_config(cfg, input_shape)
         return {**ret, "box_predictor": build_predictor(cfg, ret["box_predictor"])}
 
