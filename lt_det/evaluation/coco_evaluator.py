@@ -1,0 +1,164 @@
+"""Detectron2's COCO evaluator with AP of rare, common and frequent classes."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, OrderedDict
+from typing import Any, Sequence
+
+import numpy as np
+from detectron2.data import MetadataCatalog
+from detectron2.evaluation import COCOEvaluator
+
+from lt_det.data.class_stats import ClassStats
+from lt_det.data.frequency_groups import GROUP_NAMES
+from lt_det.evaluation.lvis_ap import mean_precision
+from lt_det.evaluation.main_rank import main_rank_result
+from lt_det.evaluation.results import write_per_category
+
+logger = logging.getLogger(__name__)
+
+# Rows of the IoU thresholds 0.5, 0.55, ..., 0.95.
+_IOU_50, _IOU_75 = 0, 5
+
+
+class LongTailCOCOEvaluator(COCOEvaluator):
+    """Detectron2's COCOEvaluator plus "APr", "APc" and "APf", the same on every rank.
+
+    The added metrics are the mean over the classes of a group of COCO's AP per class, in percent,
+    nan if no class of the group has ground truth. All other keys and files are Detectron2's.
+    With ``output_dir`` the classes are written to ``per_category_{bbox,segm}.{json,csv}``.
+    """
+
+    def __init__(
+        self,
+        dataset_name: str,
+        tasks: Sequence[str] | None = None,
+        distributed: bool = True,
+        output_dir: str | None = None,
+        *,
+        class_stats: ClassStats | None = None,
+        use_fast_impl: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        """See COCOEvaluator; of its own it has only ``class_stats``.
+
+        Args:
+            dataset_name: registered with Detectron2.
+            tasks: of "bbox", "segm" and "keypoints"; None infers them from the predictions.
+            distributed: evaluate the predictions of all ranks together.
+            output_dir: where files go; None writes none.
+            class_stats: statistics of the TRAINING set, from which r, c and f are; without it the
+                three metrics are nan.
+            use_fast_impl: use Detectron2's compiled COCO metric where it is built.
+            kwargs: passed on.
+
+        Raises:
+            ValueError: if ``class_stats`` has other classes than the data set.
+        """
+        if not hasattr(COCOEvaluator, "_derive_coco_results"):
+            raise RuntimeError(
+                "this Detectron2 has no COCOEvaluator._derive_coco_results, from which "
+                "LongTailCOCOEvaluator takes AP per class; use COCOEvaluator, and report it"
+            )
+        super().__init__(
+            dataset_name,
+            tasks,
+            distributed,
+            output_dir,
+            use_fast_impl=use_fast_impl and fast_coco_metric_is_built(),
+            **kwargs,
+        )
+        class_names = MetadataCatalog.get(dataset_name).get("thing_classes")
+        if class_stats is None:
+            logger.warning("APr, APc and APf will be nan: no class_stats of the training set given")
+        elif class_names is not None and tuple(class_names) != class_stats.class_names:
+            differing = [p for p in zip(class_stats.class_names, class_names) if p[0] != p[1]]
+            raise ValueError(
+                f"class_stats of {class_stats.name!r} has {class_stats.num_classes} classes, "
+                f"{dataset_name!r} {len(class_names)}; first that differ: {differing[:3]}. "
+                "Training and evaluation need the same classes in the same order"
+            )
+        self._lt_dataset_name = dataset_name
+        self._lt_class_stats = class_stats
+        self._lt_output_dir = output_dir
+        self._lt_distributed = distributed
+
+    def evaluate(self, img_ids: Sequence[int] | None = None) -> OrderedDict[str, Any]:
+        """Return task -> metric -> percent, the same on every rank.
+
+        Args:
+            img_ids: images to evaluate; None for all.
+        """
+        base_evaluate = super().evaluate
+        return main_rank_result(lambda: base_evaluate(img_ids), distributed=self._lt_distributed)
+
+    def _derive_coco_results(
+        self, coco_eval: Any, iou_type: str, class_names: Sequence[str] | None = None
+    ) -> dict[str, float]:
+        results = super()._derive_coco_results(coco_eval, iou_type, class_names=class_names)
+        if iou_type == "keypoints":
+            return results
+        rows = [] if coco_eval is None else self._category_rows(coco_eval, class_names)
+        for group in GROUP_NAMES:
+            aps = np.array([row["AP"] for row in rows if row["group"] == group])
+            aps = aps[~np.isnan(aps)]
+            results[f"AP{group}"] = float(aps.mean()) if aps.size else float("nan")
+        logger.info(
+            "%s: APr %.3f, APc %.3f, APf %.3f",
+            iou_type,
+            *(results[f"AP{group}"] for group in GROUP_NAMES),
+        )
+        if self._lt_output_dir and rows:
+            write_per_category(
+                self._lt_output_dir,
+                iou_type=iou_type,
+                # Detectron2 puts the classes among the metrics, as "AP-name".
+                summary={k: v for k, v in results.items() if not k.startswith("AP-")},
+                categories=rows,
+                about={"dataset": self._lt_dataset_name, "backend": "coco"},
+            )
+        return results
+
+    def _category_rows(
+        self, coco_eval: Any, class_names: Sequence[str] | None
+    ) -> list[dict[str, Any]]:
+        """Return one row a class, in the order of the metric: rising category ids."""
+        # (thresholds, recalls, classes, areas, limits): all areas, the highest limit.
+        precision = coco_eval.eval["precision"][:, :, :, 0, -1]
+        category_ids = coco_eval.params.catIds
+        stats = self._lt_class_stats
+        groups: Sequence[str | None] = (
+            stats.frequency_groups if stats else [None] * len(category_ids)
+        )
+        names = class_names or [coco_eval.cocoGt.cats[i]["name"] for i in category_ids]
+        evaluated = set(coco_eval.params.imgIds)
+        objects = [
+            (annotation["category_id"], annotation["image_id"])
+            for annotation in coco_eval.cocoGt.anns.values()
+            if not annotation.get("iscrowd", 0) and annotation["image_id"] in evaluated
+        ]
+        num_instances = Counter(category_id for category_id, _ in objects)
+        num_images = Counter(category_id for category_id, _ in set(objects))
+        return [
+            {
+                "category_id": int(category_id),
+                "name": names[k],
+                "group": groups[k],
+                "num_gt_instances": num_instances[category_id],
+                "num_gt_images": num_images[category_id],
+                "AP": mean_precision(precision[:, :, k]),
+                "AP50": mean_precision(precision[_IOU_50, :, k]),
+                "AP75": mean_precision(precision[_IOU_75, :, k]),
+            }
+            for k, category_id in enumerate(category_ids)
+        ]
+
+
+def fast_coco_metric_is_built() -> bool:
+    """Return whether Detectron2's compiled extension is there and has the COCO metric."""
+    try:
+        from detectron2 import _C
+    except ImportError:
+        return False
+    return hasattr(_C, "COCOevalEvaluateImages") and hasattr(_C, "COCOevalAccumulate")

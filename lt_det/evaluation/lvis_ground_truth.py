@@ -1,0 +1,183 @@
+"""The parts of an LVIS json that the metric reads, checked and copied.
+
+lvis-api writes into the dictionaries it is given, and both implementations have rules about ids
+that real files break (an annotation id of 0 is read as "unmatched", of two annotations with one id
+one is lost). A private copy with ids 1, 2, ... takes both away.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from dataclasses import dataclass
+from typing import Any, Mapping
+
+import numpy as np
+import pycocotools.mask as mask_utils
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LVISGroundTruth:
+    """Ground truth of a data set, ready for either backend.
+
+    Attributes:
+        images: one dictionary an image: "id", "height", "width", "neg_category_ids" and
+            "not_exhaustive_category_ids", the two lists always there.
+        annotations: those with an area; "id" (place in the json, from 1), "image_id",
+            "category_id", "bbox", "area", "ignore", and "segmentation" if asked for and there.
+        categories: "id", "name" and, where the json has it, "frequency"; sorted by id.
+    """
+
+    images: list[dict[str, Any]]
+    annotations: list[dict[str, Any]]
+    categories: list[dict[str, Any]]
+
+    @property
+    def category_ids(self) -> list[int]:
+        """Ids of the json in rising order; the order of every per-category result."""
+        return [category["id"] for category in self.categories]
+
+    @property
+    def image_ids(self) -> set[int]:
+        """Ids of all images."""
+        return {image["id"] for image in self.images}
+
+    def frequency_groups(self) -> dict[int, str] | None:
+        """Return category id -> "r", "c" or "f" from the json, or None if it says nothing.
+
+        LVIS copies them there from the counts of the training split. For a split that was made
+        otherwise they may be missing or wrong: pass groups made from the training set then.
+        """
+        groups = {c["id"]: c["frequency"] for c in self.categories if "frequency" in c}
+        return groups or None
+
+
+def read_ground_truth(
+    ground_truth: Mapping[str, Any] | str | os.PathLike, *, with_masks: bool
+) -> LVISGroundTruth:
+    """Return the checked copy of an LVIS-format json, given as a path or as its content.
+
+    An image without "neg_category_ids" follows the LVIS rule: nothing is known but what is
+    annotated, so detections of other categories do not count. If no image has the key, the data
+    set is not federated but annotated exhaustively, as COCO is: every category that is absent from
+    an image is then a negative there, and one log line says so.
+
+    Args:
+        ground_truth: content or path of the json; never changed.
+        with_masks: whether to keep the segmentations (most of the memory).
+
+    Raises:
+        ValueError: if a section is missing, an id occurs twice or an annotation points nowhere.
+    """
+    if isinstance(ground_truth, (str, os.PathLike)):
+        with open(ground_truth) as file:
+            ground_truth = json.load(file)
+    if not isinstance(ground_truth, Mapping):
+        raise TypeError(
+            f"ground_truth: expected a dict or a path, got {type(ground_truth).__name__}"
+        )
+    missing = [key for key in ("images", "categories") if not ground_truth.get(key)]
+    if missing:
+        raise ValueError(f"ground_truth: {missing} missing or empty; expected an LVIS-format json")
+
+    categories = sorted(
+        (
+            {key: c[key] for key in ("id", "name", "frequency") if key in c}
+            for c in ground_truth["categories"]
+        ),
+        key=lambda category: category["id"],
+    )
+    images = _images(ground_truth["images"], [c["id"] for c in categories])
+    _check_unique(images, "images")
+    _check_unique(categories, "categories")
+    annotations = _annotations(
+        ground_truth.get("annotations", []),
+        sizes={image["id"]: (image["height"], image["width"]) for image in images},
+        category_ids={c["id"] for c in categories},
+        with_masks=with_masks,
+    )
+    return LVISGroundTruth(images=images, annotations=annotations, categories=categories)
+
+
+def _images(images: list[Mapping[str, Any]], category_ids: list[int]) -> list[dict[str, Any]]:
+    for image in images:
+        lacking = [key for key in ("id", "height", "width") if key not in image]
+        if lacking:
+            raise ValueError(f"ground_truth: image {image.get('id', image)} has no {lacking}")
+    exhaustive = not any("neg_category_ids" in image for image in images)
+    if exhaustive:
+        logger.info(
+            "The ground truth has no neg_category_ids: taken as exhaustively annotated, so that a "
+            "detection of any category that is absent from its image is a false positive."
+        )
+    # With every category listed, those present are in both lists, which means the same to the
+    # metric as present only; so all images can share one list.
+    default = category_ids if exhaustive else []
+    return [
+        {
+            "id": image["id"],
+            "height": image["height"],
+            "width": image["width"],
+            "neg_category_ids": image.get("neg_category_ids", default),
+            "not_exhaustive_category_ids": image.get("not_exhaustive_category_ids", []),
+        }
+        for image in images
+    ]
+
+
+def _annotations(
+    annotations: list[Mapping[str, Any]],
+    *,
+    sizes: Mapping[int, tuple[int, int]],
+    category_ids: set[int],
+    with_masks: bool,
+) -> list[dict[str, Any]]:
+    copies = []
+    for number, annotation in enumerate(annotations, start=1):
+        image_id, category_id = annotation["image_id"], annotation["category_id"]
+        for key, value, known in (
+            ("image_id", image_id, sizes),
+            ("category_id", category_id, category_ids),
+        ):
+            if value not in known:
+                raise ValueError(f"ground_truth: annotation {number} has unknown {key} {value}")
+        area = _area(annotation, sizes[image_id])
+        if not area > 0:
+            # lvis-api reads annotations through an area filter whose ends are open: without area
+            # an object does not exist for it.
+            continue
+        copy = {
+            "id": number,
+            "image_id": image_id,
+            "category_id": category_id,
+            "bbox": list(annotation["bbox"]),
+            "area": area,
+            "ignore": int(bool(annotation.get("ignore", 0))),
+        }
+        if with_masks and "segmentation" in annotation:
+            copy["segmentation"] = annotation["segmentation"]
+        copies.append(copy)
+    return copies
+
+
+def _area(annotation: Mapping[str, Any], size: tuple[int, int]) -> float:
+    """Return the area in px that decides small, medium or large: the mask's, as LVIS has it."""
+    if "area" in annotation:
+        return annotation["area"]
+    segmentation = annotation.get("segmentation")
+    if not segmentation:
+        return float(annotation["bbox"][2] * annotation["bbox"][3])
+    if isinstance(segmentation, list) or isinstance(segmentation["counts"], list):
+        segmentation = mask_utils.frPyObjects(segmentation, *size)
+    if isinstance(segmentation, list):
+        segmentation = mask_utils.merge(segmentation)
+    return float(mask_utils.area(segmentation))
+
+
+def _check_unique(rows: list[dict[str, Any]], section: str) -> None:
+    ids, counts = np.unique([row["id"] for row in rows], return_counts=True)
+    if (counts > 1).any():
+        raise ValueError(f"ground_truth: {section} ids occur twice: {ids[counts > 1][:5].tolist()}")

@@ -1,0 +1,105 @@
+"""Result files, written whole or not at all: next to the target first, then renamed over it."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import math
+import os
+import uuid
+from typing import Any, Iterable, Iterator, Mapping, Sequence, TextIO
+
+from tqdm import tqdm
+
+CATEGORY_COLUMNS = (
+    "category_id",
+    "name",
+    "group",
+    "num_gt_instances",
+    "num_gt_images",
+    "AP",
+    "AP50",
+    "AP75",
+)
+
+
+@contextlib.contextmanager
+def atomic_text_file(path: str | os.PathLike) -> Iterator[TextIO]:
+    """Open a text file that takes the place of ``path`` when the block ends without an error.
+
+    Readers see the old file or the new one, never a part; after an error the old one is still
+    there. Missing folders are made.
+    """
+    path = os.path.abspath(path)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    # In the same folder: renaming over a file is atomic only within one file system.
+    temporary = f"{path}.{uuid.uuid4().hex}.part"
+    try:
+        with open(temporary, "w", newline="", encoding="utf-8") as file:
+            yield file
+        os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(temporary)
+
+
+def write_json(path: str | os.PathLike, value: Any) -> None:
+    """Write ``value`` as strict json; a float that is not finite becomes null."""
+    with atomic_text_file(path) as file:
+        json.dump(_finite_or_none(value), file, indent=1, allow_nan=False)
+        file.write("\n")
+
+
+def write_json_records(
+    path: str | os.PathLike, records: Iterable[Mapping[str, Any]], *, count: int
+) -> None:
+    """Write a json list one record at a time, so that it need not fit in memory as a whole.
+
+    Args:
+        path: file to write.
+        records: the items of the list.
+        count: how many there are, for the progress bar (shown if it takes over 5 s).
+    """
+    with atomic_text_file(path) as file:
+        separator = "["
+        for record in tqdm(records, total=count, desc=os.path.basename(path), delay=5):
+            file.write(separator + json.dumps(record))
+            separator = ",\n"
+        file.write("[]" if separator == "[" else "]")
+
+
+def write_per_category(
+    output_dir: str | os.PathLike,
+    *,
+    iou_type: str,
+    summary: Mapping[str, float],
+    categories: Sequence[Mapping[str, Any]],
+    about: Mapping[str, Any],
+) -> None:
+    """Write ``per_category_{iou_type}.json`` and ``.csv``.
+
+    The json has "iou_type", the entries of ``about``, "summary", and "categories", a list with the
+    :data:`CATEGORY_COLUMNS`; the csv has the categories only. AP is in percent; what is undefined
+    is null in the json and empty in the csv.
+    """
+    rows = [{column: category[column] for column in CATEGORY_COLUMNS} for category in categories]
+    stem = os.path.join(output_dir, f"per_category_{iou_type}")
+    write_json(
+        stem + ".json",
+        {"iou_type": iou_type, **about, "summary": dict(summary), "categories": rows},
+    )
+    with atomic_text_file(stem + ".csv") as file:
+        writer = csv.DictWriter(file, CATEGORY_COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(_finite_or_none(rows))
+
+
+def _finite_or_none(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite_or_none(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite_or_none(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,314 @@
+from __future__ import annotations
+
+import builtins
+import copy
+import json
+import logging
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from lt_det.evaluation.detections import Detections
+from lt_det.evaluation.lvis_ap import BACKENDS, METRICS, lvis_average_precision
+from lt_det.evaluation.lvis_ground_truth import read_ground_truth
+from tests.evaluation.lvis_sets import corners, random_detections, random_ground_truth, rle
+
+BOX = [10.0, 10.0, 40.0, 40.0]
+FAR = [70.0, 70.0, 40.0, 40.0]
+
+
+def one_image(**image) -> dict:
+    """One object of category 1 at BOX; category 2 verified absent; 3 unknown; r, c, f in turn."""
+    return {
+        "images": [
+            {
+                "id": 7,
+                "height": 128,
+                "width": 128,
+                "neg_category_ids": [2],
+                "not_exhaustive_category_ids": [],
+                **image,
+            }
+        ],
+        "annotations": [{"id": 1, "image_id": 7, "category_id": 1, "bbox": BOX, "area": 1600.0}],
+        "categories": [
+            {"id": k, "name": f"class {k}", "frequency": "rcf"[k - 1]} for k in (1, 2, 3)
+        ],
+    }
+
+
+def found(category_id: int, box: list[float], score: float) -> dict:
+    return {"image_id": 7, "category_id": category_id, "bbox": box, "score": score}
+
+
+@pytest.mark.parametrize("backend", sorted(BACKENDS))
+def test_hand_computed_case(backend):
+    # A miss at 0.9 before the hit at 0.8: precision 1/2 at every recall. The second hit of the
+    # same object at 0.7 lies behind full recall and costs nothing.
+    records = [found(1, FAR, 0.9), found(1, BOX, 0.8), found(1, BOX, 0.7)]
+    result = lvis_average_precision(one_image(), records, iou_type="bbox", backend=backend)
+    assert result.summary["AP"] == pytest.approx(50, abs=1e-9)
+    assert result.summary["APr"] == pytest.approx(50, abs=1e-9)
+    assert result.summary["APm"] == pytest.approx(50, abs=1e-9)
+    undefined = [result.summary[m] for m in ("APs", "APl", "APc", "APf")]
+    assert np.isnan(undefined).all()
+    first = result.per_category[0]
+    assert (first.name, first.group, first.num_gt_instances, first.num_gt_images) == (
+        "class 1", "r", 1, 1,
+    )  # fmt: skip
+    assert result.group_sizes() == {"r": (1, 1), "c": (0, 1), "f": (0, 1)}
+
+
+def two_images(**second) -> dict:
+    """As one_image, and an image 8 without objects and, unless given, without lists."""
+    ground_truth = one_image()
+    ground_truth["images"].append({"id": 8, "height": 128, "width": 128, **second})
+    return ground_truth
+
+
+@pytest.mark.parametrize("backend", sorted(BACKENDS))
+@pytest.mark.parametrize(
+    ("second", "ap"),
+    [
+        ({"neg_category_ids": [], "not_exhaustive_category_ids": []}, 100),  # not verified
+        ({"neg_category_ids": [1], "not_exhaustive_category_ids": []}, 50),  # verified absent
+        ({"neg_category_ids": [1], "not_exhaustive_category_ids": [1]}, 100),  # incomplete
+        ({}, 100),  # lists missing here only: nothing is known
+    ],
+)
+def test_a_detection_elsewhere_counts_only_where_absence_was_verified(backend, second, ap):
+    records = [found(1, BOX, 0.8), {**found(1, BOX, 0.9), "image_id": 8}]
+    result = lvis_average_precision(two_images(**second), records, iou_type="bbox", backend=backend)
+    assert result.summary["AP"] == pytest.approx(ap, abs=1e-9)
+
+
+@pytest.mark.parametrize("backend", sorted(BACKENDS))
+def test_a_set_without_any_lists_is_exhaustive_and_says_so_once(backend, caplog):
+    ground_truth = two_images()
+    for image in ground_truth["images"]:
+        image.pop("neg_category_ids", None)
+        image.pop("not_exhaustive_category_ids", None)
+    records = [found(1, BOX, 0.8), {**found(1, BOX, 0.9), "image_id": 8}]
+    with caplog.at_level(logging.INFO, logger="lt_det"):
+        result = lvis_average_precision(ground_truth, records, iou_type="bbox", backend=backend)
+    assert result.summary["AP"] == pytest.approx(50, abs=1e-9)
+    assert caplog.text.count("exhaustively annotated") == 1
+
+
+def test_the_limit_is_on_the_image_not_on_the_category():
+    records = [found(3, FAR, 0.9), found(3, FAR, 0.8), found(1, BOX, 0.7)]
+    for max_dets, ap in ((3, 100.0), (2, 0.0)):
+        result = lvis_average_precision(one_image(), records, iou_type="bbox", max_dets=max_dets)
+        assert result.summary["AP"] == pytest.approx(ap, abs=1e-9)
+
+
+def test_passed_groups_replace_those_of_the_json():
+    ground_truth = one_image()
+    groups = {1: "f", 2: "r", 3: "c"}
+    result = lvis_average_precision(
+        ground_truth, [found(1, BOX, 0.9)], iou_type="bbox", frequency_groups=groups
+    )
+    assert result.summary["APf"] == pytest.approx(100, abs=1e-9)
+    assert np.isnan(result.summary["APr"])
+    assert [c.group for c in result.per_category] == ["f", "r", "c"]
+    for category in ground_truth["categories"]:
+        del category["frequency"]
+    without = lvis_average_precision(
+        ground_truth, [found(1, BOX, 0.9)], iou_type="bbox", frequency_groups=groups
+    )
+    np.testing.assert_equal(without.summary, result.summary)
+
+
+@pytest.mark.parametrize("backend", sorted(BACKENDS))
+def test_without_any_groups_they_are_nan_with_a_warning(backend, caplog):
+    ground_truth = one_image()
+    for category in ground_truth["categories"]:
+        del category["frequency"]
+    result = lvis_average_precision(
+        ground_truth, [found(1, BOX, 0.9)], iou_type="bbox", backend=backend
+    )
+    assert result.summary["AP"] == pytest.approx(100, abs=1e-9)
+    assert np.isnan([result.summary[m] for m in ("APr", "APc", "APf")]).all()
+    assert "frequency_groups" in caplog.text
+
+
+@pytest.mark.parametrize("backend", sorted(BACKENDS))
+@pytest.mark.parametrize("iou_type", ["bbox", "segm"])
+def test_no_detections_give_what_a_single_miss_gives(backend, iou_type):
+    ground_truth = random_ground_truth(np.random.default_rng(5))
+    unseen = max(c["id"] for c in ground_truth["categories"])  # has no objects
+    image_id = ground_truth["images"][0]["id"]
+    miss = {
+        "image_id": image_id,
+        "category_id": unseen,
+        "score": 0.5,
+        "bbox": BOX,
+        "segmentation": rle(corners(BOX)),
+    }
+    empty, missed = (
+        lvis_average_precision(ground_truth, records, iou_type=iou_type, backend=backend)
+        for records in ([], [miss])
+    )
+    assert empty.summary["AP"] == 0
+    np.testing.assert_equal(empty.summary, missed.summary)
+    np.testing.assert_equal(empty.category_rows(), missed.category_rows())
+
+
+@pytest.mark.parametrize("backend", sorted(BACKENDS))
+def test_annotation_ids_play_no_role(backend):
+    ground_truth = one_image()
+    ground_truth["annotations"][0]["id"] = 0  # lvis-api alone takes it for unfound
+    ground_truth["annotations"].append({**ground_truth["annotations"][0], "bbox": FAR})
+    records = [found(1, BOX, 0.9), found(1, FAR, 0.8)]
+    result = lvis_average_precision(ground_truth, records, iou_type="bbox", backend=backend)
+    assert result.summary["AP"] == pytest.approx(100, abs=1e-9)
+
+
+@pytest.mark.parametrize("backend", sorted(BACKENDS))
+@pytest.mark.parametrize("iou_type", ["bbox", "segm"])
+def test_inputs_are_not_changed(backend, iou_type):
+    rng = np.random.default_rng(0)
+    ground_truth = random_ground_truth(rng)
+    records = random_detections(rng, ground_truth, per_image=5)
+    before = copy.deepcopy((ground_truth, records))
+    lvis_average_precision(ground_truth, records, iou_type=iou_type, backend=backend)
+    assert (ground_truth, records) == before
+
+
+def test_files_and_arrays_give_the_same_as_records(tmp_path):
+    rng = np.random.default_rng(1)
+    ground_truth = random_ground_truth(rng)
+    records = random_detections(rng, ground_truth, per_image=10)
+    (tmp_path / "gt.json").write_text(json.dumps(ground_truth))
+    (tmp_path / "dt.json").write_text(json.dumps(records))
+    expected = lvis_average_precision(ground_truth, records, iou_type="segm")
+    from_files = lvis_average_precision(
+        tmp_path / "gt.json", str(tmp_path / "dt.json"), iou_type="segm"
+    )
+    from_arrays = lvis_average_precision(
+        read_ground_truth(ground_truth, with_masks=True),
+        Detections.from_records(records),
+        iou_type="segm",
+    )
+    np.testing.assert_equal(from_files.summary, expected.summary)
+    np.testing.assert_equal(from_arrays.summary, expected.summary)
+    assert list(Detections.from_records(records).records()) == records
+
+
+def test_the_reference_backend_leaves_numpy_and_logging_as_they_were():
+    # In a fresh process: the package configures the root logger when it is imported first.
+    program = """
+import json, logging, sys
+import numpy as np
+from lt_det.evaluation.lvis_ap import lvis_average_precision
+names = set(vars(np))
+truth, records = json.loads(sys.stdin.read())
+lvis_average_precision(truth, records, iou_type="bbox", backend="lvis-api")
+import lvis.eval
+assert not logging.getLogger().handlers, logging.getLogger().handlers
+assert set(vars(np)) == names, set(vars(np)) ^ names
+assert lvis.eval.np is np
+"""
+    subprocess.run(
+        [sys.executable, "-c", program],
+        input=json.dumps([one_image(), [found(1, BOX, 0.9)]]),
+        text=True,
+        check=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("backend", "module", "advice"),
+    [
+        ("hotcoco", "hotcoco", r"lt_det\[eval\]"),
+        ("lvis-api", "lvis", r"lt_det\[eval\]"),
+        ("lvis-api", "cv2", "opencv-python-headless"),
+    ],
+)
+def test_a_missing_package_is_named_with_what_to_install(backend, module, advice, monkeypatch):
+    real_import = builtins.__import__
+
+    def refusing(name, *args, **kwargs):
+        if name.split(".")[0] == module:
+            raise ModuleNotFoundError(f"No module named {module!r}", name=module)
+        return real_import(name, *args, **kwargs)
+
+    for name in [n for n in sys.modules if n.split(".")[0] in (module, backend.split("-")[0])]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(builtins, "__import__", refusing)
+    with pytest.raises(ImportError, match=advice):
+        lvis_average_precision(one_image(), [found(1, BOX, 0.9)], iou_type="bbox", backend=backend)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"iou_type": "box"}, "iou_type.*'box'"),
+        ({"backend": "fast"}, "backend.*'fast'"),
+        ({"max_dets": 0}, "max_dets.*0"),
+        ({"detections": [{**found(1, BOX, 0.9), "image_id": 3}]}, r"images .*\[3\]"),
+        ({"detections": [found(0, BOX, 0.9)]}, r"categories .*\[0\].*1 to 3"),
+        ({"detections": [found(1, BOX, float("nan"))]}, "scores are not finite.*image 7"),
+        ({"detections": [found(1, [0, 0, np.inf, 1], 0.5)]}, "boxes are not finite.*image 7"),
+        ({"detections": [{"image_id": 7, "category_id": 1, "bbox": BOX}]}, r"lacks \['score'\]"),
+        ({"iou_type": "segm"}, "annotation 1.*image 7.*no segmentation"),
+        ({"frequency_groups": {1: "r", 2: "c"}}, r"no group .*\[3\]"),
+        ({"frequency_groups": {1: "r", 2: "c", 3: "x"}}, "'x' for category id 3"),
+    ],
+)
+def test_wrong_arguments_are_named(change, message):
+    arguments = {
+        "ground_truth": one_image(),
+        "detections": [found(1, BOX, 0.9)],
+        "iou_type": "bbox",
+        **change,
+    }
+    with pytest.raises(ValueError, match=message):
+        lvis_average_precision(
+            arguments.pop("ground_truth"), arguments.pop("detections"), **arguments
+        )
+
+
+@pytest.mark.parametrize("backend", sorted(BACKENDS))
+def test_boxes_alone_cannot_be_evaluated_as_masks(backend):
+    ground_truth = one_image()
+    ground_truth["annotations"][0]["segmentation"] = corners(BOX)
+    with pytest.raises(ValueError, match="segmentation"):
+        lvis_average_precision(ground_truth, [found(1, BOX, 0.9)], iou_type="segm", backend=backend)
+
+
+def test_a_mask_of_another_size_names_the_image():
+    ground_truth = one_image(height=100)
+    ground_truth["annotations"][0]["segmentation"] = corners(BOX)
+    record = {**found(1, BOX, 0.9), "segmentation": rle(corners(BOX))}
+    with pytest.raises(ValueError, match=r"image 7 .*\(128, 128\).*\(100, 128\)"):
+        lvis_average_precision(ground_truth, [record], iou_type="segm")
+
+
+@pytest.mark.parametrize(
+    ("break_it", "message"),
+    [
+        (lambda g: g.pop("images"), "images"),
+        (lambda g: g["images"].append(g["images"][0]), r"images ids occur twice: \[7\]"),
+        (lambda g: g["categories"].append(g["categories"][2]), r"categories .*\[3\]"),
+        (lambda g: g["images"][0].pop("height"), "image 7 has no .'height'"),
+        (lambda g: g["annotations"][0].update(category_id=9), "annotation 1 .*category_id 9"),
+        (lambda g: g["annotations"][0].update(image_id=9), "annotation 1 .*image_id 9"),
+        (lambda g: g["categories"][1].pop("frequency"), r"'frequency'.*\[2\]"),
+    ],
+)
+def test_a_broken_json_is_refused(break_it, message):
+    ground_truth = one_image()
+    break_it(ground_truth)
+    with pytest.raises(ValueError, match=message):
+        lvis_average_precision(ground_truth, [found(1, BOX, 0.9)], iou_type="bbox")
+
+
+def test_a_missing_area_is_that_of_the_mask_or_else_the_box():
+    ground_truth = one_image()
+    del ground_truth["annotations"][0]["area"]
+    assert read_ground_truth(ground_truth, with_masks=False).annotations[0]["area"] == 1600
+    ground_truth["annotations"][0]["segmentation"] = corners([10, 10, 20, 20])
+    assert read_ground_truth(ground_truth, with_masks=True).annotations[0]["area"] == 400

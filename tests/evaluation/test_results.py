@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from lt_det.evaluation.results import atomic_text_file, write_json, write_json_records
+
+
+def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "results.json"
+    write_json(path, {"AP": 1.0})
+
+    def failing():
+        yield {"a": 1}
+        raise RuntimeError("disk full")
+
+    with pytest.raises(RuntimeError, match="disk full"):
+        write_json_records(path, failing(), count=2)
+    assert json.loads(path.read_text()) == {"AP": 1.0}
+    assert [p.name for p in tmp_path.iterdir()] == ["results.json"]
+
+
+def test_the_target_is_untouched_until_the_end(tmp_path):
+    path = tmp_path / "new" / "results.txt"
+    with atomic_text_file(path) as file:
+        file.write("half")
+        file.flush()
+        assert not path.exists()
+    assert path.read_text() == "half"
+
+
+def test_undefined_numbers_are_null(tmp_path):
+    write_json(tmp_path / "a.json", {"AP": float("nan"), "rows": [{"x": (float("inf"), 2)}]})
+    text = (tmp_path / "a.json").read_text()
+    assert "NaN" not in text
+    assert json.loads(text) == {"AP": None, "rows": [{"x": [None, 2]}]}
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_records_make_one_list(tmp_path, count):
+    records = [{"id": k} for k in range(count)]
+    write_json_records(tmp_path / "a.json", iter(records), count=count)
+    assert json.loads((tmp_path / "a.json").read_text()) == records
