@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import functools
-import logging
 import os
 from dataclasses import replace
 from typing import Any, Sequence
@@ -29,8 +28,7 @@ from lt_det.data.class_stats import ClassStats, count_annotations, merge_class_s
 from lt_det.data.json_stats import CountSource
 from lt_det.data.lvis_format import lvis_dataset_dicts
 from lt_det.data.stats_cache import class_stats_of_json
-
-logger = logging.getLogger(__name__)
+from lt_det.data.warn_once import warn_once
 
 
 def register_lvis_format(
@@ -172,7 +170,7 @@ def class_stats_of(
     if stats.num_images == 0:
         raise ValueError(f"data set {stats.name!r} has no annotation that training would use")
     if stats.zero_count_classes:
-        _warn_once(
+        warn_once(
             f"Data set {stats.name!r}: {len(stats.zero_count_classes)} of {stats.num_classes} "
             f"classes have no image, first {list(stats.zero_count_classes[:NUM_NAMED])}; they get "
             "the prior of a class seen once"
@@ -251,9 +249,3 @@ def _category_metadata(categories: Any, *, name: str) -> dict[str, Any]:
             {"id": category["id"], "image_count": category["image_count"]} for category in ordered
         ]
     return found
-
-
-@functools.lru_cache(maxsize=None)
-def _warn_once(message: str) -> None:
-    """Log each message once in a process; trainer and evaluator ask for the same statistics."""
-    logger.warning("%s", message)

@@ -12,6 +12,7 @@ import os
 from typing import Any, Callable, Mapping, Sequence
 
 from lt_det.data.annotation_checks import check_unique, mask_is_usable, polygon_is_valid
+from lt_det.data.warn_once import warn_once
 
 logger = logging.getLogger(__name__)
 
@@ -165,13 +166,13 @@ def _warn_missing_federated(images: Sequence[Mapping[str, Any]], *, name: str) -
     for key in FEDERATED_KEYS:
         num_missing = sum(key not in image for image in images)
         if num_missing:
-            logger.warning(
-                "Data set %r: %d of %d images have no %r; taken as an empty list%s",
-                name,
-                num_missing,
-                len(images),
-                key,
-                ", so the evaluation counts no false positive of classes absent from an image"
-                if key == "neg_category_ids"
-                else "",
+            meaning = {
+                "neg_category_ids": "the evaluation counts no false positive of a class that is "
+                "not annotated in the image",
+                "not_exhaustive_category_ids": "the evaluation takes every class of an image as "
+                "annotated completely",
+            }[key]
+            warn_once(
+                f"Data set {name!r}: {num_missing} of {len(images)} images have no {key!r}; taken "
+                f"as an empty list: {meaning}"
             )
