@@ -6,6 +6,32 @@ import numpy as np
 import pycocotools.mask as mask_utils
 
 SIZE = 128  # side of an image, px
+BOX = [10.0, 10.0, 40.0, 40.0]
+FAR = [70.0, 70.0, 40.0, 40.0]
+
+
+def one_image(**image) -> dict:
+    """One object of category 1 at BOX; category 2 verified absent; 3 unknown; r, c, f in turn."""
+    return {
+        "images": [
+            {
+                "id": 7,
+                "height": 128,
+                "width": 128,
+                "neg_category_ids": [2],
+                "not_exhaustive_category_ids": [],
+                **image,
+            }
+        ],
+        "annotations": [{"id": 1, "image_id": 7, "category_id": 1, "bbox": BOX, "area": 1600.0}],
+        "categories": [
+            {"id": k, "name": f"class {k}", "frequency": "rcf"[k - 1]} for k in (1, 2, 3)
+        ],
+    }
+
+
+def found(category_id: int, box: list[float], score: float) -> dict:
+    return {"image_id": 7, "category_id": category_id, "bbox": box, "score": score}
 
 
 def random_box(rng: np.random.Generator) -> list[float]:

@@ -32,6 +32,8 @@ def ground_truth(tmp_path) -> dict:
 def test_stock_keys_are_untouched_and_groups_are_means_of_classes(
     ground_truth, with_masks, compiled, monkeypatch, tmp_path
 ):
+    if compiled and not coco_evaluator.fast_coco_metric_is_built():
+        pytest.skip("this Detectron2 has no compiled COCO metric")
     if not compiled:
         monkeypatch.setattr(coco_evaluator, "fast_coco_metric_is_built", lambda: False)
     pairs = predictions(ground_truth, seed=1, with_masks=with_masks)

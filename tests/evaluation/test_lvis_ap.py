@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import builtins
 import copy
 import json
 import logging
@@ -11,36 +10,18 @@ import numpy as np
 import pytest
 
 from lt_det.evaluation.detections import Detections
-from lt_det.evaluation.lvis_ap import BACKENDS, METRICS, lvis_average_precision
+from lt_det.evaluation.lvis_ap import BACKENDS, lvis_average_precision
 from lt_det.evaluation.lvis_ground_truth import read_ground_truth
-from tests.evaluation.lvis_sets import corners, random_detections, random_ground_truth, rle
-
-BOX = [10.0, 10.0, 40.0, 40.0]
-FAR = [70.0, 70.0, 40.0, 40.0]
-
-
-def one_image(**image) -> dict:
-    """One object of category 1 at BOX; category 2 verified absent; 3 unknown; r, c, f in turn."""
-    return {
-        "images": [
-            {
-                "id": 7,
-                "height": 128,
-                "width": 128,
-                "neg_category_ids": [2],
-                "not_exhaustive_category_ids": [],
-                **image,
-            }
-        ],
-        "annotations": [{"id": 1, "image_id": 7, "category_id": 1, "bbox": BOX, "area": 1600.0}],
-        "categories": [
-            {"id": k, "name": f"class {k}", "frequency": "rcf"[k - 1]} for k in (1, 2, 3)
-        ],
-    }
-
-
-def found(category_id: int, box: list[float], score: float) -> dict:
-    return {"image_id": 7, "category_id": category_id, "bbox": box, "score": score}
+from tests.evaluation.lvis_sets import (
+    BOX,
+    FAR,
+    corners,
+    found,
+    one_image,
+    random_detections,
+    random_ground_truth,
+    rle,
+)
 
 
 @pytest.mark.parametrize("backend", sorted(BACKENDS))
@@ -175,6 +156,10 @@ def test_inputs_are_not_changed(backend, iou_type):
     before = copy.deepcopy((ground_truth, records))
     lvis_average_precision(ground_truth, records, iou_type=iou_type, backend=backend)
     assert (ground_truth, records) == before
+    checked = read_ground_truth(ground_truth, with_masks=True)
+    before = copy.deepcopy(checked)
+    lvis_average_precision(checked, records, iou_type=iou_type, backend=backend)
+    assert checked == before
 
 
 def test_files_and_arrays_give_the_same_as_records(tmp_path):
@@ -203,12 +188,12 @@ def test_the_reference_backend_leaves_numpy_and_logging_as_they_were():
 import json, logging, sys
 import numpy as np
 from lt_det.evaluation.lvis_ap import lvis_average_precision
-names = set(vars(np))
+had_float = "float" in vars(np)
 truth, records = json.loads(sys.stdin.read())
 lvis_average_precision(truth, records, iou_type="bbox", backend="lvis-api")
 import lvis.eval
 assert not logging.getLogger().handlers, logging.getLogger().handlers
-assert set(vars(np)) == names, set(vars(np)) ^ names
+assert ("float" in vars(np)) == had_float
 assert lvis.eval.np is np
 """
     subprocess.run(
@@ -217,93 +202,6 @@ assert lvis.eval.np is np
         text=True,
         check=True,
     )
-
-
-@pytest.mark.parametrize(
-    ("backend", "module", "advice"),
-    [
-        ("hotcoco", "hotcoco", r"lt_det\[eval\]"),
-        ("lvis-api", "lvis", r"lt_det\[eval\]"),
-        ("lvis-api", "cv2", "opencv-python-headless"),
-    ],
-)
-def test_a_missing_package_is_named_with_what_to_install(backend, module, advice, monkeypatch):
-    real_import = builtins.__import__
-
-    def refusing(name, *args, **kwargs):
-        if name.split(".")[0] == module:
-            raise ModuleNotFoundError(f"No module named {module!r}", name=module)
-        return real_import(name, *args, **kwargs)
-
-    for name in [n for n in sys.modules if n.split(".")[0] in (module, backend.split("-")[0])]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setattr(builtins, "__import__", refusing)
-    with pytest.raises(ImportError, match=advice):
-        lvis_average_precision(one_image(), [found(1, BOX, 0.9)], iou_type="bbox", backend=backend)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"iou_type": "box"}, "iou_type.*'box'"),
-        ({"backend": "fast"}, "backend.*'fast'"),
-        ({"max_dets": 0}, "max_dets.*0"),
-        ({"detections": [{**found(1, BOX, 0.9), "image_id": 3}]}, r"images .*\[3\]"),
-        ({"detections": [found(0, BOX, 0.9)]}, r"categories .*\[0\].*1 to 3"),
-        ({"detections": [found(1, BOX, float("nan"))]}, "scores are not finite.*image 7"),
-        ({"detections": [found(1, [0, 0, np.inf, 1], 0.5)]}, "boxes are not finite.*image 7"),
-        ({"detections": [{"image_id": 7, "category_id": 1, "bbox": BOX}]}, r"lacks \['score'\]"),
-        ({"iou_type": "segm"}, "annotation 1.*image 7.*no segmentation"),
-        ({"frequency_groups": {1: "r", 2: "c"}}, r"no group .*\[3\]"),
-        ({"frequency_groups": {1: "r", 2: "c", 3: "x"}}, "'x' for category id 3"),
-    ],
-)
-def test_wrong_arguments_are_named(change, message):
-    arguments = {
-        "ground_truth": one_image(),
-        "detections": [found(1, BOX, 0.9)],
-        "iou_type": "bbox",
-        **change,
-    }
-    with pytest.raises(ValueError, match=message):
-        lvis_average_precision(
-            arguments.pop("ground_truth"), arguments.pop("detections"), **arguments
-        )
-
-
-@pytest.mark.parametrize("backend", sorted(BACKENDS))
-def test_boxes_alone_cannot_be_evaluated_as_masks(backend):
-    ground_truth = one_image()
-    ground_truth["annotations"][0]["segmentation"] = corners(BOX)
-    with pytest.raises(ValueError, match="segmentation"):
-        lvis_average_precision(ground_truth, [found(1, BOX, 0.9)], iou_type="segm", backend=backend)
-
-
-def test_a_mask_of_another_size_names_the_image():
-    ground_truth = one_image(height=100)
-    ground_truth["annotations"][0]["segmentation"] = corners(BOX)
-    record = {**found(1, BOX, 0.9), "segmentation": rle(corners(BOX))}
-    with pytest.raises(ValueError, match=r"image 7 .*\(128, 128\).*\(100, 128\)"):
-        lvis_average_precision(ground_truth, [record], iou_type="segm")
-
-
-@pytest.mark.parametrize(
-    ("break_it", "message"),
-    [
-        (lambda g: g.pop("images"), "images"),
-        (lambda g: g["images"].append(g["images"][0]), r"images ids occur twice: \[7\]"),
-        (lambda g: g["categories"].append(g["categories"][2]), r"categories .*\[3\]"),
-        (lambda g: g["images"][0].pop("height"), "image 7 has no .'height'"),
-        (lambda g: g["annotations"][0].update(category_id=9), "annotation 1 .*category_id 9"),
-        (lambda g: g["annotations"][0].update(image_id=9), "annotation 1 .*image_id 9"),
-        (lambda g: g["categories"][1].pop("frequency"), r"'frequency'.*\[2\]"),
-    ],
-)
-def test_a_broken_json_is_refused(break_it, message):
-    ground_truth = one_image()
-    break_it(ground_truth)
-    with pytest.raises(ValueError, match=message):
-        lvis_average_precision(ground_truth, [found(1, BOX, 0.9)], iou_type="bbox")
 
 
 def test_a_missing_area_is_that_of_the_mask_or_else_the_box():
