@@ -1,10 +1,10 @@
 #!/usr/bin/env python
 """Train or evaluate a detector; Detectron2's flags, see --help.
 
-    python tools/train_net.py --config-file configs/lvis_balms_r50.yaml --num-gpus 8 \
+python tools/train_net.py --config-file configs/lvis_balms_r50.yaml --num-gpus 8 \
         MODEL.WEIGHTS output/stage1/model_final.pth
-    python tools/train_net.py --num-gpus 8 --stages STAGE1.yaml configs/lvis_balms_r50.yaml
-    torchrun --nproc_per_node 8 tools/train_net.py --config-file ...
+python tools/train_net.py --num-gpus 8 --stages STAGE1.yaml configs/lvis_balms_r50.yaml
+torchrun --nproc_per_node 8 tools/train_net.py --config-file ...
 """
 
 from __future__ import annotations

@@ -1,0 +1,59 @@
+# Each target does the set-up it needs on a machine that has only Python 3.10 and the package
+# index: a virtual environment in .venv with exactly the packages of requirements.lock.
+PYTHON ?= python3.10
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo demo-seeds test test-slow lint format bench lock clean help
+
+help:
+	@echo "make demo        build a small long-tailed set, train baseline, Balanced Softmax and BALMS, compare"
+	@echo "make test        run the test suite (make test-slow: the long rest)"
+	@echo "make lint        ruff and mypy"
+	@echo "make bench       measure against Detectron2 and the released scheme"
+	@echo "make clean       remove the environment, caches and outputs"
+
+# `python` through .python-version (pyenv), else python3.10 from the path.
+$(READY): requirements.lock setup.py
+	@if [ ! -x $(BIN)/python ]; then \
+	  if python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 10))' 2>/dev/null; then python -m venv $(VENV); \
+	  elif command -v $(PYTHON) >/dev/null; then $(PYTHON) -m venv $(VENV); \
+	  else echo "lt_det is tested with Python 3.10: install it (pyenv install 3.10) or say make PYTHON=/path/to/python3.10"; exit 1; fi; fi
+	@if command -v uv >/dev/null; then ln -sf "$$(command -v uv)" $(BIN)/uv; \
+	  elif [ ! -x $(BIN)/uv ]; then $(BIN)/python -m pip install --quiet --disable-pip-version-check uv; fi
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $(READY)
+
+demo: $(READY)
+	$(BIN)/python tools/demo.py
+
+demo-seeds: $(READY)
+	$(BIN)/python tools/demo.py --seeds 0 1 2
+
+test: $(READY)
+	$(BIN)/python -m pytest
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest -m slow
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY)
+	$(BIN)/python benchmarks/meta_step.py
+
+# After a change of setup.py or requirements.in.
+lock: $(READY)
+	$(BIN)/uv pip compile --quiet setup.py requirements.in --override overrides.txt --all-extras --generate-hashes \
+	  --no-emit-index-url --python-version 3.10 --custom-compile-command "make lock" -o requirements.lock
+
+clean:
+	rm -rf $(VENV) output demo_output build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
