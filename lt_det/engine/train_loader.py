@@ -22,7 +22,11 @@ from detectron2.data.samplers import RepeatFactorTrainingSampler, TrainingSample
 from detectron2.utils import comm
 from torch.utils.data import Dataset, Sampler
 
-from lt_det.data.samplers import WeightedImageSampler, class_balanced_image_weights
+from lt_det.data.samplers import (
+    WeightedImageSampler,
+    class_balanced_image_weights,
+    classes_of_images,
+)
 
 
 def seed_everything(*entropy: int) -> None:
@@ -168,7 +172,7 @@ def build_train_sampler(cfg: Any, dicts: Sequence[dict], *, seed: int) -> Sample
         )
         return RepeatFactorTrainingSampler(factors, seed=seed)
     if name == "ClassBalancedSampler":
-        return class_balanced_sampler([_classes_of(d) for d in dicts], seed=seed)
+        return class_balanced_sampler(classes_of_images(dicts), seed=seed)
     raise ValueError(
         "DATALOADER.SAMPLER_TRAIN must be 'TrainingSampler', 'RepeatFactorTrainingSampler' or "
         f"'ClassBalancedSampler', got {name!r}"
@@ -182,10 +186,6 @@ def class_balanced_sampler(image_classes: Sequence[Sequence[int]], *, seed: int)
     return WeightedImageSampler(
         weights, seed=seed, rank=comm.get_rank(), world_size=comm.get_world_size()
     )
-
-
-def _classes_of(record: dict) -> list[int]:
-    return [a["category_id"] for a in record["annotations"] if not a.get("iscrowd", 0)]
 
 
 def build_train_stream(cfg: Any, dicts: list[dict] | None = None) -> TrainStream:
@@ -209,7 +209,7 @@ def build_meta_stream(cfg: Any, dicts: list[dict], *, ims_per_batch: int) -> Tra
     seed = shared_seed(cfg) + 1
     return TrainStream(
         DatasetFromList(dicts, copy=False),
-        sampler=class_balanced_sampler([_classes_of(d) for d in dicts], seed=seed),
+        sampler=class_balanced_sampler(classes_of_images(dicts), seed=seed),
         ims_per_batch=ims_per_batch,
         mapper=DatasetMapper(cfg, True),
         seed=seed if cfg.SEED >= 0 else None,

@@ -16,7 +16,7 @@ from detectron2.utils import comm
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from lt_det.data.class_stats import ClassStats
+from lt_det.data.class_stats import ClassStats, Unit
 from lt_det.engine.checkpoint import ClassStatsState, LongTailCheckpointer
 from lt_det.engine.evaluators import build_evaluator
 from lt_det.engine.hooks import LogClassWeights, ProgressBar, SeedEachIteration
@@ -28,6 +28,7 @@ from lt_det.engine.meta_batches import (
 )
 from lt_det.engine.region_cache import ImageRegions, RegionClassifier, build_region_cache
 from lt_det.engine.reweighted_model import ReweightedModel
+from lt_det.engine.run_record import write_run_record
 from lt_det.engine.train_loader import (
     TrainStream,
     build_meta_stream,
@@ -269,6 +270,13 @@ class LongTailTrainer(DefaultTrainer):
         return build_evaluator(cfg, dataset_name, output_folder)
 
     @classmethod
+    def test(cls, cfg: Any, model: nn.Module, evaluators: Any = None) -> OrderedDict:
+        """Evaluate on DATASETS.TEST; return the results and write OUTPUT_DIR/results.json."""
+        results = super().test(cfg, model, evaluators)
+        write_run_record(cfg, results)
+        return results
+
+    @classmethod
     def evaluate_checkpoint(cls, cfg: Any, *, resume: bool = False) -> OrderedDict:
         """Evaluate MODEL.WEIGHTS, or with ``resume`` OUTPUT_DIR's last checkpoint.
 
@@ -282,7 +290,7 @@ class LongTailTrainer(DefaultTrainer):
         return cls.test(cfg, model, evaluators)
 
 
-def bind_class_stats(model: nn.Module, stats: ClassStats, *, unit: str) -> None:
+def bind_class_stats(model: nn.Module, stats: ClassStats, *, unit: Unit) -> None:
     """Give every criterion in ``model`` the class counts of the training set.
 
     Args:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from lt_det.data.class_prior import counts_with_background
-from lt_det.data.class_stats import ClassStats
+from lt_det.data.class_stats import ClassStats, Unit
 from lt_det.data.datasets import class_stats_of, register_from_config
 from lt_det.losses.criterion import Criterion
 
@@ -58,7 +58,7 @@ def _num_classes_key(cfg: Any) -> str:
     return "MODEL.RETINANET.NUM_CLASSES" if retinanet else "MODEL.ROI_HEADS.NUM_CLASSES"
 
 
-def bound_counts(stats: ClassStats, *, kind: str, unit: str) -> tuple[Tensor, int]:
+def bound_counts(stats: ClassStats, *, kind: str, unit: Unit) -> tuple[Tensor, int]:
     """Return the class counts a loss of ``kind`` wants, float64, and the number of images.
 
     Args:

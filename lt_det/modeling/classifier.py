@@ -25,14 +25,19 @@ class CosineClassifier(nn.Module):
     Same parameter names and shapes as the ``nn.Linear`` it replaces, so checkpoints load.
     """
 
-    def __init__(self, linear: nn.Linear, *, scale: float = 20.0) -> None:
+    def __init__(self, linear: nn.Module, *, scale: float = 20.0) -> None:
         """Take over the parameters of ``linear``.
 
         Args:
             linear: the layer to replace.
             scale: factor of the cosine; logits are in [-scale, scale] plus the bias.
+
+        Raises:
+            TypeError: if ``linear`` is another layer.
         """
         super().__init__()
+        if not isinstance(linear, nn.Linear):
+            raise TypeError(f"linear must be nn.Linear, got {type(linear).__name__}")
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.weight, self.bias, self.scale = linear.weight, linear.bias, scale
 

@@ -8,9 +8,8 @@ from typing import Sequence
 import numpy as np
 
 from lt_det.data.class_stats import ClassStats
-
-GROUP_COLOURS = {"r": "#c0392b", "c": "#e59866", "f": "#2471a3"}
-GROUP_NAMES = {"r": "rare", "c": "common", "f": "frequent"}
+from lt_det.data.frequency_groups import GROUP_NAMES
+from lt_det.report.class_stats_plot import GROUP_COLOURS
 
 
 def save_class_weights_plot(stats: ClassStats, weights: Sequence[float], path: str) -> None:

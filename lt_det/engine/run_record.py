@@ -1,0 +1,68 @@
+"""What a number came from: written beside the results."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from typing import Any, Mapping
+
+import detectron2
+import torch
+from detectron2.utils import comm
+
+from lt_det.evaluation.results import write_json
+from lt_det.version import __version__
+
+
+def write_run_record(cfg: Any, results: Mapping[str, Any]) -> None:
+    """Write OUTPUT_DIR/results.json: results, command, commit, seed, versions, machine.
+
+    Only the main process writes; the file appears whole or not at all.
+
+    Args:
+        cfg: config of the run.
+        results: as the evaluators return them.
+    """
+    if not comm.is_main_process():
+        return
+    write_json(
+        os.path.join(cfg.OUTPUT_DIR, "results.json"),
+        {
+            "results": {key: dict(value) for key, value in results.items()},
+            "command": " ".join([os.path.basename(sys.executable), *sys.argv]),
+            "commit": _commit(),
+            "seed": cfg.SEED,
+            "iterations": cfg.SOLVER.MAX_ITER,
+            "processes": comm.get_world_size(),
+            "versions": {
+                "lt_det": __version__,
+                "detectron2": detectron2.__version__,
+                "torch": torch.__version__,
+                "python": platform.python_version(),
+            },
+            "machine": {
+                "processor": platform.processor() or platform.machine(),
+                "cpus": os.cpu_count(),
+                "threads": torch.get_num_threads(),
+                "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+            },
+        },
+    )
+
+
+def _commit() -> str | None:
+    """Return the commit of the source tree, "+" where it has changes, None outside of git."""
+    folder = os.path.dirname(os.path.abspath(__file__))
+    try:
+        return subprocess.run(
+            ["git", "describe", "--always", "--dirty=+", "--abbrev=10"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,118 @@
+"""Sheet of validation images: ground truth beside the predictions of some methods."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import defaultdict
+from typing import Any, Mapping, Sequence
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+
+def save_prediction_sheet(
+    json_file: str | os.PathLike[str],
+    image_root: str | os.PathLike[str],
+    predictions: Mapping[str, str | os.PathLike[str]],
+    path: str | os.PathLike[str],
+    *,
+    num_images: int = 6,
+    score_threshold: float = 0.3,
+) -> None:
+    """Draw one row an image: ground truth, then each method's detections above a score.
+
+    Images with rare classes come first. A name is green where an object of that class with IoU
+    of at least 0.5 is there, red where not.
+
+    Args:
+        json_file: LVIS-format ground truth with ``frequency``.
+        image_root: where its images are.
+        predictions: method -> json of detections in COCO's result format.
+        path: picture file, written whole or not at all.
+        num_images: rows.
+        score_threshold: detections below it are not drawn.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.image import imread
+
+    with open(json_file, encoding="utf-8") as file:
+        truth = json.load(file)
+    names = {c["id"]: c["name"] for c in truth["categories"]}
+    rare = {c["id"] for c in truth["categories"] if c.get("frequency") == "r"}
+    objects = _by_image(truth["annotations"])
+    detections = {}
+    for method, file_name in predictions.items():
+        with open(file_name, encoding="utf-8") as file:
+            detections[method] = _by_image(
+                [d for d in json.load(file) if d["score"] >= score_threshold]
+            )
+    images = sorted(
+        truth["images"], key=lambda i: -len({a["category_id"] for a in objects[i["id"]]} & rare)
+    )[:num_images]
+
+    columns = 1 + len(detections)
+    figure = Figure(figsize=(3.2 * columns, 3.3 * len(images)), layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(len(images), columns, squeeze=False)
+    for row, image in zip(grid, images):
+        pixels = imread(os.path.join(image_root, image["file_name"]))
+        gt = objects[image["id"]]
+        labels = [
+            f"{names[a['category_id']]}{' (rare)' if a['category_id'] in rare else ''}" for a in gt
+        ]
+        _draw(row[0], pixels, gt, labels, ["white"] * len(gt))
+        for axes, per_image in zip(row[1:], detections.values()):
+            found = per_image[image["id"]]
+            labels = [f"{names[d['category_id']]} {d['score']:.2f}" for d in found]
+            colours = ["#7CFC00" if _is_right(d, gt) else "#FF4040" for d in found]
+            _draw(axes, pixels, found, labels, colours)
+    for axes, title in zip(grid[0], ["ground truth", *detections]):
+        axes.set_title(title)
+    root, ending = os.path.splitext(os.fspath(path))
+    figure.savefig(f"{root}.partial{ending}", dpi=80)
+    os.replace(f"{root}.partial{ending}", path)
+
+
+def _by_image(records: Sequence[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:
+    result: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for record in records:
+        result[record["image_id"]].append(record)
+    return result
+
+
+def _is_right(detection: dict[str, Any], truth: Sequence[dict[str, Any]]) -> bool:
+    boxes = [a["bbox"] for a in truth if a["category_id"] == detection["category_id"]]
+    if not boxes:
+        return False
+    overlap = coco_mask.iou(
+        np.array([detection["bbox"]], dtype=np.float64),
+        np.array(boxes, dtype=np.float64),
+        [0] * len(boxes),
+    )
+    return bool(np.max(overlap) >= 0.5)
+
+
+def _draw(
+    axes: Any,
+    pixels: np.ndarray,
+    records: Sequence[dict[str, Any]],
+    labels: Sequence[str],
+    colours: Sequence[str],
+) -> None:
+    from matplotlib.patches import Rectangle
+
+    axes.imshow(pixels)
+    axes.set_axis_off()
+    for record, label, colour in zip(records, labels, colours):
+        x, y, width, height = record["bbox"]
+        axes.add_patch(Rectangle((x, y), width, height, fill=False, edgecolor=colour, linewidth=1))
+        axes.text(
+            x + 1,
+            max(y - 2, 4),
+            label,
+            color=colour,
+            fontsize=6,
+            bbox={"facecolor": "black", "alpha": 0.6, "pad": 0.5, "linewidth": 0},
+        )

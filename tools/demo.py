@@ -1,0 +1,98 @@
+#!/usr/bin/env python
+"""Show what the package does, on a data set that it builds itself.
+
+python tools/demo.py                    one seed, some 10 minutes on 2 cores
+python tools/demo.py --seeds 0 1 2      the table of docs/demo.md
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+from lt_det.data.stats_cache import class_stats_of_json
+from lt_det.demo import build_emoji_scenes
+from lt_det.demo.comparison import METHODS, STAGE_1, run_methods
+from lt_det.report.ap_plot import save_ap_plot
+from lt_det.report.class_stats_plot import plot_long_tail
+from lt_det.report.prediction_sheet import save_prediction_sheet
+from lt_det.report.runs import comparison_table, difference_table
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Return the parsed command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=Path, default=Path("demo_output"))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--parallel", type=int, default=None, help="seeds at a time (default: 2)")
+    parser.add_argument("--styles", choices=("pip", "full"), default="pip")
+    parser.add_argument("--data", help="cache folder of the data set (default: ~/.cache/lt_det)")
+    parser.add_argument(
+        "options", nargs="*", metavar="KEY VALUE", help="override keys of every config"
+    )
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Build the data, train, evaluate, print the table and draw the pictures."""
+    args = parse_arguments(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    scenes = build_emoji_scenes(args.data, styles=args.styles)
+    output: Path = args.output.resolve()
+    output.mkdir(parents=True, exist_ok=True)
+    parallel = args.parallel or min(len(args.seeds), 2)
+    runs = run_methods(
+        REPOSITORY,
+        scenes,
+        output,
+        seeds=args.seeds,
+        parallel=parallel,
+        options=args.options,
+    )
+
+    stats = class_stats_of_json(str(scenes.train_json), name="emoji_scenes_train")
+    plot_long_tail(stats, output / "long_tail.png")
+    save_ap_plot(stats, runs, output / "ap_against_frequency.png")
+    first = output / f"seed{args.seeds[0]}"
+    names = {STAGE_1: METHODS[STAGE_1], "balms": METHODS["balms"]}
+    save_prediction_sheet(
+        scenes.val_json,
+        scenes.root,
+        {
+            name: first / method / "inference" / "coco_instances_results.json"
+            for method, name in names.items()
+        },
+        output / "predictions.png",
+    )
+
+    groups = stats.group_members()
+    sizes = ", ".join(
+        f"{len(groups[g])} {word}"
+        for g, word in (("r", "rare"), ("c", "common"), ("f", "frequent"))
+    )
+    text = "\n\n".join(
+        [
+            f"{stats.num_classes} classes ({sizes}), seeds {args.seeds}",
+            comparison_table(runs),
+            *(
+                difference_table(runs, baseline=METHODS["finetune"], task=task)
+                for task in ("bbox", "segm")
+            ),
+        ]
+    )
+    (output / "summary.md").write_text(text + "\n", encoding="utf-8")
+    print(f"\n{text}\n\nPictures, in {output}:")
+    for name, what in (
+        ("long_tail.png", "training images of each class"),
+        ("ap_against_frequency.png", "AP of the methods against class frequency"),
+        ("predictions.png", "validation images: ground truth, stage 1, BALMS"),
+        (f"{first.name}/balms/class_weights.png", "class weights that BALMS learned"),
+    ):
+        print(f"  {name:40s} {what}")
+
+
+if __name__ == "__main__":
+    main()
