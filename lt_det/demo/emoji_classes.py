@@ -72,7 +72,7 @@ _DROPPED_NAMES_TEXT = """
     drop_of_blood loudspeaker mute speaker sound loud_sound no_bell lock_with_ink_pen
     closed_lock_with_key unlock old_key smoking nazar_amulet headstone placard
     identification_card hamsa coffin funeral_urn elevator couch_and_lamp shower mirror bubbles
-    safety_pin window bricks wood rock paperclip stethoscope
+    safety_pin window bricks wood rock paperclip stethoscope keyboard
 """
 _DROPPED_NAMES = frozenset(_DROPPED_NAMES_TEXT.split())
 

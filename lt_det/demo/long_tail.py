@@ -80,24 +80,39 @@ def deal_slots(
             f"cannot deal image_counts (sum {total}, max {max(image_counts)}) to num_images="
             f"{num_images} with 1 to max_slots={max_slots} classes each"
         )
-    capacities = _random_capacities(total, num_images=num_images, max_slots=max_slots, rng=rng)
-    hands: list[list[int]] = [[] for _ in range(num_images)]
-    # Largest class first, always into the images with most room: this meets the counts whenever
-    # they can be met (Gale and Ryser), which random dealing does not.
+    random = _random_capacities(total, num_images=num_images, max_slots=max_slots, rng=rng)
+    hands = _deal_by_room(image_counts, capacities=random, rng=rng)
+    if hands is None:
+        # Few images can draw capacities that fit no deal. Even ones always do.
+        even = np.full(num_images, total // num_images) + (
+            np.arange(num_images) < total % num_images
+        )
+        hands = _deal_by_room(image_counts, capacities=even, rng=rng)
+    if hands is None:
+        raise RuntimeError(f"no deal of {list(image_counts)} to {num_images} images was found")
+    _mix(hands, rng=rng)
+    return hands
+
+
+def _deal_by_room(
+    image_counts: Sequence[int], *, capacities: np.ndarray, rng: np.random.Generator
+) -> list[list[int]] | None:
+    """Return a deal that fills all capacities, None if there is none.
+
+    Largest class first, always into the images with most room: this succeeds whenever any deal
+    does (Gale and Ryser), which dealing at random does not.
+    """
+    hands: list[list[int]] = [[] for _ in capacities]
     room = capacities.astype(np.float64)
     for class_id in sorted(range(len(image_counts)), key=lambda c: (-image_counts[c], c)):
         # Noise below 1 breaks ties only.
-        order = np.argsort(-(room + rng.random(num_images) * 0.5), kind="stable")
+        order = np.argsort(-(room + rng.random(len(room)) * 0.5), kind="stable")
         chosen = order[: image_counts[class_id]]
         if len(chosen) and room[chosen].min() < 1:
-            raise ValueError(
-                f"class {class_id} needs {image_counts[class_id]} images, but fewer have a free "
-                f"slot; raise num_images ({num_images}) or max_slots ({max_slots})"
-            )
+            return None
         room[chosen] -= 1
         for image in chosen:
             hands[image].append(class_id)
-    _mix(hands, rng=rng)
     return hands
 
 

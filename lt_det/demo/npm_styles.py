@@ -146,10 +146,10 @@ class IconifyStyle:
 
         Args:
             tarball: the npm package.
-            names: code points (``"1f41d"``) -> icon name, for what the package does not map.
+            names: code points (``"1f41d"``) -> icon name, for a package without such a table.
         """
         self._data = _read_json(tarball, "package/icons.json")
-        self._names = {**names, **read_icon_names(tarball)}
+        self._names = read_icon_names(tarball) or dict(names)
         # One set writes "bactriancamel" where the others write "bactrian-camel".
         self._by_letters = {_letters(name): name for name in self._data["icons"]}
 

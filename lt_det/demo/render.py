@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any, Dict, Iterable, Iterator, List, Sequence, Tuple
 
 import numpy as np
 from PIL import Image
@@ -16,6 +19,9 @@ from lt_det.demo.photos import load_photos
 from lt_det.demo.scenes import Scene, SceneConfig, compose_scene, scene_generator
 from lt_det.demo.sprites import SpriteBank
 
+logger = logging.getLogger(__name__)
+
+_Result = Tuple[str, List[Dict[str, Any]]]  # file name and annotations of a scene
 _JPEG_QUALITY = 90
 _MAX_REPEATS = 2
 _REPEAT_PROBABILITY = 0.12  # that a class gets one more instance in an image
@@ -66,7 +72,7 @@ class SceneRenderer:
             objects, bank=self._bank, photos=self._photos, rng=rng, config=job.config
         )
 
-    def write(self, task: tuple[int, list[int]]) -> tuple[str, list[dict[str, Any]]]:
+    def write(self, task: tuple[int, list[int]]) -> _Result:
         """Write the picture of one scene; return its file name and annotations.
 
         Args:
@@ -93,9 +99,7 @@ def with_repeats(class_ids: Sequence[int], *, rng: np.random.Generator) -> list[
     return [objects[i] for i in rng.permutation(len(objects))]
 
 
-def render_split(
-    job: SplitJob, hands: Sequence[list[int]], *, num_workers: int
-) -> list[tuple[str, list[dict[str, Any]]]]:
+def render_split(job: SplitJob, hands: Sequence[list[int]], *, num_workers: int) -> list[_Result]:
     """Return file name and annotations of every scene, in order; the pictures are on disk.
 
     Args:
@@ -105,22 +109,36 @@ def render_split(
     """
     (job.folder / job.split).mkdir(parents=True, exist_ok=True)
     tasks = list(enumerate(hands))
-    bar = tqdm(total=len(tasks), desc=f"rendering {job.split} scenes", unit="image")
-    results = []
-    with bar:
-        if num_workers <= 1:
-            renderer = SceneRenderer(job)
-            for task in tasks:
-                results.append(renderer.write(task))
-                bar.update()
-            return results
-        # Fresh processes: forking one that runs PyTorch's threads can deadlock.
-        context = multiprocessing.get_context("spawn")
-        with context.Pool(num_workers, initializer=_start_worker, initargs=(job,)) as pool:
-            for result in pool.imap(_write_in_worker, tasks, chunksize=8):
-                results.append(result)
-                bar.update()
-    return results
+    if num_workers > 1:
+        try:
+            return _progress(_render_in_workers(job, tasks, num_workers=num_workers), job, tasks)
+        except BrokenProcessPool:
+            # Workers start by importing the main module, which a script on standard input or one
+            # without a main guard does not allow.
+            logger.warning(
+                "worker processes do not start from here (no `if __name__ == '__main__':`?); "
+                "rendering in one process"
+            )
+    return _progress(map(SceneRenderer(job).write, tasks), job, tasks)
+
+
+def _progress(
+    results: Iterable[_Result], job: SplitJob, tasks: Sequence[tuple[int, list[int]]]
+) -> list[_Result]:
+    label = f"rendering {job.split} scenes"
+    return list(tqdm(results, total=len(tasks), desc=label, unit="image"))
+
+
+def _render_in_workers(
+    job: SplitJob, tasks: Sequence[tuple[int, list[int]]], *, num_workers: int
+) -> Iterator[_Result]:
+    # Fresh processes: forking one that runs PyTorch's threads can deadlock. An executor and not a
+    # pool: a pool replaces workers that cannot start for ever.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(
+        num_workers, mp_context=context, initializer=_start_worker, initargs=(job,)
+    ) as executor:
+        yield from executor.map(_write_in_worker, tasks, chunksize=8)
 
 
 _worker_renderer: SceneRenderer | None = None
@@ -131,7 +149,7 @@ def _start_worker(job: SplitJob) -> None:
     _worker_renderer = SceneRenderer(job)
 
 
-def _write_in_worker(task: tuple[int, list[int]]) -> tuple[str, list[dict[str, Any]]]:
+def _write_in_worker(task: tuple[int, list[int]]) -> _Result:
     if _worker_renderer is None:
         raise RuntimeError("the worker was started without its initializer")
     return _worker_renderer.write(task)

@@ -58,6 +58,14 @@ def test_the_tightest_deal_that_exists_is_found():
     assert [sorted(hand) for hand in hands] == [[0, 1, 2]] * 4
 
 
+@pytest.mark.parametrize("seed", range(30))
+def test_small_sets_are_dealt_whatever_sizes_the_images_drew(seed):
+    hands = deal_slots([1, 2, 3, 4], num_images=5, max_slots=10, rng=np.random.default_rng(seed))
+    counted = Counter(class_id for hand in hands for class_id in set(hand))
+    assert [counted[c] for c in range(4)] == [1, 2, 3, 4]
+    assert min(map(len, hands)) >= 1
+
+
 def test_rare_classes_share_images_with_all_kinds_of_classes():
     counts = [300] * 10 + [3] * 40
     hands = deal_slots(counts, num_images=700, max_slots=10, rng=np.random.default_rng(0))

@@ -37,7 +37,7 @@ def make_cfg(**keys):
     cfg.MODEL.DEVICE = "cpu"
     cfg.MODEL.BACKBONE.NAME = "build_timm_fpn_backbone"
     cfg.MODEL.FPN.IN_FEATURES = ["res2", "res3", "res4", "res5"]
-    cfg.MODEL.FPN.OUT_CHANNELS = 16
+    cfg.MODEL.FPN.OUT_CHANNELS = 32
     cfg.MODEL.PIXEL_MEAN = list(lite0_weights.LITE0_PIXEL_MEAN)
     cfg.MODEL.PIXEL_STD = list(lite0_weights.LITE0_PIXEL_STD)
     return cfg
@@ -115,7 +115,8 @@ def test_other_timm_models_are_backbones_too(name, out_indices):
 def test_frozen_means_no_gradient_and_no_drifting_statistics():
     backbone = TimmBackbone(LITE0, freeze=True).train()
     before = {name: value.clone() for name, value in backbone.state_dict().items()}
-    features = backbone(torch.randn(2, 3, 64, 64))
+    # Not even to the input: nothing below the pyramid is recorded.
+    features = backbone(torch.randn(2, 3, 64, 64, requires_grad=True))
     assert backbone.training
     assert not any(module.training for module in backbone.model.modules())
     assert not any(value.requires_grad for value in features.values())
@@ -147,7 +148,9 @@ def test_without_freezing_the_statistics_move():
 @pytest.mark.parametrize("size", [(64, 96), (75, 101), (33, 160)])
 def test_fpn_levels_have_their_strides_for_any_image_size(size):
     cfg = make_cfg(FREEZE=True)
+    cfg.MODEL.FPN.NORM = "GN"
     backbone = build_backbone(cfg)
+    assert isinstance(backbone.fpn_lateral2.norm, torch.nn.GroupNorm)
     assert backbone.size_divisibility == 32
     # The detector pads to the size that the pyramid can add up.
     batch = ImageList.from_tensors([torch.zeros(3, *size)], backbone.size_divisibility)
@@ -158,7 +161,7 @@ def test_fpn_levels_have_their_strides_for_any_image_size(size):
     assert {n: s.stride for n, s in backbone.output_shape().items()} == strides
     for name, value in features.items():
         expected = [-(-side // strides[name]) for side in padded]
-        assert list(value.shape) == [1, 16, *expected], name
+        assert list(value.shape) == [1, 32, *expected], name
     # The pyramid on the frozen network is trained.
     assert features["p2"].requires_grad
 
