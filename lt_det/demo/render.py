@@ -126,7 +126,7 @@ def _progress(
     results: Iterable[_Result], job: SplitJob, tasks: Sequence[tuple[int, list[int]]]
 ) -> list[_Result]:
     label = f"rendering {job.split} scenes"
-    return list(tqdm(results, total=len(tasks), desc=label, unit="image"))
+    return list(tqdm(results, total=len(tasks), desc=label, unit="image", disable=None))
 
 
 def _render_in_workers(

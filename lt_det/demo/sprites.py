@@ -135,7 +135,7 @@ def build_sprite_bank(
         KeyError: if a style lacks a class.
     """
     pixels = np.zeros((len(classes), len(sources), SPRITE_SIZE, SPRITE_SIZE, 4), dtype=np.uint8)
-    for k, emoji in enumerate(tqdm(classes, desc="drawing sprites", unit="class")):
+    for k, emoji in enumerate(tqdm(classes, desc="drawing sprites", unit="class", disable=None)):
         for s, (style, source) in enumerate(sources.items()):
             picture = source.find(emoji)
             if picture is None:

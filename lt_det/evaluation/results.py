@@ -63,7 +63,9 @@ def write_json_records(
     """
     with atomic_text_file(path) as file:
         separator = "["
-        for record in tqdm(records, total=count, desc=os.path.basename(path), delay=5):
+        for record in tqdm(
+            records, total=count, desc=os.path.basename(path), delay=5, disable=None
+        ):
             file.write(separator + json.dumps(record))
             separator = ",\n"
         file.write("[]" if separator == "[" else "]")

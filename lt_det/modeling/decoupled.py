@@ -5,16 +5,20 @@ Source: Kang et al., arXiv:1910.09217; BALMS fine-tunes the stage-1 classifier o
 
 from __future__ import annotations
 
-from detectron2.layers import FrozenBatchNorm2d
+from typing import Any
+
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from lt_det.modeling.roi_heads import box_predictors
 
 
 def freeze_all_but_classifier(model: nn.Module) -> nn.Module:
-    """Return ``model`` with gradients for the box predictors' ``cls_score`` only.
+    """Return ``model`` with gradients for the box predictors' ``cls_score`` only, in place.
 
-    Batch norm is replaced by frozen batch norm: its running statistics would go on changing.
+    Batch norm keeps its running statistics, also in training mode. The modules stay what they
+    are (replacing them would lose the activation that timm builds into its batch norm), and so do
+    the names in checkpoints.
 
     Raises:
         ValueError: if the model has no box predictor of this package.
@@ -29,4 +33,12 @@ def freeze_all_but_classifier(model: nn.Module) -> nn.Module:
         parameter.requires_grad_(False)
     for predictor in predictors:
         predictor.cls_score.requires_grad_(True)
-    return FrozenBatchNorm2d.convert_frozen_batchnorm(model)
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            module.register_forward_pre_hook(_use_running_statistics)
+    return model
+
+
+def _use_running_statistics(module: nn.Module, _inputs: Any) -> None:
+    # Model.train() comes after freezing and would switch the statistics on again.
+    module.training = False

@@ -264,3 +264,33 @@ def test_decoupled_training_moves_the_classifier_only():
     }
     with pytest.raises(ValueError, match="MODEL.ROI_HEADS.NAME"):
         freeze_all_but_classifier(small_model(small_config(ours=False)))
+
+
+def timm_config():
+    cfg = small_config(LT_DET__TIMM__NAME="tf_efficientnet_lite0")
+    cfg.MODEL.BACKBONE.NAME = "build_timm_fpn_backbone"
+    return cfg
+
+
+@pytest.mark.parametrize("backbone", ["resnet", "timm"])
+def test_freezing_changes_no_detection_and_no_statistics(backbone):
+    """timm's batch norm has its activation inside: it must not be lost."""
+    cfg = timm_config() if backbone == "timm" else small_config(MODEL__RESNETS__NORM="BN")
+    cfg.MODEL.BACKBONE.FREEZE_AT = 0
+    model = small_model(cfg)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.uniform_(-0.1, 0.1)
+            module.running_var.uniform_(0.5, 1.5)
+    images = model.preprocess_image(small_batch()).tensor
+    with torch.no_grad():
+        expected = model.eval().backbone(images)
+        freeze_all_but_classifier(model)
+        for mode in (False, True):
+            features = model.train(mode).backbone(images)
+            for name, value in expected.items():
+                assert torch.equal(features[name], value), (name, mode)
+    before = {name: value.clone() for name, value in model.named_buffers()}
+    train_step(model)
+    for name, value in model.named_buffers():
+        assert torch.equal(value, before[name]), name
