@@ -10,8 +10,8 @@ from PIL import Image
 
 from lt_det.demo.emoji_classes import installed_package_folder
 
-# (package, file inside it). Public domain or CC0, but for the two of scikit-learn (CC BY) and ihc.png
-# ("no known copyright restrictions").
+# (package, file inside it). Public domain or CC0, but for the two of scikit-learn (CC BY) and
+# ihc.png ("no known copyright restrictions").
 TRAIN_PHOTOS = (
     ("skimage", "data/astronaut.png"),
     ("skimage", "data/brick.png"),

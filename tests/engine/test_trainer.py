@@ -177,6 +177,34 @@ def test_real_step_uses_the_weights_after_the_meta_step(tmp_path, stage_1):
     assert torch.isfinite(losses["loss_cls"])
 
 
+def test_meta_step_under_autocast_is_that_of_full_precision(tmp_path, stage_1):
+    """AMPTrainer itself needs CUDA; what it does to the model is to call it under autocast."""
+    gradients = []
+    for enabled in (False, True):
+        cfg = tiny_config(tmp_path, **META, MODEL__WEIGHTS=stage_1, DATASETS__TEST=())
+        trainer = LongTailTrainer(cfg)
+        trainer.resume_or_load(resume=False)
+        trainer._build_streams()
+        update = trainer.meta.update
+        seen = []
+
+        def recorded(stages, optimizer, update=update, seen=seen):
+            seen.append((stages[0].regions.features.dtype, torch.is_autocast_cpu_enabled()))
+            seen.append(update(stages, optimizer))
+
+        trainer.meta.update = recorded
+        batch = next(iter(trainer._stream))
+        torch.manual_seed(1)
+        with EventStorage(), torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            losses = trainer.model(batch)
+        sum(losses.values()).backward()
+        assert seen[0] == (torch.float32, False)
+        assert all(torch.isfinite(v) for v in losses.values())
+        gradients.append(seen[1])
+    cosine = torch.nn.functional.cosine_similarity(*gradients, dim=0)
+    assert cosine.item() > 0.5  # other proposals, features of 8 bits: alike, not equal
+
+
 def test_batch_without_foreground_is_harmless(tmp_path, stage_1):
     cfg = tiny_config(tmp_path, **META, MODEL__WEIGHTS=stage_1, DATASETS__TEST=())
     trainer = LongTailTrainer(cfg)
