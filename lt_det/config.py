@@ -5,6 +5,8 @@ A default that belongs to a function is read from its signature: it is written t
 
 from __future__ import annotations
 
+import lt_det.detectron2_required  # noqa: F401  # isort: skip
+
 import inspect
 from typing import Any
 

@@ -6,6 +6,8 @@ The only file of the layer that imports Detectron2. COCO-format files need nothi
 
 from __future__ import annotations
 
+import lt_det.detectron2_required  # noqa: F401  # isort: skip
+
 import difflib
 import functools
 import os

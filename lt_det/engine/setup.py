@@ -36,7 +36,8 @@ def load_config(config_file: str, opts: Sequence[str] = ()) -> CfgNode:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the yaml wants to build python objects, or is no yaml.
+        ValueError: if the yaml wants to build python objects or is no yaml, the options are no
+            pairs, or a value has the wrong type.
         KeyError: if a key does not exist; the message has the nearest ones.
     """
     cfg = get_cfg()
@@ -54,10 +55,18 @@ def load_config(config_file: str, opts: Sequence[str] = ()) -> CfgNode:
             ) from error
         except KeyError as error:
             raise _unknown_key(cfg, error, config_file) from error
-    try:
-        cfg.merge_from_list(list(opts))
-    except (AssertionError, KeyError) as error:
-        raise _unknown_key(cfg, error, "the command line") from error
+    if len(opts) % 2:
+        raise ValueError(
+            f"options come as KEY VALUE pairs, got {len(opts)} words ending in {opts[-1]!r}; flags "
+            "like --resume and --eval-only go before them"
+        )
+    for key, value in zip(opts[::2], opts[1::2]):
+        try:
+            cfg.merge_from_list([key, value])
+        except (AssertionError, KeyError) as error:
+            raise _unknown_key(cfg, error, "the command line") from error
+        except ValueError as error:
+            raise ValueError(f"{key} {value!r}: {error}") from error
     register_from_config(cfg.LT_DET.DATASETS)
     return cfg
 

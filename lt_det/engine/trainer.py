@@ -8,8 +8,6 @@ import weakref
 from collections import OrderedDict
 from typing import Any
 
-import torch
-from detectron2.data import MetadataCatalog
 from detectron2.engine import AMPTrainer, DefaultTrainer, HookBase, SimpleTrainer, TrainerBase
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
@@ -18,26 +16,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 from lt_det.data.class_stats import ClassStats, Unit
 from lt_det.engine.checkpoint import ClassStatsState, LongTailCheckpointer
+from lt_det.engine.config_checks import check_config
 from lt_det.engine.evaluators import build_evaluator
 from lt_det.engine.hooks import LogClassWeights, ProgressBar, SeedEachIteration
-from lt_det.engine.meta_batches import (
-    CachedMetaBatches,
-    ForwardMetaBatches,
-    classes_of_records,
-    fill_bank,
-)
-from lt_det.engine.region_cache import ImageRegions, RegionClassifier, build_region_cache
+from lt_det.engine.region_cache import RegionClassifier
 from lt_det.engine.reweighted_model import ReweightedModel
 from lt_det.engine.run_record import write_run_record
-from lt_det.engine.train_loader import (
-    TrainStream,
-    build_meta_stream,
-    build_train_sampler,
-    build_train_stream,
-    class_balanced_sampler,
-    load_train_dicts,
-    shared_seed,
-)
+from lt_det.engine.streams import MetaSource, build_streams
+from lt_det.engine.train_loader import TrainStream, build_train_stream, load_train_dicts
 from lt_det.losses.criterion import Criterion
 from lt_det.meta.meta_reweighter import MetaReweighter
 from lt_det.modeling.build import bound_counts, build_class_stats, model_num_classes
@@ -65,7 +51,7 @@ class LongTailTrainer(DefaultTrainer):
         # DefaultTrainer builds a loop that this one replaces, so only its base is initialised.
         TrainerBase.__init__(self)
         cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
-        _check_config(cfg)
+        check_config(cfg)
         self.cfg = cfg
         self.class_stats = build_class_stats(cfg)
         self._dicts = load_train_dicts(cfg)
@@ -78,7 +64,7 @@ class LongTailTrainer(DefaultTrainer):
         self._detector = detector
         self.meta: MetaReweighter | None = self._build_meta() if cfg.LT_DET.META.ENABLED else None
         self._stream: TrainStream | None = None
-        self._meta_batches: ForwardMetaBatches | CachedMetaBatches | None = None
+        self._meta_batches: MetaSource | None = None
 
         module = RegionClassifier(detector) if cfg.LT_DET.REGION_CACHE.ENABLED else detector
         model: nn.Module = wrap_ddp(module)
@@ -149,61 +135,10 @@ class LongTailTrainer(DefaultTrainer):
 
     def _build_streams(self) -> None:
         """Build training and meta batches, each at the place where the run starts."""
-        cfg, meta = self.cfg, self.cfg.LT_DET.META
-        if cfg.LT_DET.REGION_CACHE.ENABLED:
-            self._detector.train()
-            records = build_region_cache(cfg, self._detector, self._dicts)
-            self._stream = self._record_stream(records)
-            if self.meta is not None:
-                self._meta_batches = self._cached_meta(records)
-        else:
-            self._stream = build_train_stream(cfg, self._dicts)
-            if self.meta is not None:
-                self._meta_batches = self._detector_meta()
-        self._stream.start_at(self.start_iter)
-        if self._meta_batches is not None:
-            # psi has moved in every iteration so far that is a multiple of the interval.
-            self._meta_batches.start_at(-(-self.start_iter // meta.INTERVAL))
+        self._stream, self._meta_batches = build_streams(
+            self.cfg, self._detector, self._dicts, start_iter=self.start_iter
+        )
         self._trainer.data_loader = self._stream
-
-    @property
-    def _meta_ims(self) -> int:
-        return self.cfg.LT_DET.META.IMS_PER_BATCH or self.cfg.SOLVER.IMS_PER_BATCH
-
-    def _detector_meta(self) -> ForwardMetaBatches | CachedMetaBatches:
-        cfg, meta = self.cfg, self.cfg.LT_DET.META
-        stream = build_meta_stream(cfg, self._dicts, ims_per_batch=self._meta_ims)
-        if meta.REGIONS == "forward":
-            return ForwardMetaBatches(self._detector, stream)
-        self._detector.train()
-        per_rank = self._meta_ims // comm.get_world_size()
-        bank = fill_bank(
-            self._detector, stream, num_images=meta.BANK_IMAGES, ims_per_forward=per_rank
-        )
-        # Class-balanced already, as its images were drawn so; drawn from evenly.
-        return self._cached_meta(bank, balanced=True)
-
-    def _cached_meta(
-        self, records: list[ImageRegions], *, balanced: bool = False
-    ) -> CachedMetaBatches:
-        classes = classes_of_records(records, num_classes=self.class_stats.num_classes)
-        if balanced:
-            classes = [[0]] * len(records)
-        stream = TrainStream(
-            records,
-            sampler=class_balanced_sampler(classes, seed=shared_seed(self.cfg) + 1),
-            ims_per_batch=self._meta_ims,
-        )
-        device = next(self._detector.parameters()).device
-        return CachedMetaBatches(stream, device=device)
-
-    def _record_stream(self, records: list[ImageRegions]) -> TrainStream:
-        epochs = self.cfg.LT_DET.REGION_CACHE.EPOCHS
-        return TrainStream(
-            records,
-            sampler=build_train_sampler(self.cfg, self._dicts * epochs, seed=shared_seed(self.cfg)),
-            ims_per_batch=self.cfg.SOLVER.IMS_PER_BATCH,
-        )
 
     def build_hooks(self) -> list[HookBase]:
         """Return Detectron2's hooks and ours; the writers stay last."""
@@ -310,33 +245,3 @@ def wrap_ddp(module: nn.Module) -> nn.Module:
     device = next(module.parameters()).device
     device_ids = None if device.type == "cpu" else [comm.get_local_rank()]
     return DistributedDataParallel(module, device_ids=device_ids, broadcast_buffers=False)
-
-
-def _check_config(cfg: Any) -> None:
-    """Raise for configs that contradict themselves, before anything is built."""
-    node = cfg.LT_DET
-    if node.META.ENABLED and not node.DECOUPLED:
-        raise ValueError(
-            "LT_DET.META.ENABLED learns class weights of the second stage: set LT_DET.DECOUPLED "
-            "True and MODEL.WEIGHTS to a stage-1 checkpoint"
-        )
-    if node.REGION_CACHE.ENABLED and not node.DECOUPLED:
-        raise ValueError(
-            "LT_DET.REGION_CACHE.ENABLED needs all below the classifier frozen: set "
-            "LT_DET.DECOUPLED True"
-        )
-    if node.META.REGIONS not in ("forward", "bank"):
-        raise ValueError(
-            f"LT_DET.META.REGIONS must be 'forward' or 'bank', got {node.META.REGIONS!r}"
-        )
-    ranks = comm.get_world_size()
-    for key, value in (
-        ("SOLVER.IMS_PER_BATCH", cfg.SOLVER.IMS_PER_BATCH),
-        ("LT_DET.META.IMS_PER_BATCH", node.META.IMS_PER_BATCH),
-    ):
-        if value % ranks:
-            raise ValueError(f"{key} {value} must be a multiple of the {ranks} processes")
-    if not MetadataCatalog.list() and not cfg.DATASETS.TRAIN:
-        raise ValueError("DATASETS.TRAIN is empty")
-    if cfg.SOLVER.AMP.ENABLED and not torch.cuda.is_available():
-        raise ValueError("SOLVER.AMP.ENABLED needs CUDA, and there is none")

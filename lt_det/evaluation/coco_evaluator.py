@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import lt_det.detectron2_required  # noqa: F401  # isort: skip
+
 import logging
 from collections import Counter, OrderedDict
 from typing import Any, Sequence

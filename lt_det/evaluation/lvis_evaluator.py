@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import lt_det.detectron2_required  # noqa: F401  # isort: skip
+
 import itertools
 import logging
 import os

@@ -1,0 +1,119 @@
+"""Checkpoints are written whole, read without running their code, and fit Detectron2's."""
+
+from __future__ import annotations
+
+import os
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from detectron2.checkpoint import DetectionCheckpointer
+
+from lt_det.engine.checkpoint import LongTailCheckpointer
+from lt_det.modeling.roi_heads import box_predictors
+from tests.modeling.small_models import HEADS, NUM_CLASSES, small_config, small_model
+
+
+class RunsCode:
+    """A pickle of this would run a command when it is loaded."""
+
+    def __init__(self, command: str) -> None:
+        self._command = command
+
+    def __reduce__(self):
+        return os.system, (self._command,)
+
+
+def no_keys_are_left_over(checkpointer) -> bool:
+    bad = checkpointer.incompatible
+    return not (bad.missing_keys or bad.unexpected_keys or bad.incorrect_shapes)
+
+
+@pytest.mark.parametrize("kind", HEADS)
+def test_checkpoints_of_detectron2_load_without_a_word_and_back(tmp_path, kind):
+    stock = small_model(small_config(kind, ours=False), seed=1)
+    DetectionCheckpointer(stock, str(tmp_path)).save("stock")
+    ours = small_model(small_config(kind, LT_DET__LOSS="balanced_softmax"), seed=2)
+    checkpointer = LongTailCheckpointer(ours, str(tmp_path))
+    checkpointer.load(str(tmp_path / "stock.pth"))
+    assert no_keys_are_left_over(checkpointer)
+    for name, value in stock.state_dict().items():
+        assert torch.equal(ours.state_dict()[name], value), name
+
+    checkpointer.save("ours")
+    again = small_model(small_config(kind, ours=False), seed=3)
+    DetectionCheckpointer(again).load(str(tmp_path / "ours.pth"))
+    for name, value in stock.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value), name
+
+
+@pytest.mark.parametrize("kind", ["standard", "cascade"])
+def test_softmax_checkpoints_become_sigmoid_ones_with_a_report(tmp_path, kind, caplog):
+    softmax = small_model(small_config(kind), seed=1)
+    LongTailCheckpointer(softmax, str(tmp_path)).save("softmax")
+    sigmoid = small_model(small_config(kind, LT_DET__LOSS="balanced_sigmoid"), seed=2)
+    checkpointer = LongTailCheckpointer(sigmoid, str(tmp_path))
+    with caplog.at_level("INFO"):
+        checkpointer.load(str(tmp_path / "softmax.pth"))
+    assert no_keys_are_left_over(checkpointer)
+    assert "cls_score.weight: 7 rows of a softmax classifier became 6" in caplog.text
+    for a, b in zip(box_predictors(softmax), box_predictors(sigmoid)):
+        assert torch.equal(a.cls_score.weight[:NUM_CLASSES], b.cls_score.weight)
+        assert torch.equal(a.cls_score.bias[:NUM_CLASSES], b.cls_score.bias)
+
+
+def test_model_zoo_pickles_of_arrays_load(tmp_path):
+    model = small_model(small_config(), seed=1)
+    state = {k: v.numpy() for k, v in model.state_dict().items()}
+    path = tmp_path / "zoo.pkl"
+    path.write_bytes(pickle.dumps({"model": state, "__author__": "Detectron2 Model Zoo"}))
+    other = small_model(small_config(), seed=2)
+    checkpointer = LongTailCheckpointer(other)
+    checkpointer.load(str(path))
+    assert no_keys_are_left_over(checkpointer)
+    assert all(np.array_equal(other.state_dict()[k].numpy(), v) for k, v in state.items())
+
+
+@pytest.mark.parametrize("ending", ["pkl", "pth"])
+def test_foreign_objects_are_refused_and_not_run(tmp_path, ending):
+    trace, path = tmp_path / "trace", tmp_path / f"evil.{ending}"
+    content = {"model": {}, "payload": RunsCode(f"touch {trace}")}
+    if ending == "pkl":
+        path.write_bytes(pickle.dumps(content))
+    else:
+        torch.save(content, path)
+    model = small_model(small_config())
+    with pytest.raises(ValueError, match="was not loaded.*Only tensors, arrays and plain"):
+        LongTailCheckpointer(model).load(str(path))
+    assert not trace.exists()
+
+
+def test_half_a_file_is_named(tmp_path):
+    model = small_model(small_config())
+    LongTailCheckpointer(model, str(tmp_path)).save("whole")
+    whole = (tmp_path / "whole.pth").read_bytes()
+    (tmp_path / "half.pth").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match=r"half.pth' was not loaded"):
+        LongTailCheckpointer(model).load(str(tmp_path / "half.pth"))
+    with pytest.raises(FileNotFoundError, match=r"none.pth' \(MODEL.WEIGHTS"):
+        LongTailCheckpointer(model).load(str(tmp_path / "none.pth"))
+
+
+def test_a_crash_while_writing_leaves_the_last_checkpoint(tmp_path, monkeypatch):
+    model = small_model(small_config())
+    checkpointer = LongTailCheckpointer(model, str(tmp_path))
+    checkpointer.save("last")
+    before = (tmp_path / "last.pth").read_bytes()
+
+    def crash(data, file):
+        file.write(b"half of it")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(torch, "save", crash)
+    for name in ("last", "next"):
+        with pytest.raises(OSError, match="disk full"):
+            checkpointer.save(name)
+    assert (tmp_path / "last.pth").read_bytes() == before
+    assert checkpointer.get_checkpoint_file() == str(tmp_path / "last.pth")
+    assert not (tmp_path / "next.pth").exists()

@@ -1,0 +1,144 @@
+"""Every private or version-dependent name of Detectron2 and fvcore that the package touches.
+
+When one of these fails on a new Detectron2, the table says which of our files to look at.
+"""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+import torch
+from detectron2 import engine
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.data import build_detection_train_loader
+from detectron2.data.common import DatasetFromList
+from detectron2.data.samplers import RepeatFactorTrainingSampler, TrainingSampler
+from detectron2.evaluation import COCOEvaluator
+from detectron2.layers import ShapeSpec
+from detectron2.modeling.backbone import FPN, Backbone
+from detectron2.modeling.box_regression import Box2BoxTransform
+from detectron2.modeling.roi_heads import CascadeROIHeads, Res5ROIHeads, StandardROIHeads
+from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers
+from detectron2.utils import comm
+from detectron2.utils.events import EventStorage
+
+#: (object, attribute, parameters we pass by name or position, our file)
+CALLABLES = [
+    (StandardROIHeads, "_init_box_head", ("cfg", "input_shape"), "modeling/roi_heads.py"),
+    (CascadeROIHeads, "_init_box_head", ("cfg", "input_shape"), "modeling/roi_heads.py"),
+    (Res5ROIHeads, "from_config", ("cfg", "input_shape"), "modeling/roi_heads.py"),
+    (FastRCNNOutputLayers, "from_config", ("cfg", "input_shape"), "modeling/box_predictor.py"),
+    (FastRCNNOutputLayers, "losses", ("predictions", "proposals"), "modeling/box_predictor.py"),
+    (
+        FastRCNNOutputLayers,
+        "predict_probs",
+        ("predictions", "proposals"),
+        "modeling/box_predictor.py",
+    ),
+    (DetectionCheckpointer, "_load_file", ("filename",), "engine/checkpoint.py"),
+    (DetectionCheckpointer, "_load_model", ("checkpoint",), "engine/checkpoint.py"),
+    (DetectionCheckpointer, "tag_last_checkpoint", (), "engine/checkpoint.py"),
+    (DetectionCheckpointer, "resume_or_load", ("path", "resume"), "engine/trainer.py"),
+    (COCOEvaluator, "_derive_coco_results", ("coco_eval", "iou_type"), "evaluation/coco_evalu"),
+    (engine.DefaultTrainer, "auto_scale_workers", ("cfg", "num_workers"), "engine/trainer.py"),
+    (engine.DefaultTrainer, "build_hooks", (), "engine/trainer.py"),
+    (engine.DefaultTrainer, "resume_or_load", ("resume",), "engine/trainer.py"),
+    (engine.DefaultTrainer, "test", ("cfg", "model", "evaluators"), "engine/trainer.py"),
+    (engine, "launch", ("dist_url", "args", "machine_rank"), "engine/launch.py"),
+    (
+        RepeatFactorTrainingSampler,
+        "repeat_factors_from_category_frequency",
+        ("dataset_dicts", "repeat_thresh"),
+        "engine/train_loader.py",
+    ),
+    (comm, "shared_random_seed", (), "engine/train_loader.py"),
+    (EventStorage, "latest", (), "engine/hooks.py"),
+    (Backbone, "output_shape", (), "modeling/timm_backbone.py"),
+]
+
+CONSTRUCTORS = [
+    (TrainingSampler, ("seed",)),
+    (RepeatFactorTrainingSampler, ("seed",)),
+    (DatasetFromList, ("copy",)),
+    (DetectionCheckpointer, ("save_dir", "checkpointables")),
+    (FPN, ("bottom_up", "in_features", "out_channels", "norm", "top_block", "fuse_type")),
+    (engine.SimpleTrainer, ("model", "data_loader", "optimizer")),
+]
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "parameters", "where"),
+    CALLABLES,
+    ids=lambda v: v if isinstance(v, str) else "",
+)
+def test_callable_exists_with_its_parameters(owner, name, parameters, where):
+    function = getattr(owner, name, None)
+    assert callable(function), where
+    assert set(parameters) <= set(inspect.signature(function).parameters), where
+
+
+@pytest.mark.parametrize(
+    ("owner", "parameters"), CONSTRUCTORS, ids=lambda v: getattr(v, "__name__", "")
+)
+def test_constructor_takes_its_parameters(owner, parameters):
+    assert set(parameters) <= set(inspect.signature(owner.__init__).parameters)
+
+
+def test_loader_takes_a_mapped_data_set_and_our_arguments():
+    wrapped = inspect.unwrap(build_detection_train_loader)
+    parameters = inspect.signature(wrapped).parameters
+    assert {"mapper", "sampler", "total_batch_size", "aspect_ratio_grouping", "num_workers"} <= set(
+        parameters
+    )
+
+
+def test_predictor_keeps_what_its_replacement_reads():
+    """modeling/box_predictor.py, replace_predictor."""
+    predictor = FastRCNNOutputLayers(
+        ShapeSpec(channels=4), box2box_transform=Box2BoxTransform((1.0, 1, 1, 1)), num_classes=3
+    )
+    for name in [
+        "num_classes",
+        "test_score_thresh",
+        "test_nms_thresh",
+        "test_topk_per_image",
+        "smooth_l1_beta",
+        "box_reg_loss_type",
+        "loss_weight",
+        "box2box_transform",
+    ]:
+        assert hasattr(predictor, name), name
+    assert isinstance(predictor.cls_score, torch.nn.Linear)
+    assert isinstance(predictor.bbox_pred, torch.nn.Linear)
+    assert isinstance(predictor.loss_weight, dict)
+    assert len(predictor.box2box_transform.weights) == 4
+
+
+def test_roi_heads_keep_what_the_region_tap_switches():
+    """engine/region_tap.py turns the mask head off through this attribute."""
+    for heads in (StandardROIHeads, Res5ROIHeads):
+        assert "self.mask_on" in inspect.getsource(heads)
+
+
+def test_trainer_is_assembled_as_ours_is():
+    """engine/trainer.py sets what DefaultTrainer.__init__ sets."""
+    source = inspect.getsource(engine.DefaultTrainer.__init__)
+    for name in ("_trainer", "scheduler", "checkpointer", "start_iter", "max_iter", "cfg"):
+        assert f"self.{name} = " in source, name
+    assert isinstance(engine.DefaultTrainer.model, property)
+    assert "_trainer" in inspect.getsource(engine.DefaultTrainer.state_dict)
+
+
+def test_local_group_can_be_set():
+    """engine/launch.py, under torchrun."""
+    assert hasattr(comm, "create_local_process_group") or hasattr(comm, "_LOCAL_PROCESS_GROUP")
+
+
+def test_predictor_without_regions_is_why_ours_catches_them():
+    """Detectron2 fails on an empty list of proposals; if it stops to, our branch can go."""
+    predictor = FastRCNNOutputLayers(
+        ShapeSpec(channels=4), box2box_transform=Box2BoxTransform((1.0, 1, 1, 1)), num_classes=3
+    )
+    with EventStorage(), pytest.raises((IndexError, RuntimeError)):
+        predictor.losses(predictor(torch.zeros(0, 4)), [])

@@ -1,0 +1,122 @@
+"""The architecture: who may import whom, and what runs without Detectron2."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+from typing import Iterator
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1] / "lt_det"
+MODULES = sorted(ROOT.rglob("*.py"))
+
+#: Every layer may use itself, the version and detectron2_required.
+MAY_IMPORT = {
+    "data": set(),
+    "losses": set(),
+    "meta": set(),
+    "evaluation": {"data"},
+    "modeling": {"data", "losses"},
+    "config": {"losses", "meta", "modeling"},
+    "report": {"data", "evaluation"},
+    # The report, for the picture at the end of a training.
+    "engine": {"data", "losses", "meta", "modeling", "evaluation", "config", "report"},
+    "demo": {"data", "report"},
+}
+FREE = {"version", "detectron2_required", "__init__"}
+
+#: The only files of the lower layers that may import Detectron2.
+NEEDS_DETECTRON2 = {
+    "data/datasets.py",
+    "evaluation/lvis_evaluator.py",
+    "evaluation/coco_evaluator.py",
+    "evaluation/main_rank.py",
+}
+DETECTRON2_LAYERS = {"modeling", "engine", "config"}
+
+
+def relative(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def imported_names(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module or ""
+
+
+@pytest.mark.parametrize("path", MODULES, ids=relative)
+def test_imports_follow_the_data_flow(path):
+    layer = path.relative_to(ROOT).parts[0].removesuffix(".py")
+    for name in imported_names(path):
+        if name.startswith("lt_det."):
+            other = name.split(".")[1]
+            allowed = MAY_IMPORT.get(layer, set()) | FREE | {layer}
+            assert other in allowed, f"{relative(path)} imports {name}"
+        if name.split(".")[0] in ("detectron2", "fvcore"):
+            assert (
+                layer in DETECTRON2_LAYERS
+                or relative(path) in NEEDS_DETECTRON2
+                or layer == "detectron2_required"
+            ), f"{relative(path)} imports {name}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=relative)
+def test_files_are_small_and_named_for_what_they_hold(path):
+    text = path.read_text()
+    assert len(text.splitlines()) <= 300
+    assert path.stem not in {"utils", "util", "misc", "helpers", "common", "core"}
+    calls = [n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Call)]
+    assert not [c for c in calls if isinstance(c.func, ast.Name) and c.func.id == "print"]
+
+
+BLOCK_DETECTRON2 = """
+import importlib, sys
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("detectron2", "fvcore", "iopath"):
+            raise ImportError(f"No module named {name!r}")
+sys.meta_path.insert(0, Blocker())
+importlib.import_module(sys.argv[1])
+"""
+
+
+def import_without_detectron2(module: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-c", BLOCK_DETECTRON2, module],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_lower_layers_run_without_detectron2():
+    modules = "lt_det lt_det.data.stats_cache lt_det.data.samplers lt_det.losses.criterion "
+    modules += "lt_det.meta.meta_reweighter lt_det.evaluation.lvis_ap lt_det.report.runs"
+    for module in modules.split():
+        result = import_without_detectron2(module)
+        assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "lt_det.config",
+        "lt_det.modeling",
+        "lt_det.engine.trainer",
+        "lt_det.data.datasets",
+        "lt_det.evaluation.lvis_evaluator",
+    ],
+)
+def test_upper_layers_say_how_to_install_it(module):
+    result = import_without_detectron2(module)
+    assert result.returncode != 0
+    last = result.stderr.strip().splitlines()[-1]
+    assert "pip install" in last
+    assert "git+https://github.com/facebookresearch/detectron2.git" in last
