@@ -7,20 +7,18 @@ seeded by its position, and a resumed run starts at the position where it stoppe
 
 from __future__ import annotations
 
+import operator
 import random
-from typing import Any, Callable, Iterator, Sequence
+from typing import Any, Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
-from detectron2.data import (
-    DatasetMapper,
-    build_detection_train_loader,
-    get_detection_dataset_dicts,
-)
-from detectron2.data.common import DatasetFromList
+from detectron2.data import DatasetMapper, get_detection_dataset_dicts
+from detectron2.data.build import worker_init_reset_seed
+from detectron2.data.common import AspectRatioGroupedDataset, DatasetFromList
 from detectron2.data.samplers import RepeatFactorTrainingSampler, TrainingSampler
 from detectron2.utils import comm
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 from lt_det.data.samplers import (
     WeightedImageSampler,
@@ -116,14 +114,21 @@ class TrainStream:
         """
         self._sampler = PositionedSampler(sampler, length=len(items))
         self._per_rank = ims_per_batch // comm.get_world_size()
-        self._loader = build_detection_train_loader(
-            PositionedDataset(items, mapper=mapper, seed=seed),
-            mapper=None,
-            sampler=self._sampler,
-            total_batch_size=ims_per_batch,
-            aspect_ratio_grouping=aspect_ratio_grouping,
-            num_workers=num_workers,
-        )
+        # Detectron2's own loader deals positions to the workers in another way in each version.
+        dataset = PositionedDataset(items, mapper=mapper, seed=seed)
+        options: dict[str, Any] = {
+            "num_workers": num_workers,
+            "worker_init_fn": worker_init_reset_seed,
+        }
+        self._loader: Iterable[list]
+        if aspect_ratio_grouping:
+            samples = DataLoader(
+                dataset, sampler=self._sampler, collate_fn=operator.itemgetter(0), **options
+            )
+            self._loader = AspectRatioGroupedDataset(samples, self._per_rank)
+        else:
+            batches = BatchSampler(self._sampler, self._per_rank, drop_last=True)
+            self._loader = DataLoader(dataset, batch_sampler=batches, collate_fn=list, **options)
 
     def start_at(self, iteration: int) -> None:
         """Make the next iterator begin with the batch of ``iteration``."""

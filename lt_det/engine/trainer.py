@@ -78,8 +78,8 @@ class LongTailTrainer(DefaultTrainer):
                 meta_loss=cfg.LT_DET.META.LOSS,
             )
         loop = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
-        # The loader comes in before_train: cached regions need the weights that are loaded later.
-        self._trainer = loop(model, None, optimizer)
+        # The loader comes in train(): cached regions need the weights that are loaded later.
+        self._trainer = loop(model, (), optimizer)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = LongTailCheckpointer(
             detector,
@@ -139,6 +139,9 @@ class LongTailTrainer(DefaultTrainer):
             self.cfg, self._detector, self._dicts, start_iter=self.start_iter
         )
         self._trainer.data_loader = self._stream
+        if not isinstance(getattr(type(self._trainer), "_data_loader_iter", None), property):
+            # Detectron2 v0.6 iterates from its start, over what it was built with.
+            self._trainer._data_loader_iter = iter(self._stream)
 
     def build_hooks(self) -> list[HookBase]:
         """Return Detectron2's hooks and ours; the writers stay last."""
@@ -177,6 +180,8 @@ class LongTailTrainer(DefaultTrainer):
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the loop and of the Meta Reweighter."""
         state = super().state_dict()
+        if "_trainer" not in state:  # Detectron2 v0.6 forgets the loop, and so the optimizer
+            state["_trainer"] = self._trainer.state_dict()
         if self.meta is not None:
             state["meta"] = self.meta.state_dict()
         return state
@@ -184,6 +189,8 @@ class LongTailTrainer(DefaultTrainer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore what :meth:`state_dict` returned."""
         super().load_state_dict(state_dict)
+        if "state_dict" not in vars(DefaultTrainer):  # v0.6, see above
+            self._trainer.load_state_dict(state_dict["_trainer"])
         if self.meta is not None:
             if "meta" not in state_dict:
                 raise ValueError(
