@@ -23,10 +23,10 @@ def launch(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) 
     """
     if all(name in os.environ for name in _TORCHRUN_VARIABLES):
         _join_torchrun()
-        try:
-            return main(args)
-        finally:
-            dist.destroy_process_group()
+        result = main(args)
+        # Not after an error: torch's own report of it still asks for the rank.
+        dist.destroy_process_group()
+        return result
     return engine.launch(
         main,
         args.num_gpus,

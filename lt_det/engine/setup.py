@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import logging
 import os
 from typing import Any, Iterator, Sequence
 
 import yaml
 from detectron2.config import CfgNode, get_cfg
 from detectron2.engine import default_argument_parser, default_setup
+from detectron2.utils import comm
+from detectron2.utils.logger import setup_logger
 
 from lt_det.config import add_lt_det_config
 from lt_det.data.datasets import register_from_config
@@ -75,8 +78,23 @@ def setup(args: argparse.Namespace) -> CfgNode:
     """Return the frozen config of ``--config-file`` and options, and set up logging and seeds."""
     cfg = load_config(args.config_file, args.opts)
     cfg.freeze()
+    _forget_loggers()
     default_setup(cfg, args)
+    # Detectron2 sets up its own loggers only; ours writes to the same log.txt.
+    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="lt_det")
     return cfg
+
+
+def _forget_loggers() -> None:
+    """Close the log of a stage before: one process may run several, each with its own log.txt."""
+    for name in ("detectron2", "fvcore", "lt_det"):
+        logger = logging.getLogger(name)
+        for handler in list(logger.handlers):
+            logger.removeHandler(handler)
+            handler.close()
+    # It remembers its arguments and would not add the handlers again.
+    if hasattr(setup_logger, "cache_clear"):
+        setup_logger.cache_clear()
 
 
 def _unknown_key(cfg: CfgNode, error: BaseException, source: str) -> Exception:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import itertools
 import logging
 import os
 from typing import Any, Callable
@@ -21,13 +22,19 @@ def run_stages(args: argparse.Namespace, run: Callable[[argparse.Namespace], Any
     skipped, and the first unfinished one is resumed.
 
     Raises:
-        ValueError: if two configs have the same file name.
+        ValueError: if two configs have the same file name, or the first word is no yaml file.
     """
+    # The parser cannot know where the files end and the KEY VALUE pairs begin.
+    files = list(itertools.takewhile(lambda word: word.endswith((".yaml", ".yml")), args.stages))
+    if not files:
+        raise ValueError(f"--stages needs yaml files, got {args.stages}")
+    args = copy.copy(args)
+    args.stages, args.opts = files, [*args.stages[len(files) :], *args.opts]
     names = [os.path.splitext(os.path.basename(path))[0] for path in args.stages]
     if len(set(names)) != len(names):
         raise ValueError(f"--stages needs configs of different names, got {names}")
     root = load_config(args.stages[0], args.opts).OUTPUT_DIR
-    result, weights = None, None
+    result, weights, done = None, None, []
     for path, name in zip(args.stages, names):
         stage = copy.copy(args)
         output = os.path.join(root, name)
@@ -37,8 +44,9 @@ def run_stages(args: argparse.Namespace, run: Callable[[argparse.Namespace], Any
             stage.opts += ["MODEL.WEIGHTS", weights]
         weights = os.path.join(output, "model_final.pth")
         if args.resume and os.path.isfile(weights) and path != args.stages[-1]:
-            logger.info("Stage %s is done: %s", name, weights)
+            done.append(name)
             continue
-        logger.info("Stage %s", name)
         result = run(stage)
+    # Only now there is a log to write it to.
+    logger.info("Stages run: %s; done before: %s", [n for n in names if n not in done], done)
     return result
