@@ -7,6 +7,7 @@ import os
 import pickle
 from typing import Any
 
+import numpy as np
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 
@@ -21,11 +22,20 @@ _ARRAY_GLOBALS = {
     for core in ("core", "_core")
     for name in ("_reconstruct", "scalar")
 } | {
+    ("numpy.core.numeric", "_frombuffer"),  # pickle protocol 5
+    ("numpy._core.numeric", "_frombuffer"),
     ("numpy", "ndarray"),
     ("numpy", "dtype"),
     ("collections", "OrderedDict"),
     ("_codecs", "encode"),
 }
+
+
+# What unpickling half a file, or no pickle at all, may raise (see Python's pickle module).
+_BROKEN_FILE = (
+    *(pickle.UnpicklingError, EOFError, RuntimeError, ValueError, LookupError),
+    *(AttributeError, ImportError, TypeError),
+)
 
 
 class ArrayUnpickler(pickle.Unpickler):
@@ -50,6 +60,7 @@ class LongTailCheckpointer(DetectionCheckpointer):
     """
 
     incompatible: Any = None
+    _has_query = False
 
     def save(self, name: str, **kwargs: Any) -> None:
         """Write ``name.pth``: first beside it, then in its place, so that no crash halves it."""
@@ -79,38 +90,69 @@ class LongTailCheckpointer(DetectionCheckpointer):
 
         Raises:
             FileNotFoundError: if a local file is missing.
+            ValueError: if it holds anything but weights, or is broken.
         """
         if path and "://" not in path and not os.path.isfile(path.split("?")[0]):
             raise FileNotFoundError(
                 f"checkpoint {path!r} (MODEL.WEIGHTS, or the last one of OUTPUT_DIR) does not exist"
             )
-        return super().load(path, *args, **kwargs)
+        self._has_query = path.endswith("?matching_heuristics=True") if path else False
+        try:
+            return super().load(path, *args, **kwargs)
+        finally:
+            # Detectron2 keeps it after an error and then refuses to load again.
+            self._parsed_url_during_load = None
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         if filename.endswith(".pkl"):
             data = self._read(filename, lambda file: ArrayUnpickler(file, encoding="latin1").load())
             if "model" in data and "__author__" in data:
-                return data
+                return self._checked(filename, data)
             blobs = data.get("blobs", data)
             model = {k: v for k, v in blobs.items() if not k.endswith("_momentum")}
-            return {"model": model, "__author__": "Caffe2", "matching_heuristics": True}
+            heuristics = {"__author__": "Caffe2", "matching_heuristics": True}
+            return self._checked(filename, {"model": model, **heuristics})
         data = self._read(
             filename, lambda file: torch.load(file, map_location="cpu", weights_only=True)
         )
-        return data if "model" in data else {"model": data}
+        data = self._checked(filename, data if "model" in data else {"model": data})
+        if self._has_query:
+            data["matching_heuristics"] = True
+        return data
 
     @staticmethod
-    def _read(filename: str, reader: Any) -> Any:
+    def _read(filename: str, reader: Any) -> dict[str, Any]:
         try:
             with open(filename, "rb") as file:
-                return reader(file)
-        except (pickle.UnpicklingError, EOFError, RuntimeError, ValueError, KeyError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+                data = reader(file)
+        except _BROKEN_FILE as error:
+            # torch's message goes on to advise loading it with all its code.
+            reason = str(error).split("WeightsUnpickler error: ")[-1].strip().split("\n")[0]
             raise ValueError(
-                f"checkpoint {filename!r} was not loaded: {reason}. Only tensors, arrays and plain "
+                f"checkpoint {filename!r} was not loaded ({type(error).__name__}: {reason}): it is "
+                "broken, or it holds more than weights. Only tensors, arrays and plain "
                 "containers are read, because anything else could run code; if you trust the "
                 "file, save its weights again as a plain dict of tensors"
             ) from error
+        if not isinstance(data, dict):
+            raise ValueError(f"checkpoint {filename!r} holds a {type(data).__name__}, no weights")
+        return data
+
+    @staticmethod
+    def _checked(filename: str, data: dict[str, Any]) -> dict[str, Any]:
+        """Return ``data`` if its model is a dict of tensors or arrays."""
+        model = data["model"]
+        if not isinstance(model, dict):
+            raise ValueError(
+                f"checkpoint {filename!r} holds a {type(model).__name__} as its model, no weights"
+            )
+        for key, value in model.items():
+            if not isinstance(value, (torch.Tensor, np.ndarray)):
+                raise ValueError(
+                    f"checkpoint {filename!r} holds a {type(value).__name__} as {key!r}, no "
+                    "tensor: expected a dict of weights, or one under the key 'model'"
+                )
+        return data
 
     def _load_model(self, checkpoint: Any) -> Any:
         if not checkpoint.get("matching_heuristics", False):

@@ -114,7 +114,8 @@ def build_region_cache(cfg: Any, detector: nn.Module, dicts: Sequence[dict]) -> 
         os.path.dirname(os.path.abspath(cfg.OUTPUT_DIR)),
         f"regions_{region_fingerprint(cfg, detector, dicts)}.pth",
     )
-    if os.path.isfile(path):
+    # All or none: where one rank does not see the file, the others must compute with it.
+    if all(comm.all_gather(os.path.isfile(path))):
         logger.info("Region features are read from %s", path)
         return torch.load(path, weights_only=True)
     samples = PositionedDataset(dicts, mapper=DatasetMapper(cfg, True), seed=seed)
@@ -158,14 +159,10 @@ def region_fingerprint(cfg: Any, detector: nn.Module, dicts: Sequence[dict]) -> 
     for record in dicts:
         digest.update(str(record.get("file_name")).encode())
         digest.update(str([(a["category_id"], a["bbox"]) for a in record["annotations"]]).encode())
-    roi_heads = {
-        key: cfg.MODEL.ROI_HEADS[key]
-        for key in ("BATCH_SIZE_PER_IMAGE", "POSITIVE_FRACTION", "IOU_THRESHOLDS", "IOU_LABELS")
-    }
-    digest.update(
-        repr(
-            [cfg.INPUT.dump(), cfg.MODEL.RPN.dump(), roi_heads, cfg.SEED]
-            + [cfg.LT_DET.REGION_CACHE.EPOCHS]
-        ).encode()
-    )
+    # All keys of the model: any of poolers, cascade thresholds, norms and so on may matter.
+    model = cfg.MODEL.clone()
+    model.defrost()
+    model.WEIGHTS, model.DEVICE = "", ""  # their values are above, their names do not matter
+    keys = [model.dump(), cfg.INPUT.dump(), cfg.SEED, cfg.LT_DET.REGION_CACHE.EPOCHS]
+    digest.update(repr(keys).encode())
     return digest.hexdigest()[:16]

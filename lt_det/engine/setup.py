@@ -58,6 +58,13 @@ def load_config(config_file: str, opts: Sequence[str] = ()) -> CfgNode:
             ) from error
         except KeyError as error:
             raise _unknown_key(cfg, error, config_file) from error
+        except RecursionError as error:
+            raise ValueError(f"{config_file!r} is a _BASE_ of itself") from error
+        except ValueError as error:
+            raise ValueError(f"{config_file!r}: {error}") from error
+        except (TypeError, AttributeError, AssertionError) as error:
+            # A list or nothing in place of keys, a value in place of a node.
+            raise ValueError(f"{config_file!r} is no tree of config keys: {error}") from error
     if len(opts) % 2:
         raise ValueError(
             f"options come as KEY VALUE pairs, got {len(opts)} words ending in {opts[-1]!r}; flags "
@@ -108,6 +115,8 @@ def _unknown_key(cfg: CfgNode, error: BaseException, source: str) -> Exception:
         short[k] for k in difflib.get_close_matches(key.split(".")[-1], short, n=2)
     ]
     hint = f"; did you mean {' or '.join(close)}?" if close else ""
+    if key.startswith("--"):
+        hint = "; flags go before the KEY VALUE pairs"
     return KeyError(f"config key {key!r} in {source} does not exist{hint}")
 
 

@@ -22,8 +22,14 @@ def run_stages(args: argparse.Namespace, run: Callable[[argparse.Namespace], Any
     skipped, and the first unfinished one is resumed.
 
     Raises:
-        ValueError: if two configs have the same file name, or the first word is no yaml file.
+        ValueError: if two configs have the same file name, the first word is no yaml file, or
+            ``args.eval_only`` is set.
     """
+    if getattr(args, "eval_only", False):
+        raise ValueError(
+            "--stages trains; evaluate one config with --eval-only --config-file FILE "
+            "MODEL.WEIGHTS CHECKPOINT"
+        )
     # The parser cannot know where the files end and the KEY VALUE pairs begin.
     files = list(itertools.takewhile(lambda word: word.endswith((".yaml", ".yml")), args.stages))
     if not files:
