@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable
+from typing import Any, Callable, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from lt_det.losses import get_loss
@@ -29,7 +30,7 @@ class Criterion(nn.Module):
         self,
         name: str,
         *,
-        class_counts: Tensor | None = None,
+        class_counts: Tensor | Sequence[float] | None = None,
         num_images: int | None = None,
         load_counts: CountsLoader | None = None,
         **hyperparameters: Any,
@@ -38,16 +39,25 @@ class Criterion(nn.Module):
 
         Args:
             name: row of the loss table.
-            class_counts: ``(C,)``, one for each column of the logits.
+            class_counts: ``(C,)``, one for each column of the logits; or a list.
             num_images: images with at least one annotation.
             load_counts: called at the first batch if ``class_counts`` was not given.
             hyperparameters: of the loss; defaults are those of its signature.
 
         Raises:
             KeyError: if there is no such loss.
-            ValueError: if the loss has no such hyper-parameter.
+            ValueError: if the loss has no such hyper-parameter, or a count is not positive and
+                finite.
         """
         super().__init__()
+        counts: Tensor | None = None
+        if class_counts is not None:
+            # A LazyConfig holds plain numbers only.
+            if isinstance(class_counts, Tensor):
+                counts = class_counts
+            else:
+                counts = torch.tensor([float(c) for c in class_counts], dtype=torch.float64)
+            check_class_counts(counts.cpu(), num_columns=counts.numel(), num_images=None)
         self.spec = get_loss(name)
         known = self.spec.hyperparameters()
         unknown = sorted(hyperparameters.keys() - known.keys())
@@ -59,7 +69,7 @@ class Criterion(nn.Module):
         self.load_counts = load_counts
         # A buffer, so that it follows .to(device). Not persistent: it belongs to the data set,
         # and a checkpoint must load on a data set with other counts.
-        self.register_buffer("class_counts", class_counts, persistent=False)
+        self.register_buffer("class_counts", counts, persistent=False)
 
     @property
     def kind(self) -> str:
