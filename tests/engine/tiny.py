@@ -18,8 +18,12 @@ SIDE = 64
 def write_tiny_lvis(folder: Path, *, num_images: int = 8) -> tuple[str, str]:
     """Write coloured rectangles, one colour a class, as LVIS json + PNG; return both paths.
 
-    Class 0 is in every image, class k in every 2^k-th.
+    Class 0 is in every image, class k in every 2^k-th. What is there already is left alone:
+    another process may be reading it.
     """
+    path = folder / "tiny.json"
+    if path.exists():
+        return str(path), str(folder / "images")
     generator = np.random.default_rng(0)
     images, annotations = [], []
     (folder / "images").mkdir(parents=True, exist_ok=True)
@@ -52,7 +56,6 @@ def write_tiny_lvis(folder: Path, *, num_images: int = 8) -> tuple[str, str]:
             }
         )
     categories = [{"id": k + 1, "name": f"class_{k}"} for k in range(NUM_CLASSES)]
-    path = folder / "tiny.json"
     path.write_text(
         json.dumps({"images": images, "annotations": annotations, "categories": categories})
     )
