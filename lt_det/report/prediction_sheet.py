@@ -18,7 +18,7 @@ def save_prediction_sheet(
     path: str | os.PathLike[str],
     *,
     num_images: int = 6,
-    score_threshold: float = 0.3,
+    score_threshold: float = 0.2,
 ) -> None:
     """Draw one row an image: ground truth, then each method's detections above a score.
 
