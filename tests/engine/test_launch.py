@@ -29,7 +29,8 @@ def write_config(folder: Path, name: str, **keys: object) -> str:
 
 
 def run(*words: str, launcher: tuple[str, ...] = ()) -> str:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
+    paths = [str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
     result = subprocess.run(
         [sys.executable, *launcher, TRAIN_NET, *words],
         capture_output=True,
