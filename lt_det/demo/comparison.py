@@ -111,6 +111,8 @@ def _run(command: Sequence[str], folder: Path, *, quiet: bool) -> None:
     environment = dict(os.environ)
     # Threads that wait for others must not spin: on a busy machine that costs more than it saves.
     environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Warnings of libraries about each other stay out of the progress bar.
+    environment.setdefault("PYTHONWARNINGS", "ignore::UserWarning")
     if quiet:
         environment["OMP_NUM_THREADS"] = "1"
     log = folder / "stdout.txt"
