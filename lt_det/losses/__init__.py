@@ -11,13 +11,24 @@ import difflib
 from lt_det.losses.balanced_sigmoid import balanced_sigmoid_loss
 from lt_det.losses.balanced_softmax import balanced_softmax_loss
 from lt_det.losses.cross_entropy import sigmoid_ce_loss, softmax_ce_loss
+from lt_det.losses.eureka import sigmoid_eureka_loss, softmax_eureka_loss
+from lt_det.losses.focal import sigmoid_focal_loss, softmax_focal_loss
+from lt_det.losses.halted_focal import sigmoid_halted_focal_loss, softmax_halted_focal_loss
 from lt_det.losses.spec import LossSpec
+
+_EUREKA = "OpenReview 7Yhok3vJpU"
 
 LOSSES: dict[str, LossSpec] = {
     "softmax_ce": LossSpec(softmax_ce_loss, "softmax", "baseline"),
     "sigmoid_ce": LossSpec(sigmoid_ce_loss, "sigmoid", "baseline"),
     "balanced_softmax": LossSpec(balanced_softmax_loss, "softmax", "arXiv:2007.10740, Eq. 4"),
     "balanced_sigmoid": LossSpec(balanced_sigmoid_loss, "sigmoid", "arXiv:2007.10740, Eq. 36"),
+    "focal": LossSpec(sigmoid_focal_loss, "sigmoid", "arXiv:1708.02002, Eq. 5"),
+    "softmax_focal": LossSpec(softmax_focal_loss, "softmax", f"{_EUREKA}, Eq. 5"),
+    "halted_focal": LossSpec(sigmoid_halted_focal_loss, "sigmoid", f"{_EUREKA}, Eq. 6"),
+    "softmax_halted_focal": LossSpec(softmax_halted_focal_loss, "softmax", f"{_EUREKA}, Eq. 6"),
+    "eureka": LossSpec(sigmoid_eureka_loss, "sigmoid", f"{_EUREKA}, Eq. 7-11"),
+    "softmax_eureka": LossSpec(softmax_eureka_loss, "softmax", f"{_EUREKA}, Eq. 7-11"),
 }
 
 #: The loss without any correction, for each kind: what a meta loss or a baseline uses.
@@ -45,5 +56,11 @@ __all__ = [
     "balanced_softmax_loss",
     "get_loss",
     "sigmoid_ce_loss",
+    "sigmoid_eureka_loss",
+    "sigmoid_focal_loss",
+    "sigmoid_halted_focal_loss",
     "softmax_ce_loss",
+    "softmax_eureka_loss",
+    "softmax_focal_loss",
+    "softmax_halted_focal_loss",
 ]

@@ -1,0 +1,129 @@
+"""Halted focal loss: focal loss up to probability phi, cross-entropy's slope beyond.
+
+Source: "High-Likelihood Area Matters", OpenReview 7Yhok3vJpU, Eq. 6 and section 3.2. The printed
+constant b makes the loss jump upwards at phi; here it is the one that keeps it continuous.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from lt_det.losses.checks import check_class_counts
+from lt_det.losses.focal import weigh_by_alpha
+from lt_det.losses.margin import (
+    check_gamma,
+    check_open_unit,
+    focal_of_margin,
+    halted_constant,
+    logit,
+    sigmoid_margin,
+    softmax_margin,
+)
+from lt_det.losses.reduction import Reduction, reduce_loss
+
+HaltedMode = Literal["positives", "p_t", "release"]
+
+
+def sigmoid_halted_focal_loss(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    alpha: float | None = 0.25,
+    gamma: float = 2.0,
+    phi: float = 0.5,
+    mode: HaltedMode = "positives",
+    reduction: Reduction = "none",
+) -> Tensor:
+    """Return the halted focal loss of each class by itself, in nats; it may be negative.
+
+    Args:
+        logits: ``(N, K)`` float, foreground classes only.
+        targets: ``(N, K)`` float, 0 or 1; all zero for the background.
+        alpha: as in :func:`~lt_det.losses.focal.sigmoid_focal_loss`.
+        gamma: as there.
+        phi: where the focal loss halts, in (0, 1); 0.5 in the paper.
+        mode: "positives": FL(head) + HFL(tail), positives being the rare class; paper and
+            release agree on it. "p_t": Eq. 6 on positives and negatives. "release": the released
+            code's HFL, which asks for score p > phi of both: negatives get cross-entropy's slope
+            where they are wrong.
+        reduction: "none", "mean" or "sum" over all N x K elements.
+
+    Returns:
+        ``(N, K)`` for "none", else a scalar.
+
+    Raises:
+        ValueError: if shapes or dtypes disagree, or a parameter is out of range.
+    """
+    check_gamma(gamma)
+    check_open_unit("phi", phi)
+    margin = sigmoid_margin(logits, targets)
+    positive = targets > 0.5
+    ce, focal = F.softplus(-margin), focal_of_margin(margin, gamma=gamma)
+    beyond = margin > logit(phi)
+    loss = torch.where(beyond & positive, ce + halted_constant(gamma=gamma, phi=phi), focal)
+    if mode == "p_t":
+        loss = torch.where(beyond, ce + halted_constant(gamma=gamma, phi=phi), focal)
+    elif mode == "release":
+        # A negative's score is 1 - p_t, so it passes phi where p_t falls below 1 - phi.
+        wrong = (margin < logit(1 - phi)) & ~positive
+        loss = torch.where(wrong, ce + halted_constant(gamma=gamma, phi=1 - phi), loss)
+    elif mode != "positives":
+        raise ValueError(f"mode must be 'positives', 'p_t' or 'release', got {mode!r}")
+    return reduce_loss(weigh_by_alpha(loss, targets, alpha=alpha), reduction)
+
+
+def softmax_halted_focal_loss(
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    class_counts: Tensor,
+    gamma: float = 1.0,
+    phi: float = 0.5,
+    tail_fraction: float = 1.0,
+    reduction: Reduction = "none",
+) -> Tensor:
+    """Return the halted focal loss of the rarest classes, focal loss of the others, in nats.
+
+    Args:
+        logits: ``(N, C)`` float, C >= 2.
+        labels: ``(N,)`` int64 in ``[0, C)``.
+        class_counts: ``(C,)``, training frequency of each column, in any unit.
+        gamma: at least 0.
+        phi: where the focal loss halts, in (0, 1).
+        tail_fraction: t of section 3.2, in [0, 1]: the ``round(t C)`` rarest columns are halted,
+            ties by class id. 1 is HFL, 0 focal loss.
+        reduction: "none", "mean" or "sum".
+
+    Returns:
+        ``(N,)`` for "none", else a scalar.
+
+    Raises:
+        ValueError: if shapes or dtypes disagree, or a parameter is out of range.
+    """
+    check_gamma(gamma)
+    check_open_unit("phi", phi)
+    margin = softmax_margin(logits, labels)
+    check_class_counts(class_counts, num_columns=logits.shape[1])
+    tail = tail_classes(class_counts, tail_fraction=tail_fraction).to(labels.device)
+    halted = (margin > logit(phi)) & tail[labels]
+    ce = F.softplus(-margin) + halted_constant(gamma=gamma, phi=phi)
+    return reduce_loss(torch.where(halted, ce, focal_of_margin(margin, gamma=gamma)), reduction)
+
+
+def tail_classes(class_counts: Tensor, *, tail_fraction: float) -> Tensor:
+    """Return ``(C,)`` bool: the ``round(tail_fraction * C)`` rarest classes, ties by class id.
+
+    Raises:
+        ValueError: if ``tail_fraction`` is not in [0, 1].
+    """
+    if not 0.0 <= tail_fraction <= 1.0:
+        raise ValueError(f"tail_fraction must be in [0, 1], got {tail_fraction}")
+    # Not int(): in floats (1 - 0.8) * 10 is 1.99...
+    size = round(tail_fraction * class_counts.numel())
+    tail = torch.zeros(class_counts.numel(), dtype=torch.bool, device=class_counts.device)
+    tail[torch.argsort(class_counts, stable=True)[:size]] = True
+    return tail
