@@ -104,7 +104,7 @@ OTHER_VALUES = {
     "bonus": "simplified",
     "normalisation": "max",
     "clamp_eps": 0.5,
-    "tail_fraction": 0.25,
+    "tail_fraction": 0.0,
 }
 #: Hyper-parameters that speak only beside others.
 NEEDS = {
