@@ -24,8 +24,10 @@ def launch(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) 
     if all(name in os.environ for name in _TORCHRUN_VARIABLES):
         _join_torchrun()
         result = main(args)
-        # Not after an error: torch's own report of it still asks for the rank.
-        dist.destroy_process_group()
+        # Not after an error: torch's own report of it still asks for the rank. Not with gloo,
+        # whose threads may wait for the interpreter lock that destroying it holds.
+        if dist.get_backend() == "nccl":
+            dist.destroy_process_group()
         return result
     return engine.launch(
         main,
