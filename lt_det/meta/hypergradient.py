@@ -77,22 +77,33 @@ def class_hypergradient(
         )
     params = {name: p.detach() for name, p in classifier.named_parameters()}
     weights = region_weights(class_weights.detach(), regions.labels)
-    gradient = _linear_gradient if closed_form else _module_gradient
-
     # Normalise by all regions, background included, as the head does.
     num_regions = max(regions.labels.numel(), 1)
-    inner = gradient(classifier, params, regions, row_losses, weights / num_regions)
+    num_meta = max(meta_regions.labels.numel(), 1)
+    even = torch.full_like(meta_regions.labels, 1.0 / num_meta, dtype=weights.dtype)
+    if closed_form:
+        # The inner errors serve twice: for the step, and for the derivative along its outcome.
+        errors = _logit_gradients(params, regions, row_losses)
+        inner = _linear_gradient(params, regions, errors * (weights / num_regions)[:, None])
+    else:
+        inner = _module_gradient(classifier, params, regions, row_losses, weights / num_regions)
     average_over_ranks(inner.values())
     stepped = {name: rules[name].step(params[name], inner[name]) for name in params}
 
-    num_meta = max(meta_regions.labels.numel(), 1)
-    even = torch.full_like(meta_regions.labels, 1.0 / num_meta, dtype=weights.dtype)
-    outer = gradient(classifier, stepped, meta_regions, meta_row_losses, even)
+    if closed_form:
+        meta_errors = _logit_gradients(stepped, meta_regions, meta_row_losses)
+        outer = _linear_gradient(stepped, meta_regions, meta_errors * even[:, None])
+    else:
+        outer = _module_gradient(classifier, stepped, meta_regions, meta_row_losses, even)
     average_over_ranks(outer.values())
 
     direction = {name: rules[name].slope() * outer[name] for name in params}
-    derivative = _linear_derivative if closed_form else _module_derivative
-    per_region = derivative(classifier, params, regions, row_losses, direction) / num_regions
+    if closed_form:
+        moved = F.linear(regions.features, direction["weight"], direction.get("bias"))
+        per_region = (errors * moved).sum(dim=1)
+    else:
+        per_region = _module_derivative(classifier, params, regions, row_losses, direction)
+    per_region = per_region / num_regions
 
     result = class_weights.new_zeros(class_weights.shape[0] + 1)
     result = result.index_add(0, regions.labels, per_region.to(result))[:-1]
@@ -109,33 +120,12 @@ def _logit_gradients(params: Params, regions: Regions, row_losses: RowLosses) ->
     return errors
 
 
-def _linear_gradient(
-    classifier: nn.Module,  # noqa: ARG001 (same signature as _module_gradient)
-    params: Params,
-    regions: Regions,
-    row_losses: RowLosses,
-    weights: Tensor,
-) -> dict[str, Tensor]:
-    """Return the gradient of ``sum_r weights_r l_r`` with respect to a linear classifier."""
-    errors = _logit_gradients(params, regions, row_losses)
-    errors = errors * weights[:, None]
+def _linear_gradient(params: Params, regions: Regions, errors: Tensor) -> dict[str, Tensor]:
+    """Return the gradient of a linear classifier from the ``(R, C)`` gradients of its logits."""
     grads = {"weight": errors.t() @ regions.features}
     if "bias" in params:
         grads["bias"] = errors.sum(dim=0)
     return grads
-
-
-def _linear_derivative(
-    classifier: nn.Module,  # noqa: ARG001 (same signature as _module_derivative)
-    params: Params,
-    regions: Regions,
-    row_losses: RowLosses,
-    direction: Params,
-) -> Tensor:
-    """Return ``(R,)`` derivatives of each row's loss along ``direction``, in closed form."""
-    errors = _logit_gradients(params, regions, row_losses)
-    moved = F.linear(regions.features, direction["weight"], direction.get("bias"))
-    return (errors * moved).sum(dim=1)
 
 
 def _module_gradient(
