@@ -16,6 +16,7 @@ from lt_det.losses import LOSSES
 from lt_det.meta.meta_reweighter import MetaReweighter
 from lt_det.modeling.box_predictor import SigmoidOutputLayers
 from lt_det.modeling.classifier import CosineClassifier
+from lt_det.modeling.retinanet import LongTailRetinaNet
 
 
 def default_of(function: Any, argument: str) -> Any:
@@ -43,6 +44,11 @@ def add_lt_det_config(cfg: CfgNode) -> None:
     # "linear" or "cosine"; the cosine is multiplied by SCALE.
     node.CLASSIFIER = CfgNode({"NAME": "linear"})
     node.CLASSIFIER.SCALE = default_of(CosineClassifier, "scale")
+
+    node.RETINANET = CfgNode()
+    # The count of foreground anchors that divides the losses. "global": of all processes, kept in
+    # the checkpoint. "stock": of each process by itself and forgotten on resume, as Detectron2.
+    node.RETINANET.NORMALIZER = default_of(inspect.unwrap(LongTailRetinaNet.__init__), "normalizer")
 
     # LVIS-format data sets to register: [[name, json_file, image_root], ...]
     node.DATASETS = []

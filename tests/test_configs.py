@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import re
+import warnings
 from pathlib import Path
 
 import pytest
 import yaml
+from detectron2 import model_zoo
 from detectron2.modeling import build_model
 
 from lt_det.config import add_lt_det_config
 from lt_det.engine.setup import load_config
+from lt_det.modeling.retinanet import LongTailRetinaNet
 from lt_det.modeling.roi_heads import box_predictors
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 CONFIGS = sorted((REPOSITORY / "configs").glob("*.yaml"))
 DEMO = sorted((REPOSITORY / "configs" / "demo").glob("*.yaml"))
+RETINANET_CONFIGS = [c for c in [*CONFIGS, *DEMO] if "retinanet" in c.name]
 ROI_CONFIGS = [c for c in [*CONFIGS, *DEMO] if "retinanet" not in c.name]
 
 
@@ -37,6 +41,61 @@ def test_builds_a_model(path):
     second = any(word in path.name for word in ("balms", "balanced", "finetune"))
     assert second == cfg.LT_DET.DECOUPLED
     assert ("balms" in path.name) == cfg.LT_DET.META.ENABLED
+
+
+@pytest.mark.parametrize("path", RETINANET_CONFIGS, ids=name)
+def test_builds_a_retinanet(path):
+    cfg = load_config(str(path), ["MODEL.DEVICE", "cpu"])
+    model = build_model(cfg)
+    num_classes = cfg.MODEL.RETINANET.NUM_CLASSES
+    assert isinstance(model, LongTailRetinaNet)
+    assert num_classes == {"coco": 80, "lvis": 1203}.get(path.name[:4], num_classes)
+    assert model.head.cls_score.out_channels == num_classes * model.head.bbox_pred.out_channels / 4
+    assert model.criterion.name == cfg.LT_DET.LOSS
+    assert cfg.MODEL.WEIGHTS or "demo" in path.parts
+    if path.name.startswith("lvis"):
+        assert cfg.MODEL.RETINANET.SCORE_THRESH_TEST == cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST
+        assert cfg.DATALOADER.SAMPLER_TRAIN == "RepeatFactorTrainingSampler"
+
+
+def test_retinanet_is_detectron2_s_but_for_the_loss():
+    """The 1x config with focal loss against the model zoo's."""
+    ours = load_config(str(REPOSITORY / "configs" / "coco_retinanet_r50_focal_1x.yaml"))
+    stock = load_config("")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the yaml that is allowed to run code
+        zoo = model_zoo.get_config_file("COCO-Detection/retinanet_R_50_FPN_1x.yaml")
+        stock.merge_from_file(zoo, allow_unsafe=True)
+    ours.MODEL.META_ARCHITECTURE = stock.MODEL.META_ARCHITECTURE
+    ours.OUTPUT_DIR, ours.LT_DET.LOSS = stock.OUTPUT_DIR, stock.LT_DET.LOSS
+    assert yaml.safe_load(ours.dump()) == yaml.safe_load(stock.dump())
+
+
+# loss -> (LOSS, alpha, gamma, mode): the paper's text, and the commands of its release
+RETINANET_LOSSES = {
+    "ce": ("focal", 0.75, 0.0, None),
+    "focal": ("focal", 0.25, 2.0, None),
+    "focal_release": ("focal", 0.5, 1.0, None),
+    "halted_focal": ("halted_focal", 0.25, 2.0, "p_t"),
+    "halted_focal_release": ("halted_focal", 0.5, 1.0, "release"),
+    "focal_halted_tail": ("halted_focal", 0.25, 2.0, "positives"),
+    "focal_halted_tail_release": ("halted_focal", 0.5, 1.0, "positives"),
+    "eureka": ("eureka", 0.25, 2.0, None),
+}
+
+
+@pytest.mark.parametrize("schedule", ["paper", "1x"])
+@pytest.mark.parametrize("loss", sorted(RETINANET_LOSSES))
+def test_retinanet_losses_and_schedules(loss, schedule):
+    name = f"configs/coco_retinanet_r50_{loss}_{schedule}.yaml"
+    cfg = load_config(str(REPOSITORY / name))
+    params = cfg.LT_DET.LOSS_PARAMS[cfg.LT_DET.LOSS.upper()]
+    found = (cfg.LT_DET.LOSS, params.ALPHA, params.GAMMA, params.get("MODE"))
+    assert found == RETINANET_LOSSES[loss]
+    solver = cfg.SOLVER
+    batch = (8, 0.005) if schedule == "paper" else (16, 0.01)
+    assert batch == (solver.IMS_PER_BATCH, solver.BASE_LR)
+    assert (solver.MAX_ITER, solver.STEPS) == (90000, (60000, 80000))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=name)
@@ -88,6 +147,7 @@ def test_defaults_are_those_of_the_signatures():
     assert node.LOSS_PARAMS.BALANCED_SOFTMAX.TAU == 1.0
     assert node.LOSS_PARAMS.BALANCED_SIGMOID.KEEP_CONSTANT is False
     assert node.PRIOR_PROB == 0.001
+    assert node.RETINANET.NORMALIZER == "global"
     assert (node.META.LR, list(node.META.BETAS), node.META.INNER_STEP) == (
         0.001,
         [0.9, 0.999],
