@@ -14,6 +14,7 @@ INSTALL_REQUIRES = [
     "pycocotools>=2.0.6",  # run-length masks, the exchange format of COCO and LVIS
     "pyyaml>=5.1",  # safe reading of configs: yaml files with python tags are refused
     "tabulate>=0.8",  # tables in logs and on the terminal
+    "safetensors>=0.3",  # memory-mapped files of region features; torch.load reads them whole
     "tqdm>=4.60",  # progress bars with ETA
     "matplotlib>=3.5",  # plots of class statistics, learned weights and results
 ]

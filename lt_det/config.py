@@ -92,6 +92,10 @@ def add_lt_det_config(cfg: CfgNode) -> None:
     node.REGION_CACHE.ENABLED = False
     # Passes over the training set to cache, each with its own augmentation.
     node.REGION_CACHE.EPOCHS = 1
+    # Of the features on disk: "float32" trains as without a cache, "float16" takes half the room.
+    node.REGION_CACHE.DTYPE = "float32"
+    # A larger cache is refused before it is written.
+    node.REGION_CACHE.MAX_GIB = 100.0
 
     node.EVAL = CfgNode()
     # LVIS AP: "hotcoco" (fast) or "lvis-api" (the reference).

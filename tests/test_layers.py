@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "report": {"data", "evaluation"},
     # The report, for the picture at the end of a training.
     "engine": {"data", "losses", "meta", "modeling", "evaluation", "config", "report"},
-    "demo": {"data", "report"},
+    "demo": {"data", "engine", "report"},
 }
 FREE = {"version", "detectron2_required", "__init__"}
 

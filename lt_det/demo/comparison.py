@@ -5,9 +5,6 @@ Each is one call of tools/train_net.py in a process of its own, just as a user w
 
 from __future__ import annotations
 
-import os
-import shlex
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +13,7 @@ from typing import Sequence
 from tqdm import tqdm
 
 from lt_det.demo.build import EmojiScenes
+from lt_det.engine.sweep import run_unless_done
 from lt_det.report.runs import Run
 
 STAGE_1 = "stage1"
@@ -93,7 +91,8 @@ def run_methods(
                 command = train_command(
                     repository, scenes, method, output=folder, seed=seed, options=options
                 )
-                _run(command, folder / method, quiet=parallel > 1)
+                alone = parallel == 1
+                run_unless_done(command, folder / method, quiet=not alone, single_thread=not alone)
                 bar.update()
 
         with ThreadPoolExecutor(parallel) as pool:
@@ -102,26 +101,3 @@ def run_methods(
         name: [Run.read(str(output / f"seed{seed}" / method)) for seed in seeds]
         for method, name in METHODS.items()
     }
-
-
-def _run(command: Sequence[str], folder: Path, *, quiet: bool) -> None:
-    if (folder / "results.json").is_file():
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    environment = dict(os.environ)
-    # Threads that wait for others must not spin: on a busy machine that costs more than it saves.
-    environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # Warnings of libraries about each other stay out of the progress bar.
-    environment.setdefault("PYTHONWARNINGS", "ignore::UserWarning")
-    if quiet:
-        environment["OMP_NUM_THREADS"] = "1"
-    log = folder / "stdout.txt"
-    with open(log, "w") as file:
-        file.write(shlex.join(command) + "\n")
-        file.flush()
-        # The progress bar goes to the terminal (stderr); the log of the training to a file.
-        status = subprocess.run(
-            command, env=environment, stdout=file, stderr=file if quiet else None, check=False
-        ).returncode
-    if status:
-        raise RuntimeError(f"a training of the demo failed with status {status}; see {log}")

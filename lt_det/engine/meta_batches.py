@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterator, Sequence
+from typing import Any, Iterator
 
 import torch
 from torch import nn
+from tqdm import tqdm
 
-from lt_det.engine.region_cache import ImageRegions, collate_regions, compute_regions
+from lt_det.engine.region_cache import compute_regions
+from lt_det.engine.region_classifier import collate_regions
+from lt_det.engine.region_store import ImageRegions
 from lt_det.engine.region_tap import frozen_regions
 from lt_det.engine.train_loader import TrainStream
 from lt_det.meta.hypergradient import Regions
@@ -67,11 +70,6 @@ def fill_bank(
         samples += batch
         if len(samples) >= num_images:
             break
-    return compute_regions(detector, samples[:num_images], ims_per_forward=ims_per_forward)
-
-
-def classes_of_records(records: Sequence[ImageRegions], *, num_classes: int) -> list[list[int]]:
-    """Return the foreground class ids that the first classifier sees in each record."""
-    return [
-        [int(c) for c in record[0][1].unique() if 0 <= int(c) < num_classes] for record in records
-    ]
+    samples = samples[:num_images]
+    with tqdm(total=len(samples), desc="meta regions", unit="img", disable=None) as bar:
+        return compute_regions(detector, samples, bar=bar, ims_per_forward=ims_per_forward)

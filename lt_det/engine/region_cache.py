@@ -1,73 +1,37 @@
-"""Second stage from cached region features.
+"""Region features of the training set, computed once for all second stages.
 
-Below the box classifier everything is frozen, so its input need not be computed twice. The cache
-is held in memory and kept in one file; the sampler draws images from it as from the data set.
+Below the box classifier everything is frozen, so its input need not be computed twice. The sampler
+draws images from the cache as from the data set.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 import os
-from typing import Any, List, Sequence, Tuple
+import shutil
+from typing import Any, Iterable, NamedTuple, Sequence
 
-import torch
 from detectron2.data import DatasetMapper
 from detectron2.utils import comm
-from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch import nn
 from tqdm import tqdm
 
+from lt_det.engine.region_store import (
+    DTYPES,
+    ImageRegions,
+    RegionShard,
+    RegionStore,
+    write_shard,
+)
 from lt_det.engine.region_tap import TappedStage, frozen_regions
-from lt_det.engine.train_loader import PositionedDataset
-from lt_det.meta.hypergradient import Regions
-from lt_det.modeling.roi_heads import box_predictors
+from lt_det.engine.train_loader import seed_everything
 
 logger = logging.getLogger(__name__)
 
-#: One image: for each classifier, features (Ri, D) and labels (Ri,).
-ImageRegions = List[Tuple[Tensor, Tensor]]
-
-
-class RegionClassifier(nn.Module):
-    """The detector with its training forward cut down to the box classifiers.
-
-    In training it takes cached regions and returns the classification losses under Detectron2's
-    names; in evaluation it is the detector.
-    """
-
-    def __init__(self, detector: nn.Module) -> None:
-        """Wrap a detector with box predictors of this package."""
-        super().__init__()
-        self.detector = detector
-
-    def forward(self, batch: list) -> Any:
-        """Return ``loss_cls``, or for a cascade ``loss_cls_stage0`` and so on.
-
-        Args:
-            batch: one item an image, of :class:`RegionCache`; in evaluation Detectron2's.
-        """
-        if not self.training:
-            return self.detector(batch)
-        predictors = list(box_predictors(self.detector))
-        losses = {}
-        for i, (predictor, regions) in enumerate(zip(predictors, collate_regions(batch))):
-            sizes = [image[i][1].numel() for image in batch]
-            device = predictor.cls_score.weight.device
-            logits = predictor.cls_score(regions.features.to(device, torch.float32))
-            name = "loss_cls" if len(predictors) == 1 else f"loss_cls_stage{i}"
-            losses[name] = predictor.classification_loss(
-                logits, regions.labels.to(device), regions_per_image=sizes
-            )
-        return losses
-
-
-def collate_regions(batch: Sequence[ImageRegions]) -> list[Regions]:
-    """Return the regions of several images joined, one item for each classifier."""
-    return [
-        Regions(torch.cat([f for f, _ in stage]), torch.cat([y for _, y in stage]))
-        for stage in zip(*batch)
-    ]
+#: Images that one interrupted process loses at most; 128 MiB with 512 regions of 1,024 floats.
+IMAGES_PER_SHARD = 64
 
 
 def split_by_image(stages: Sequence[TappedStage]) -> list[ImageRegions]:
@@ -83,68 +47,143 @@ def split_by_image(stages: Sequence[TappedStage]) -> list[ImageRegions]:
 
 
 def compute_regions(
-    detector: nn.Module, samples: Any, *, ims_per_forward: int = 8
+    detector: nn.Module, samples: Iterable[dict], *, bar: tqdm, ims_per_forward: int = 8
 ) -> list[ImageRegions]:
-    """Return the regions of each sample, in order, with a progress bar.
+    """Return the regions of each sample, in order.
 
     Args:
         detector: in training mode; nothing of it is changed.
-        samples: with a length, indexable by number, each item as a data loader's mapper returns it.
+        samples: what a data loader's mapper returns.
+        bar: moved on by one for each sample.
         ims_per_forward: images of one forward.
     """
     records: list[ImageRegions] = []
-    with tqdm(total=len(samples), desc="region features", unit="img", disable=None) as bar:
-        for start in range(0, len(samples), ims_per_forward):
-            batch = [samples[i] for i in range(start, min(start + ims_per_forward, len(samples)))]
-            records += split_by_image(frozen_regions(detector, batch))
-            bar.update(len(batch))
+    samples = iter(samples)
+    while batch := list(itertools.islice(samples, ims_per_forward)):
+        records += split_by_image(frozen_regions(detector, batch))
+        bar.update(len(batch))
     return records
 
 
-def build_region_cache(cfg: Any, detector: nn.Module, dicts: Sequence[dict]) -> list[ImageRegions]:
+def build_region_cache(cfg: Any, detector: nn.Module, dicts: Sequence[dict]) -> RegionStore:
     """Return cached regions of the training set, LT_DET.REGION_CACHE.EPOCHS times over.
 
-    Record ``e * len(dicts) + i`` belongs to image i in augmentation e. Each rank computes a share
-    and all get the whole. A file in OUTPUT_DIR's parent is used if it was made from the same
-    frozen weights, images and config, and written (atomically) if not.
+    Record ``e * len(dicts) + i`` belongs to image i in augmentation e. The shards lie beside
+    OUTPUT_DIR, so that runs side by side share them, in a folder named after all that they depend
+    on. What is there is used; the ranks compute the rest, a share each, and an interrupted run
+    loses the shard at hand only. More epochs add shards to those of fewer.
+
+    Args:
+        cfg: config.
+        detector: in training mode, with its weights loaded.
+        dicts: data set dicts of the training set.
+
+    Raises:
+        ValueError: if LT_DET.REGION_CACHE.DTYPE is unknown, or the cache would be larger than
+            LT_DET.REGION_CACHE.MAX_GIB or the disk.
     """
-    epochs = cfg.LT_DET.REGION_CACHE.EPOCHS
-    seed = max(cfg.SEED, 0)
-    path = os.path.join(
+    node = cfg.LT_DET.REGION_CACHE
+    if node.DTYPE not in DTYPES:
+        raise ValueError(
+            f"LT_DET.REGION_CACHE.DTYPE must be one of {sorted(DTYPES)}, got {node.DTYPE!r}"
+        )
+    folder = os.path.join(
         os.path.dirname(os.path.abspath(cfg.OUTPUT_DIR)),
-        f"regions_{region_fingerprint(cfg, detector, dicts)}.pth",
+        f"regions_{region_fingerprint(cfg, detector, dicts)}",
     )
-    # All or none: where one rank does not see the file, the others must compute with it.
-    if all(comm.all_gather(os.path.isfile(path))):
-        logger.info("Region features are read from %s", path)
-        return torch.load(path, weights_only=True)
-    samples = PositionedDataset(dicts, mapper=DatasetMapper(cfg, True), seed=seed)
-    ranks, rank = comm.get_world_size(), comm.get_rank()
-    codes = range(rank, epochs * len(dicts), ranks)
-    share = compute_regions(
-        detector, _Picked(samples, [i * len(dicts) + i % len(dicts) for i in codes])
+    writer = _ShardWriter(cfg, detector, dicts, folder)
+    shards = writer.all_shards()
+    opened = {shard: _open_shard(shard.path) for shard in shards}
+    # Every rank takes a share of what any rank lacks: they may have a disk each.
+    lacking = comm.all_gather([shard for shard, content in opened.items() if content is None])
+    todo = sorted({shard for of_rank in lacking for shard in of_rank})
+    logger.info(
+        "%d of %d shards of region features are in %s", len(opened) - len(todo), len(opened), folder
     )
-    shares = comm.all_gather(share)
-    records = [shares[i % ranks][i // ranks] for i in range(epochs * len(dicts))]
-    if comm.is_main_process():
-        torch.save(records, f"{path}.partial")
-        os.replace(f"{path}.partial", path)
-        logger.info("Region features of %d images are kept in %s", len(dicts), path)
+    writer.write(todo[comm.get_rank() :: comm.get_world_size()], num_missing=len(todo))
     comm.synchronize()
-    return records
+    for shard in todo:
+        opened[shard] = _open_shard(shard.path)
+    # Left over where ranks have a disk each: every one needs all.
+    left = [shard for shard, content in opened.items() if content is None]
+    writer.write(left, num_missing=len(left))
+    return RegionStore([opened[shard] or RegionShard(shard.path) for shard in shards])
 
 
-class _Picked(Dataset):
-    """A sequence of some samples of another one, loaded when asked for."""
+def _open_shard(path: str) -> RegionShard | None:
+    try:
+        return RegionShard(path)
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        logger.warning("%s; it is computed anew", error)
+        return None
 
-    def __init__(self, samples: PositionedDataset, codes: Sequence[int]) -> None:
-        self._samples, self._codes = samples, codes
 
-    def __len__(self) -> int:
-        return len(self._codes)
+class _Shard(NamedTuple):
+    """Images ``start`` to ``end`` of the training set in augmentation ``epoch``."""
 
-    def __getitem__(self, i: int) -> Any:
-        return self._samples[self._codes[i]]
+    epoch: int
+    start: int
+    end: int
+    path: str
+
+
+class _ShardWriter:
+    """Computes shards of region features, the same whichever process does."""
+
+    def __init__(self, cfg: Any, detector: nn.Module, dicts: Sequence[dict], folder: str) -> None:
+        self._cfg, self._detector, self._dicts, self._folder = cfg, detector, dicts, folder
+        self._dtype = DTYPES[cfg.LT_DET.REGION_CACHE.DTYPE]
+        self._seed = max(cfg.SEED, 0)
+
+    def all_shards(self) -> list[_Shard]:
+        """Return the shards of all epochs, in the order of their records."""
+        starts = range(0, len(self._dicts), IMAGES_PER_SHARD)
+        return [
+            _Shard(
+                epoch,
+                start,
+                min(start + IMAGES_PER_SHARD, len(self._dicts)),
+                os.path.join(self._folder, f"epoch{epoch}_{start:07d}.safetensors"),
+            )
+            for epoch in range(self._cfg.LT_DET.REGION_CACHE.EPOCHS)
+            for start in starts
+        ]
+
+    def write(self, shards: Sequence[_Shard], *, num_missing: int) -> None:
+        """Compute and write shards, with a progress bar.
+
+        Args:
+            shards: of this rank.
+            num_missing: of all ranks; the disk must hold them.
+        """
+        mapper = DatasetMapper(self._cfg, True)
+        images = sum(shard.end - shard.start for shard in shards)
+        with tqdm(total=images, desc="region features", unit="img", disable=None) as bar:
+            for number, shard in enumerate(shards):
+                position = shard.epoch * len(self._dicts) + shard.start
+                seed_everything(self._seed, position)
+                samples = (mapper(record) for record in self._dicts[shard.start : shard.end])
+                records = compute_regions(self._detector, samples, bar=bar)
+                write_shard(shard.path, records, dtype=self._dtype)
+                if number == 0:
+                    self._check_size(os.path.getsize(shard.path), num_missing=num_missing)
+
+    def _check_size(self, bytes_of_shard: int, *, num_missing: int) -> None:
+        node = self._cfg.LT_DET.REGION_CACHE
+        total = bytes_of_shard * len(self.all_shards()) / 2**30
+        more = bytes_of_shard * (num_missing - 1) / 2**30
+        free = shutil.disk_usage(self._folder).free / 2**30
+        if total <= node.MAX_GIB and more <= free:
+            return
+        raise ValueError(
+            f"region features of {len(self._dicts)} images in {node.EPOCHS} epochs would take "
+            f"{total:.1f} GiB in {self._folder}; allowed are LT_DET.REGION_CACHE.MAX_GIB "
+            f"{node.MAX_GIB}, free are {free:.1f} GiB. Set LT_DET.REGION_CACHE.DTYPE "
+            "float16, fewer EPOCHS or a smaller MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE, or raise "
+            "MAX_GIB"
+        )
 
 
 def region_fingerprint(cfg: Any, detector: nn.Module, dicts: Sequence[dict]) -> str:
@@ -163,6 +202,12 @@ def region_fingerprint(cfg: Any, detector: nn.Module, dicts: Sequence[dict]) -> 
     model = cfg.MODEL.clone()
     model.defrost()
     model.WEIGHTS, model.DEVICE = "", ""  # their values are above, their names do not matter
-    keys = [model.dump(), cfg.INPUT.dump(), cfg.SEED, cfg.LT_DET.REGION_CACHE.EPOCHS]
+    keys = [
+        model.dump(),
+        cfg.INPUT.dump(),
+        cfg.SEED,
+        cfg.LT_DET.REGION_CACHE.DTYPE,
+        IMAGES_PER_SHARD,
+    ]
     digest.update(repr(keys).encode())
     return digest.hexdigest()[:16]

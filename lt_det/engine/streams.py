@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Union
+from typing import Any, Sequence, Union
 
 from detectron2.utils import comm
 from torch import nn
@@ -10,10 +10,10 @@ from torch import nn
 from lt_det.engine.meta_batches import (
     CachedMetaBatches,
     ForwardMetaBatches,
-    classes_of_records,
     fill_bank,
 )
-from lt_det.engine.region_cache import ImageRegions, build_region_cache
+from lt_det.engine.region_cache import build_region_cache
+from lt_det.engine.region_store import ImageRegions
 from lt_det.engine.train_loader import (
     TrainStream,
     build_meta_stream,
@@ -47,7 +47,7 @@ def build_streams(
         )
         stream = TrainStream(records, sampler=sampler, ims_per_batch=cfg.SOLVER.IMS_PER_BATCH)
         if cfg.LT_DET.META.ENABLED:
-            classes = classes_of_records(records, num_classes=model_num_classes(cfg))
+            classes = records.classes_of_images(num_classes=model_num_classes(cfg))
             meta = _cached_meta(cfg, detector, records, classes)
     else:
         stream = build_train_stream(cfg, dicts)
@@ -81,7 +81,7 @@ def _detector_meta(cfg: Any, detector: nn.Module, dicts: list[dict]) -> MetaSour
 
 
 def _cached_meta(
-    cfg: Any, detector: nn.Module, records: list[ImageRegions], classes: list[list[int]]
+    cfg: Any, detector: nn.Module, records: Sequence[ImageRegions], classes: list[list[int]]
 ) -> CachedMetaBatches:
     stream = TrainStream(
         records,

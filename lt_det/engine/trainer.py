@@ -19,7 +19,7 @@ from lt_det.engine.checkpoint import ClassStatsState, LongTailCheckpointer
 from lt_det.engine.config_checks import check_config
 from lt_det.engine.evaluators import build_evaluator
 from lt_det.engine.hooks import LogClassWeights, ProgressBar, SeedEachIteration
-from lt_det.engine.region_cache import RegionClassifier
+from lt_det.engine.region_classifier import RegionClassifier
 from lt_det.engine.reweighted_model import ReweightedModel
 from lt_det.engine.run_record import write_run_record
 from lt_det.engine.streams import MetaSource, build_streams

@@ -6,7 +6,8 @@ import pytest
 import torch
 from detectron2.utils import comm
 
-from lt_det.engine.region_cache import build_region_cache, region_fingerprint
+from lt_det.engine import region_cache
+from lt_det.engine.region_cache import build_region_cache, region_fingerprint, split_by_image
 from lt_det.engine.train_loader import load_train_dicts
 from lt_det.modeling.decoupled import freeze_all_but_classifier
 from tests.engine.tiny import tiny_config
@@ -47,7 +48,7 @@ def test_fingerprint_ignores_what_is_trained(setting):
         {"MODEL__RPN__POST_NMS_TOPK_TRAIN": 32},
         {"INPUT__FORMAT": "RGB"},
         {"SEED": 6},
-        {"LT_DET__REGION_CACHE__EPOCHS": 2},
+        {"LT_DET__REGION_CACHE__DTYPE": "float16"},
     ],
     ids=lambda keys: next(iter(keys)),
 )
@@ -70,19 +71,126 @@ def test_fingerprint_knows_frozen_weights_and_images(setting):
     assert len(prints) == 5
 
 
-def test_file_is_read_unless_another_rank_lacks_it(setting, monkeypatch, tmp_path):
-    cfg, model, dicts = setting
-    records = build_region_cache(cfg, model, dicts)
-    (path,) = tmp_path.glob("regions_*.pth")
-    content = torch.load(path, weights_only=True)
-    content[0][0][0].fill_(7.0)
-    torch.save(content, path)
-    assert (build_region_cache(cfg, model, dicts)[0][0][0] == 7.0).all()
+def files(tmp_path):
+    return sorted(p.name for p in tmp_path.glob("regions_*/*"))
 
-    # The other rank has another disk: all compute, or it would wait for this one for ever.
-    gather = comm.all_gather
-    monkeypatch.setattr(
-        comm, "all_gather", lambda v: [v, False] if isinstance(v, bool) else gather(v)
-    )
+
+def test_shards_are_read_not_computed_again(setting, monkeypatch, tmp_path):
+    cfg, model, dicts = setting
+    monkeypatch.setattr(region_cache, "IMAGES_PER_SHARD", 3)
+    records = build_region_cache(cfg, model, dicts)
+    assert len(records) == len(dicts) == 8
+    names = [f"epoch0_{start:07d}.safetensors" for start in (0, 3, 6)]
+    assert files(tmp_path) == names
+    monkeypatch.setattr(region_cache, "frozen_regions", None)
     again = build_region_cache(cfg, model, dicts)
-    assert torch.equal(again[0][0][0], records[0][0][0])
+    for one, two in zip(records, again):
+        for (f1, y1), (f2, y2) in zip(one, two):
+            assert torch.equal(f1, f2)
+            assert torch.equal(y1, y2)
+
+
+def test_records_are_those_of_the_detector(setting, monkeypatch):
+    """In the order of the images, and what the classifier of the detector sees."""
+    cfg, model, dicts = setting
+    monkeypatch.setattr(region_cache, "IMAGES_PER_SHARD", 3)
+    seen = []
+    frozen_regions = region_cache.frozen_regions
+
+    def watch(detector, batch):
+        stages = frozen_regions(detector, batch)
+        seen.extend((s["file_name"], *r[0]) for s, r in zip(batch, split_by_image(stages)))
+        return stages
+
+    monkeypatch.setattr(region_cache, "frozen_regions", watch)
+    records = build_region_cache(cfg, model, dicts)
+    assert [name for name, *_ in seen] == [d["file_name"] for d in dicts]
+    for record, (_, features, labels) in zip(records, seen):
+        assert torch.equal(record[0][0], features)
+        assert torch.equal(record[0][1], labels)
+        assert record[0][0].dtype == torch.float32
+    num_classes = cfg.MODEL.ROI_HEADS.NUM_CLASSES
+    assert records.classes_of_images(num_classes=num_classes) == [
+        sorted(set(labels.tolist()) - {num_classes}) for _, _, labels in seen
+    ]
+
+
+def test_interrupted_cache_goes_on_where_it_stopped(setting, monkeypatch, tmp_path):
+    cfg, model, dicts = setting
+    monkeypatch.setattr(region_cache, "IMAGES_PER_SHARD", 2)
+    whole = [r[0][0].clone() for r in build_region_cache(cfg, model, dicts)]
+    (folder,) = tmp_path.glob("regions_*")
+    shards = sorted(folder.iterdir())
+    shards[1].unlink()
+    shards[2].write_bytes(shards[2].read_bytes()[:-100])
+    untouched = {p: p.stat().st_mtime_ns for p in (shards[0], shards[3])}
+    again = build_region_cache(cfg, model, dicts)
+    assert all(torch.equal(a[0][0], b) for a, b in zip(again, whole))
+    assert len(again) == 8
+    assert {p: p.stat().st_mtime_ns for p in untouched} == untouched
+
+
+def test_more_epochs_add_to_fewer(setting, tmp_path):
+    cfg, model, dicts = setting
+    one = [r[0][0].clone() for r in build_region_cache(cfg, model, dicts)]
+    (first,) = tmp_path.glob("regions_*/*")
+    written = first.stat().st_mtime_ns
+    two = build_region_cache(changed(cfg, LT_DET__REGION_CACHE__EPOCHS=2), model, dicts)
+    assert len(two) == 2 * len(dicts)
+    assert first.stat().st_mtime_ns == written
+    assert all(torch.equal(a[0][0], b) for a, b in zip(two, one))
+    # Another augmentation, another choice of regions: not the first epoch again.
+    assert not all(
+        a[0][0].shape == b.shape and torch.equal(a[0][0], b)
+        for a, b in zip([two[8 + i] for i in range(8)], one)
+    )
+
+
+def test_float16_is_half_the_size_and_close(setting, tmp_path):
+    cfg, model, dicts = setting
+    exact = build_region_cache(cfg, model, dicts)
+    (large,) = tmp_path.glob("regions_*/*")
+    half = build_region_cache(changed(cfg, LT_DET__REGION_CACHE__DTYPE="float16"), model, dicts)
+    (small,) = (p for p in tmp_path.glob("regions_*/*") if p != large)
+    assert small.stat().st_size < 0.6 * large.stat().st_size
+    torch.testing.assert_close(half[3][0][0], exact[3][0][0], rtol=1e-3, atol=1e-3)
+    assert half[3][0][0].dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"LT_DET__REGION_CACHE__MAX_GIB": 1e-6}, ["MAX_GIB", "DTYPE", "EPOCHS", "8 images"]),
+        ({"LT_DET__REGION_CACHE__DTYPE": "int8"}, ["DTYPE", "float16", "'int8'"]),
+    ],
+)
+def test_refused_caches_say_what_to_set(setting, monkeypatch, tmp_path, keys, words):
+    cfg, model, dicts = setting
+    monkeypatch.setattr(region_cache, "IMAGES_PER_SHARD", 2)
+    with pytest.raises(ValueError, match=words[0]) as error:
+        build_region_cache(changed(cfg, **keys), model, dicts)
+    assert all(word in str(error.value) for word in words)
+    # Found out after one shard, not after all.
+    assert len(files(tmp_path)) <= 1
+
+
+def test_ranks_share_the_work_and_a_disk_each_is_filled(setting, monkeypatch, tmp_path):
+    """As rank 1 of 2 whose partner writes elsewhere: its share, then what is still missing."""
+    cfg, model, dicts = setting
+    monkeypatch.setattr(region_cache, "IMAGES_PER_SHARD", 2)
+    expected = [r[0][0].clone() for r in build_region_cache(cfg, model, dicts)]
+    for path in tmp_path.glob("regions_*/*"):
+        path.unlink()
+    order = []
+    write = region_cache.write_shard
+    monkeypatch.setattr(
+        region_cache, "write_shard", lambda p, *a, **k: order.append(p) or write(p, *a, **k)
+    )
+    monkeypatch.setattr(comm, "get_world_size", lambda: 2)
+    monkeypatch.setattr(comm, "get_rank", lambda: 1)
+    monkeypatch.setattr(comm, "all_gather", lambda v: [v, v])
+    monkeypatch.setattr(comm, "synchronize", lambda: None)
+    records = build_region_cache(cfg, model, dicts)
+    starts = [int(p[-19:-12]) for p in order]
+    assert starts == [2, 6, 0, 4]
+    assert all(torch.equal(a[0][0], b) for a, b in zip(records, expected))

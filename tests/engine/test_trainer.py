@@ -140,7 +140,8 @@ def test_meta_batches_from_either_source(tmp_path, stage_1, regions, meta_loss):
 
 def test_cached_regions_give_the_losses_of_the_detector(tmp_path, stage_1):
     """Fed the same regions, the cut-down model computes what the whole detector computes."""
-    from lt_det.engine.region_cache import RegionClassifier, split_by_image
+    from lt_det.engine.region_cache import split_by_image
+    from lt_det.engine.region_classifier import RegionClassifier
     from lt_det.engine.region_tap import RegionTap
 
     cfg = tiny_config(

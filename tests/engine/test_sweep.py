@@ -1,0 +1,92 @@
+"""A sweep makes the runs it says, keeps what is done, and tabulates what they left."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from lt_det.engine.sweep import run_sweep, run_unless_done, sweep_points
+from lt_det.report.sweep_table import read_results, sweep_table
+
+#: Stands in for tools/train_net.py: the result is the learning rate plus the seed.
+TRAINING = """
+import json, os, sys
+words = sys.argv[sys.argv.index("--config-file") + 2 :]
+options = dict(zip(words[::2], words[1::2]))
+assert "--resume" in sys.argv
+with open(os.path.join(os.path.dirname(options["OUTPUT_DIR"]), "order.txt"), "a") as file:
+    file.write(os.path.basename(options["OUTPUT_DIR"]) + "\\n")
+value = float(options["SOLVER.BASE_LR"]) + int(options["SEED"])
+if value > 90:
+    sys.exit("diverged")
+results = {"bbox": {"AP": value, "APr": None, "AP50": 1.0}}
+with open(os.path.join(options["OUTPUT_DIR"], "results.json"), "w") as file:
+    json.dump({"results": results}, file)
+"""
+
+
+@pytest.fixture
+def train_net(tmp_path):
+    path = tmp_path / "train_net.py"
+    path.write_text(TRAINING)
+    return path
+
+
+def order(output):
+    return (output / "order.txt").read_text().split()
+
+
+def test_points_are_all_combinations():
+    points = sweep_points({"A.TAU": ["1", "2"], "B.LOSS": ["x/y"]}, seeds=[0, 7])
+    assert [p.name for p in points] == [
+        "tau=1,loss=x_y,seed=0",
+        "tau=1,loss=x_y,seed=7",
+        "tau=2,loss=x_y,seed=0",
+        "tau=2,loss=x_y,seed=7",
+    ]
+    assert points[2].values == {"A.TAU": "2", "B.LOSS": "x/y"}
+    with pytest.raises(ValueError, match="same name"):
+        sweep_points({"A.PATH": ["x/y", "x_y"]}, seeds=[0])
+
+
+@pytest.mark.parametrize("parallel", [1, 2])
+def test_sweep_trains_once_and_tabulates(tmp_path, train_net, parallel):
+    output = tmp_path / "sweep"
+    output.mkdir()
+    points = sweep_points({"SOLVER.BASE_LR": ["10", "20"]}, seeds=[0, 2])
+    for _ in range(2):
+        run_sweep(train_net, "c.yaml", points, output, parallel=parallel)
+    assert sorted(order(output)) == sorted(p.name for p in points)
+    assert order(output)[0] == points[0].name
+    rows = {
+        (lr,): [output / p.name for p in points if p.values["SOLVER.BASE_LR"] == lr]
+        for lr in ("10", "20")
+    }
+    lines = sweep_table(rows, keys=["SOLVER.BASE_LR"]).splitlines()
+    cells = [[c.strip() for c in line.strip("|").split("|")] for line in lines]
+    # AP50 is not among the usual ones.
+    assert cells[0] == ["BASE_LR", "runs", "bbox/AP", "bbox/APr"]
+    assert cells[2] == ["10", "2", "11.00 ± 1.41", "–"]
+    assert cells[3] == ["20", "2", "21.00 ± 1.41", "–"]
+    assert "bbox/AP50" in sweep_table(rows, keys=["SOLVER.BASE_LR"], metrics=["bbox/AP50"])
+    with pytest.raises(KeyError, match="segm/AP"):
+        sweep_table(rows, keys=["SOLVER.BASE_LR"], metrics=["segm/AP"])
+
+
+def test_failed_run_names_its_log_and_can_be_repeated(tmp_path, train_net):
+    points = sweep_points({"SOLVER.BASE_LR": ["1", "95"]}, seeds=[0])
+    output = tmp_path / "sweep"
+    output.mkdir()
+    with pytest.raises(RuntimeError, match=r"status 1; see .*base_lr=95,seed=0.stdout.txt"):
+        run_sweep(train_net, "c.yaml", points, output)
+    assert "diverged" in (output / points[1].name / "stdout.txt").read_text()
+    assert read_results(output / points[0].name)["bbox/AP"] == 1
+    with pytest.raises(FileNotFoundError, match="not ended"):
+        read_results(output / points[1].name)
+
+
+def test_finished_folder_is_left_alone(tmp_path):
+    (tmp_path / "results.json").write_text(json.dumps({"results": {}}))
+    run_unless_done(["false"], tmp_path)
+    assert not (tmp_path / "stdout.txt").exists()
