@@ -11,7 +11,7 @@ help:
 	@echo "make demo        build a small long-tailed set, train baseline, Balanced Softmax and BALMS, compare"
 	@echo "make test        run the test suite (make test-slow: the long rest)"
 	@echo "make lint        ruff and mypy"
-	@echo "make bench       measure against Detectron2 and the released scheme"
+	@echo "make bench       measure against Detectron2 and others, write docs/benchmarks.md"
 	@echo "make clean       remove the environment, caches and outputs"
 
 # `python` through .python-version (pyenv), else python3.10 from the path.
@@ -47,8 +47,11 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Every script with a main; the report last, it reads what they wrote.
 bench: $(READY)
-	$(BIN)/python benchmarks/meta_step.py
+	@set -e; for script in $$(grep -l __main__ benchmarks/*.py | grep -v report.py); do \
+	  echo "$$script"; $(BIN)/python $$script; done
+	$(BIN)/python benchmarks/report.py
 
 # After a change of setup.py or requirements.in.
 lock: $(READY)

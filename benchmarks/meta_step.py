@@ -1,6 +1,6 @@
 """Time of the meta step on region features: closed form, forward mode and the unrolled step.
 
-    python benchmarks/meta_step.py [--output docs/benchmarks.md]
+    python benchmarks/meta_step.py
 
 All compute the same gradient; "plain step" is forward, backward and SGD of the classifier without
 class weights, the work that any second stage has.
@@ -8,23 +8,15 @@ class weights, the work that any second stage has.
 
 from __future__ import annotations
 
-import argparse
-import platform
-import statistics
-import time
-from pathlib import Path
-from typing import Callable
-
 import torch
 from tabulate import tabulate
+from timing import Row, median_ms, write_rows
 from torch import nn
 
 from lt_det.losses.criterion import Criterion
 from lt_det.meta.hypergradient import Regions, class_hypergradient
 from lt_det.meta.reweighter import region_weights
 from lt_det.meta.sgd_rule import SGDRule
-
-REPEATS = 7
 
 
 def unrolled(classifier, regions, meta, weights, row_losses, meta_row_losses, lr):
@@ -37,18 +29,6 @@ def unrolled(classifier, regions, meta, weights, row_losses, meta_row_losses, lr
     stepped = {n: p - lr * g for (n, p), g in zip(params.items(), grads)}
     meta_logits = torch.func.functional_call(classifier, stepped, (meta.features,))
     return torch.autograd.grad(meta_row_losses(meta_logits, meta.labels).mean(), weights)[0]
-
-
-def median_ms(functions: dict[str, Callable[[], object]]) -> dict[str, float]:
-    """Run the functions in turns and return the median time of each in milliseconds."""
-    times: dict[str, list[float]] = {name: [] for name in functions}
-    for repeat in range(REPEATS + 1):
-        for name, function in functions.items():
-            start = time.perf_counter()
-            function()
-            if repeat:  # the first round warms up
-                times[name].append(1e3 * (time.perf_counter() - start))
-    return {name: statistics.median(values) for name, values in times.items()}
 
 
 def measure(num_classes: int, *, regions: int = 1024, features: int = 1024) -> dict[str, float]:
@@ -99,34 +79,36 @@ def measure(num_classes: int, *, regions: int = 1024, features: int = 1024) -> d
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--output", type=Path)
-    args = parser.parse_args()
-    rows = []
-    for num_classes in (80, 1203):
-        times = measure(num_classes)
-        rows.append(
-            [
-                num_classes,
-                *(f"{t:.1f}" for t in times.values()),
-                f"{times['unrolled'] / times['closed form']:.2f}",
-            ]
+    measured = {num_classes: measure(num_classes) for num_classes in (80, 1203)}
+    rows = [
+        Row(
+            f"meta gradient, {num_classes:,} classes",
+            times["unrolled"],
+            times["closed form"],
+            "ms",
+            baseline_name="unrolled step",
         )
-    header = ["classes", *(f"{name} (ms)" for name in times), "unrolled / closed form"]
-    table = tabulate(rows, header, tablefmt="github", disable_numparse=True)
-    about = (
-        f"Medians of {REPEATS}, in turns; 1,024 + 1,024 regions of 1,024 features; "
-        f"{torch.get_num_threads()} threads, {platform.machine()}, torch {torch.__version__}."
+        for num_classes, times in measured.items()
+    ]
+    names = list(measured[80])
+    table = tabulate(
+        [[k, *(f"{times[name]:.1f}" for name in names)] for k, times in measured.items()],
+        ["classes", *(f"{name} (ms)" for name in names)],
+        tablefmt="github",
+        disable_numparse=True,
     )
-    print(f"{about}\n\n{table}")
-    if args.output:
-        args.output.write_text(
-            "# Benchmarks\n\n## Meta step\n\n`make bench`, i.e. `python benchmarks/meta_step.py`. "
-            "The gradient of the meta loss with respect to the class weights, on region features; "
-            '"unrolled" is what the released code\'s `higher` does to the classifier, without its '
-            'three detector forwards; "plain step" is the training step that any second stage '
-            f"has.\n\n{about}\n\n{table}\n\nGPU: not measured.\n"
-        )
+    print(table)
+    write_rows(
+        "meta_step",
+        rows,
+        title="Meta step",
+        about="The gradient of the meta loss with respect to the class weights, on 1,024 + 1,024 "
+        'regions of 1,024 features. "Unrolled" is what the released code\'s `higher` does to the '
+        'classifier, without its three detector forwards; "plain step" is the training step '
+        "that any second stage has.",
+        command="python benchmarks/meta_step.py",
+        extra=table,
+    )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,139 @@
+"""Write docs/benchmarks.md and docs/images/benchmarks.png from benchmarks/results/*.json.
+
+python benchmarks/report.py
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from tabulate import tabulate
+from timing import REPOSITORY, RESULTS
+
+PAGE = REPOSITORY / "docs" / "benchmarks.md"
+PICTURE = REPOSITORY / "docs" / "images" / "benchmarks.png"
+
+HEAD = """# Benchmarks
+
+Written by `make bench` from the files in `benchmarks/results`: change those by measuring, not
+this page.
+
+Both sides of a row run in turns in one process; values are medians. A ratio above 1 means that
+lt_det is better (faster, smaller). "Target" is the ratio that was aimed at; a ratio in **bold**
+misses it.
+
+![ratios of all rows](images/benchmarks.png)
+"""
+
+
+def load(device: str) -> dict[str, dict[str, Any]]:
+    """Return topic -> content of its file measured on ``device``."""
+    contents = {}
+    for path in sorted(RESULTS.glob("*.json")):
+        topic, _, suffix = path.stem.partition(".")
+        if (suffix or "cpu") == device:
+            contents[topic] = json.loads(path.read_text())
+    return contents
+
+
+def number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def ratio(row: dict[str, Any]) -> str:
+    text = f"{row['ratio']:.0f}" if row["ratio"] >= 100 else f"{row['ratio']:.3g}"
+    missed = row["target"] is not None and row["ratio"] < row["target"]
+    return f"**{text}**" if missed else text
+
+
+def table(content: dict[str, Any], on_gpu: dict[str, Any] | None) -> str:
+    gpu_rows = {row["name"]: row for row in on_gpu["rows"]} if on_gpu else {}
+    lines = [
+        [
+            row["name"],
+            f"{row['baseline_name']} {number(row['baseline'])} {row['unit']}",
+            f"{number(row['ours'])} {row['unit']}",
+            ratio(row),
+            "" if row["target"] is None else f"{row['target']:g}",
+            ratio(gpu_rows[row["name"]]) if row["name"] in gpu_rows else "not measured",
+            row["note"],
+        ]
+        for row in content["rows"]
+    ]
+    header = ["what", "baseline", "lt_det", "ratio", "target", "ratio on a GPU", "note"]
+    if not any(line[-1] for line in lines):
+        lines, header = [line[:-1] for line in lines], header[:-1]
+    return tabulate(lines, header, tablefmt="github", disable_numparse=True)
+
+
+def where(content: dict[str, Any]) -> str:
+    machine = content["machine"]
+    versions = ", ".join(
+        f"{name} {machine[name]}" for name in ("torch", "torchvision", "detectron2", "numpy")
+    )
+    return (
+        f"`{content['command']}`; {machine['name']}, {machine['threads']} threads; Python "
+        f"{machine['python']}, {versions}; commit {machine['commit']}; medians of "
+        f"{content['repeats']}."
+    )
+
+
+def write_page(contents: dict[str, Any], gpu: dict[str, Any]) -> None:
+    parts = [HEAD]
+    for topic, content in contents.items():
+        parts.append(f"## {content['title']}\n\n{content['about']}\n\n{where(content)}")
+        if topic in gpu:
+            parts.append(f"On the GPU: {where(gpu[topic])}")
+        parts.append(table(content, gpu.get(topic)))
+        if content["extra"]:
+            parts.append(content["extra"])
+    partial = PAGE.with_suffix(".partial")
+    partial.write_text("\n\n".join(part.strip() for part in parts) + "\n")
+    os.replace(partial, PAGE)
+
+
+def write_picture(contents: dict[str, Any]) -> None:
+    """Draw a bar for each row, its length the ratio; a tick marks the target."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rows = [(content["title"], row) for content in contents.values() for row in content["rows"]]
+    titles = list(dict.fromkeys(title for title, _ in rows))
+    figure = Figure(figsize=(9, 1 + 0.27 * len(rows)), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for title in titles:
+        positions = [i for i, (of, _) in enumerate(rows) if of == title]
+        ratios = [rows[i][1]["ratio"] for i in positions]
+        # From 1, so that what is worse points to the left.
+        bars = axes.barh(positions, [r - 1 for r in ratios], left=1, label=title)
+        axes.bar_label(bars, [f" {r:.3g} " for r in ratios], fontsize=8)
+    targets = [(i, row["target"]) for i, (_, row) in enumerate(rows) if row["target"] is not None]
+    for i, target in targets:
+        line = axes.plot([target, target], [i - 0.4, i + 0.4], color="black")[0]
+    if targets:
+        line.set_label("target")
+    axes.axvline(1, color="grey", linewidth=0.8)
+    axes.set(xscale="log", xlabel="times better than the baseline")
+    axes.set_yticks(range(len(rows)), [row["name"] for _, row in rows], fontsize=8)
+    axes.invert_yaxis()
+    axes.margins(x=0.12)
+    figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=8)
+    partial = PICTURE.with_name(f"{PICTURE.stem}.partial.png")
+    figure.savefig(partial, dpi=110)
+    os.replace(partial, PICTURE)
+
+
+def main() -> None:
+    contents = load("cpu")
+    if not contents:
+        raise SystemExit(f"no results in {Path(RESULTS).name}: run the benchmarks first")
+    write_page(contents, load("cuda"))
+    write_picture(contents)
+
+
+if __name__ == "__main__":
+    main()
