@@ -39,7 +39,9 @@ def add_lt_det_config(cfg: CfgNode) -> None:
         node.LOSS_PARAMS[name.upper()] = CfgNode(
             {key.upper(): value for key, value in spec.hyperparameters().items()}
         )
-    # Sigmoid losses: score of every class at the start.
+    # Sigmoid losses: score of the classes at the start; "constant": of every class, "class": the
+    # mean, each in proportion to its count.
+    node.PRIOR = "constant"
     node.PRIOR_PROB = default_of(inspect.unwrap(SigmoidOutputLayers.__init__), "prior_prob")
     # "linear" or "cosine"; the cosine is multiplied by SCALE.
     node.CLASSIFIER = CfgNode({"NAME": "linear"})

@@ -16,8 +16,8 @@ from detectron2.structures import Instances
 from torch import Tensor, nn
 
 from lt_det.losses.criterion import Criterion
-from lt_det.modeling.build import build_criterion, build_prior_prob
-from lt_det.modeling.classifier import prior_bias
+from lt_det.modeling.build import build_criterion, build_prior
+from lt_det.modeling.classifier import class_prior_bias, prior_bias
 
 #: labels (R,) -> weights (R,)
 RegionWeighting = Callable[[Tensor], Tensor]
@@ -163,6 +163,7 @@ class SigmoidOutputLayers(LongTailOutputLayers):
         *,
         criterion: Criterion,
         prior_prob: float = 0.001,
+        prior_counts: Tensor | None = None,
         **kwargs: Any,
     ) -> None:
         """Build Detectron2's layers with K logits and hold ``criterion``.
@@ -171,6 +172,8 @@ class SigmoidOutputLayers(LongTailOutputLayers):
             input_shape: shape of the box head's output.
             criterion: loss of kind "sigmoid".
             prior_prob: score of every class at the start, in (0, 1); 0.001 is BALMS's release.
+            prior_counts: ``(K,)`` class counts; if given, the starting scores are in proportion
+                to them, see :func:`~lt_det.modeling.classifier.class_prior_bias`.
             kwargs: see :class:`FastRCNNOutputLayers`.
 
         Raises:
@@ -182,16 +185,19 @@ class SigmoidOutputLayers(LongTailOutputLayers):
         with torch.no_grad():
             # The rows Detectron2 has drawn, so that a seed gives the same start as there.
             self.cls_score.weight.copy_(stock.weight[: self.num_classes])
-        nn.init.constant_(self.cls_score.bias, prior_bias(prior_prob))
+            if prior_counts is None:
+                self.cls_score.bias.fill_(prior_bias(prior_prob))
+            else:
+                self.cls_score.bias.copy_(class_prior_bias(prior_counts, prior_prob=prior_prob))
 
     @classmethod
     def from_config(cls, cfg: Any, input_shape: ShapeSpec) -> dict[str, Any]:
-        """Read Detectron2's keys, LT_DET.LOSS and LT_DET.PRIOR_PROB."""
+        """Read Detectron2's keys, LT_DET.LOSS, LT_DET.PRIOR and LT_DET.PRIOR_PROB."""
         ret = FastRCNNOutputLayers.from_config(cfg, input_shape)
         return {
             **ret,
             "criterion": build_criterion(cfg),
-            "prior_prob": build_prior_prob(cfg),
+            **build_prior(cfg),
         }
 
     def predict_probs(
@@ -221,7 +227,11 @@ OUTPUT_LAYERS = {"softmax": SoftmaxOutputLayers, "sigmoid": SigmoidOutputLayers}
 
 
 def replace_predictor(
-    stock: FastRCNNOutputLayers, criterion: Criterion, *, prior_prob: float | None = None
+    stock: FastRCNNOutputLayers,
+    criterion: Criterion,
+    *,
+    prior_prob: float | None = None,
+    prior_counts: Tensor | None = None,
 ) -> LongTailOutputLayers:
     """Return a predictor like ``stock``, parameters included, with another classification loss.
 
@@ -229,6 +239,7 @@ def replace_predictor(
         stock: any predictor with the attributes of :class:`FastRCNNOutputLayers`.
         criterion: the loss; its kind decides between K + 1 and K logits.
         prior_prob: see :class:`SigmoidOutputLayers`; None is its default.
+        prior_counts: as there.
 
     Raises:
         TypeError: if ``stock`` is no :class:`FastRCNNOutputLayers`.
@@ -249,8 +260,10 @@ def replace_predictor(
         "box_reg_loss_type": stock.box_reg_loss_type,
         "loss_weight": stock.loss_weight,
     }
-    if criterion.kind == "sigmoid" and prior_prob is not None:
-        kwargs["prior_prob"] = prior_prob
+    if criterion.kind == "sigmoid":
+        kwargs["prior_counts"] = prior_counts
+        if prior_prob is not None:
+            kwargs["prior_prob"] = prior_prob
     # The new layers' own initial draw is overwritten below: it must not shift the random state,
     # or the rest of the model would start elsewhere than Detectron2's.
     with torch.random.fork_rng(devices=[]):

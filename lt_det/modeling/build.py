@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import torch
@@ -11,6 +12,8 @@ from lt_det.data.class_prior import counts_with_background
 from lt_det.data.class_stats import ClassStats, Unit
 from lt_det.data.datasets import class_stats_of, register_from_config
 from lt_det.losses.criterion import Criterion
+
+logger = logging.getLogger(__name__)
 
 
 def build_class_stats(cfg: Any) -> ClassStats:
@@ -24,7 +27,7 @@ def build_class_stats(cfg: Any) -> ClassStats:
     """
     node = cfg.LT_DET.CLASS_STATS
     register_from_config(cfg.LT_DET.DATASETS)
-    names = tuple(node.DATASETS) or tuple(cfg.DATASETS.TRAIN)
+    names = training_sets(cfg)
     if not names:
         raise ValueError(
             "DATASETS.TRAIN is empty: class statistics need the training set. Name it there or "
@@ -43,6 +46,11 @@ def build_class_stats(cfg: Any) -> ClassStats:
             f"{stats.num_classes} classes: set {_num_classes_key(cfg)} {stats.num_classes}"
         )
     return stats
+
+
+def training_sets(cfg: Any) -> tuple[str, ...]:
+    """Return the data sets whose classes are counted; empty if none is named."""
+    return tuple(cfg.LT_DET.CLASS_STATS.DATASETS) or tuple(cfg.DATASETS.TRAIN)
 
 
 def model_num_classes(cfg: Any) -> int:
@@ -92,6 +100,26 @@ def build_criterion(cfg: Any) -> Criterion:
     return criterion
 
 
-def build_prior_prob(cfg: Any) -> float:
-    """Return LT_DET.PRIOR_PROB."""
-    return float(cfg.LT_DET.PRIOR_PROB)
+def build_prior(cfg: Any) -> dict[str, Any]:
+    """Return "prior_prob" (float) and "prior_counts" (``(K,)`` or None) of sigmoid classifiers.
+
+    Reads LT_DET.PRIOR_PROB and LT_DET.PRIOR. Where the training set is absent there is nothing
+    to train either: the counts are then None, and the weights to load bring their own bias.
+
+    Raises:
+        ValueError: if LT_DET.PRIOR is unknown.
+    """
+    prior, prior_counts = cfg.LT_DET.PRIOR, None
+    if prior not in ("constant", "class"):
+        raise ValueError(f"LT_DET.PRIOR must be 'constant' or 'class', got {prior!r}")
+    if prior == "class":
+        try:
+            stats = build_class_stats(cfg) if training_sets(cfg) else None
+        except (KeyError, OSError) as error:
+            logger.info("training set: %s", error)
+            stats = None
+        if stats is None:
+            logger.warning("LT_DET.PRIOR 'class' without its training set: bias of PRIOR_PROB")
+        else:
+            prior_counts, _ = bound_counts(stats, kind="sigmoid", unit=cfg.LT_DET.CLASS_STATS.UNIT)
+    return {"prior_prob": float(cfg.LT_DET.PRIOR_PROB), "prior_counts": prior_counts}

@@ -7,6 +7,8 @@ import math
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from lt_det.losses.checks import check_class_counts
+
 
 def prior_bias(prior_prob: float) -> float:
     """Return the bias whose sigmoid is ``prior_prob``.
@@ -17,6 +19,25 @@ def prior_bias(prior_prob: float) -> float:
     if not 0.0 < prior_prob < 1.0:
         raise ValueError(f"LT_DET.PRIOR_PROB must be in (0, 1), got {prior_prob}")
     return -math.log((1.0 - prior_prob) / prior_prob)
+
+
+def class_prior_bias(counts: Tensor, *, prior_prob: float) -> Tensor:
+    """Return ``(K,)`` float64 biases whose sigmoids are in proportion to the class counts.
+
+    The sigmoid of class k is ``prior_prob K n_k / sum(n)``, at most 1/2: a mean of
+    ``prior_prob`` where nothing is capped, and equal counts give :func:`prior_bias`.
+
+    Args:
+        counts: ``(K,)``, training frequency of each foreground class, positive.
+        prior_prob: mean score of the classes at the start, in (0, 1).
+
+    Raises:
+        ValueError: if ``prior_prob`` is not in (0, 1), or a count is not positive and finite.
+    """
+    prior_bias(prior_prob)  # checks it
+    check_class_counts(counts.cpu(), num_columns=counts.numel())
+    counts = counts.double()
+    return (prior_prob * counts / counts.mean()).clamp(max=max(prior_prob, 0.5)).logit()
 
 
 class CosineClassifier(nn.Module):

@@ -18,7 +18,7 @@ from torch import nn
 
 from lt_det.losses.criterion import Criterion
 from lt_det.modeling.box_predictor import LongTailOutputLayers, replace_predictor
-from lt_det.modeling.build import build_criterion, build_prior_prob
+from lt_det.modeling.build import build_criterion, build_prior
 from lt_det.modeling.classifier import CosineClassifier
 
 
@@ -42,7 +42,9 @@ def build_predictor(cfg: Any, stock: nn.Module) -> LongTailOutputLayers:
     Raises:
         ValueError: if LT_DET.CLASSIFIER is unknown.
     """
-    predictor = replace_predictor(stock, build_criterion(cfg), prior_prob=build_prior_prob(cfg))
+    criterion = build_criterion(cfg)
+    prior = build_prior(cfg) if criterion.kind == "sigmoid" else {}
+    predictor = replace_predictor(stock, criterion, **prior)
     kind = cfg.LT_DET.CLASSIFIER.NAME
     if kind == "cosine":
         predictor.cls_score = CosineClassifier(
