@@ -18,10 +18,15 @@ from detectron2.evaluation import COCOEvaluator
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.backbone import FPN, Backbone
 from detectron2.modeling.box_regression import Box2BoxTransform
+from detectron2.modeling.meta_arch.dense_detector import DenseDetector
+from detectron2.modeling.meta_arch.fcos import FCOS
+from detectron2.modeling.meta_arch.retinanet import RetinaNet
 from detectron2.modeling.roi_heads import CascadeROIHeads, Res5ROIHeads, StandardROIHeads
 from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
+
+DENSE_LOSSES = ("anchors", "pred_logits", "gt_labels", "pred_anchor_deltas", "gt_boxes")
 
 #: (object, attribute, parameters we pass by name or position, our file)
 CALLABLES = [
@@ -55,6 +60,14 @@ CALLABLES = [
     (comm, "shared_random_seed", (), "engine/train_loader.py"),
     (EventStorage, "latest", (), "engine/hooks.py"),
     (Backbone, "output_shape", (), "modeling/timm_backbone.py"),
+    (RetinaNet, "losses", DENSE_LOSSES, "modeling/dense_losses.py"),
+    (FCOS, "losses", (*DENSE_LOSSES, "pred_centerness"), "modeling/dense_losses.py"),
+    (
+        DenseDetector,
+        "_ema_update",
+        ("name", "value", "initial_value", "momentum"),
+        "modeling/dense_losses.py",
+    ),
 ]
 
 CONSTRUCTORS = [
@@ -134,6 +147,14 @@ def test_trainer_is_assembled_as_ours_is():
 def test_local_group_can_be_set():
     """engine/launch.py, under torchrun."""
     assert hasattr(comm, "create_local_process_group") or hasattr(comm, "_LOCAL_PROCESS_GROUP")
+
+
+@pytest.mark.parametrize("detector", [RetinaNet, FCOS])
+def test_normalizer_comes_from_the_moving_average(detector):
+    """modeling/dense_losses.py takes it from there."""
+    assert 'self._ema_update("loss_normalizer", max(num_pos_anchors, 1), ' in inspect.getsource(
+        detector.losses
+    )
 
 
 def test_predictor_without_regions_is_why_ours_catches_them():

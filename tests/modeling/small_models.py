@@ -63,6 +63,17 @@ def small_config(kind: str = "standard", *, ours: bool = True, **keys: object) -
     return cfg
 
 
+def as_retinanet(cfg: CfgNode, *, ours: bool = True, loss: str = "focal") -> CfgNode:
+    """Make ``cfg`` that of Detectron2's RetinaNet or of ours, in place; return it."""
+    cfg.MODEL.META_ARCHITECTURE = "LongTailRetinaNet" if ours else "RetinaNet"
+    cfg.MODEL.BACKBONE.NAME = "build_retinanet_resnet_fpn_backbone"
+    cfg.MODEL.RESNETS.OUT_FEATURES = cfg.MODEL.FPN.IN_FEATURES = ["res3", "res4", "res5"]
+    cfg.MODEL.RETINANET.NUM_CLASSES = NUM_CLASSES
+    cfg.MODEL.RETINANET.SCORE_THRESH_TEST = 0.0
+    cfg.LT_DET.LOSS = loss
+    return cfg
+
+
 def small_model(cfg: CfgNode, *, seed: int = 0) -> nn.Module:
     """Return the model of a config, its parameters drawn from ``seed``."""
     torch.manual_seed(seed)
