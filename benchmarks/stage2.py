@@ -1,0 +1,250 @@
+#!/usr/bin/env python
+"""Time of a second-stage iteration: plain, BALMS, the released scheme, and from cached regions.
+
+python benchmarks/stage2.py
+
+A whole Mask R-CNN R50-FPN with 1,203 classes of configs/lvis_balms_r50.yaml, random weights, on
+random images of 256 x 320; two images of 512 regions an iteration.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.utils.events import EventStorage
+from PIL import Image
+from timing import REPOSITORY, Row, median_ms, write_rows
+from torch.func import functional_call
+
+from lt_det.engine.region_tap import RegionTap
+from lt_det.engine.setup import load_config
+from lt_det.engine.trainer import LongTailTrainer
+from lt_det.losses.criterion import Criterion
+from lt_det.meta.reweighter import ClassReweighter, class_histogram, region_weights
+
+CONFIG = REPOSITORY / "configs" / "lvis_balms_r50.yaml"
+NUM_CLASSES, NUM_IMAGES, HEIGHT, WIDTH = 1203, 16, 256, 320
+REPEATS = 5
+
+
+def write_images(folder: Path) -> list[str]:
+    """Write noise with random boxes of all classes; return an entry for LT_DET.DATASETS."""
+    generator = np.random.default_rng(0)
+    images, annotations = [], []
+    for i in range(NUM_IMAGES):
+        pixels = generator.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.jpg")
+        images.append(
+            {
+                "id": i + 1,
+                "file_name": f"{i}.jpg",
+                "height": HEIGHT,
+                "width": WIDTH,
+                "neg_category_ids": [],
+                "not_exhaustive_category_ids": [],
+            }
+        )
+        for _ in range(12):
+            x, y = generator.integers(0, WIDTH - 80), generator.integers(0, HEIGHT - 80)
+            w, h = (int(v) for v in generator.integers(20, 80, 2))
+            x, y = int(x), int(y)
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": i + 1,
+                    "category_id": int(generator.integers(NUM_CLASSES)) + 1,
+                    "bbox": [x, y, w, h],
+                    "area": w * h,
+                    "segmentation": [[x, y, x + w, y, x + w, y + h, x, y + h]],
+                }
+            )
+    categories = [{"id": k + 1, "name": f"class_{k}"} for k in range(NUM_CLASSES)]
+    path = folder / "noise.json"
+    path.write_text(
+        json.dumps({"images": images, "annotations": annotations, "categories": categories})
+    )
+    return ["noise", str(path), str(folder)]
+
+
+def build_trainer(folder: Path, data: list[str], name: str, **keys: object) -> LongTailTrainer:
+    """Return a trainer that is ready to step."""
+    options = {
+        "LT_DET.DATASETS": [data],
+        "DATASETS.TRAIN": ("noise",),
+        "DATASETS.TEST": (),
+        "DATALOADER.NUM_WORKERS": 0,
+        "INPUT.MIN_SIZE_TRAIN": (HEIGHT,),
+        "SOLVER.IMS_PER_BATCH": 2,
+        "SOLVER.BASE_LR": 1e-6,
+        "MODEL.DEVICE": "cuda" if torch.cuda.is_available() else "cpu",
+        "MODEL.WEIGHTS": str(folder / "stage1.pth"),
+        "OUTPUT_DIR": str(folder / name),
+        "SEED": 1,
+        "LT_DET.META.BANK_IMAGES": 8,
+        **{key.replace("__", "."): value for key, value in keys.items()},
+    }
+    cfg = load_config(str(CONFIG), [str(x) for pair in options.items() for x in pair])
+    if not (folder / "stage1.pth").exists():
+        model = LongTailTrainer.build_model(cfg)
+        torch.save({"model": model.state_dict()}, folder / "stage1.pth")
+    trainer = LongTailTrainer(cfg)
+    trainer.resume_or_load(resume=False)
+    trainer._build_streams()
+    trainer.model.train()
+    return trainer
+
+
+def stepper(trainer: LongTailTrainer) -> Any:
+    """Return a function that trains for one iteration, as :meth:`TrainerBase.train` does."""
+    trainer.iter = 0
+
+    def step() -> None:
+        with EventStorage(trainer.iter) as trainer.storage:
+            trainer.run_step()
+        trainer.iter += 1
+
+    return step
+
+
+def released_scheme(trainer: LongTailTrainer) -> Any:
+    """Return one iteration of the released scheme, re-stated on this package's detector.
+
+    Three forwards of the detector: of the inner batch, whose step keeps its graph; of the meta
+    batch with the stepped classifier, down whose loss psi moves; of the training batch again.
+    """
+    detector, optimizer = trainer.model, trainer.optimizer
+    reweighter = ClassReweighter(NUM_CLASSES).to(trainer.cfg.MODEL.DEVICE)
+    adam = torch.optim.Adam(reweighter.parameters(), lr=0.01)
+    plain = Criterion("sigmoid_ce")
+    batches = itertools.cycle([next(iter(trainer._stream)) for _ in range(4)])
+    prefix = "roi_heads.box_predictor.cls_score."
+
+    def weighted_loss(stage: Any) -> torch.Tensor:
+        weights = region_weights(
+            reweighter(class_histogram(stage.labels, num_classes=NUM_CLASSES)), stage.labels
+        )
+        return (weights * stage.predictor.criterion.row_losses(stage.logits, stage.labels)).mean()
+
+    def step() -> None:
+        batch, meta_batch = next(batches), next(batches)
+        parameters = dict(detector.roi_heads.box_predictor.cls_score.named_parameters())
+        with EventStorage(), RegionTap(detector) as (stage,):
+            detector(batch)
+            loss = weighted_loss(stage)
+            gradients = torch.autograd.grad(loss, list(parameters.values()), create_graph=True)
+            stepped = {
+                prefix + name: value - 0.02 * gradient
+                for (name, value), gradient in zip(parameters.items(), gradients)
+            }
+            functional_call(detector, stepped, (meta_batch,))
+            meta_loss = plain.mean_loss(stage.logits, stage.labels)
+            adam.zero_grad()
+            meta_loss.backward(inputs=[reweighter.psi])
+            adam.step()
+            losses = detector(batch)
+            losses["loss_cls"] = weighted_loss(stage)
+            optimizer.zero_grad()
+            sum(losses.values()).backward()
+            optimizer.step()
+
+    return step
+
+
+def main() -> None:
+    logging.disable(logging.INFO)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        data = write_images(folder)
+
+        def trainer(run: str, **keys: object) -> LongTailTrainer:
+            return build_trainer(folder, data, run, **keys)
+
+        plain = {"LT_DET__META__ENABLED": False}
+        cache = {"LT_DET__REGION_CACHE__ENABLED": True}
+        through_detector = {
+            "plain": stepper(trainer("plain", **plain)),
+            "forward": stepper(trainer("forward")),
+            "bank": stepper(trainer("bank", LT_DET__META__REGIONS="bank")),
+            "release": released_scheme(trainer("release", **plain)),
+        }
+        from_cache = {
+            "cached plain": stepper(trainer("cached_plain", **plain, **cache)),
+            "cached": stepper(trainer("cached", **cache)),
+        }
+        times = {
+            **median_ms(through_detector, repeats=REPEATS),
+            **median_ms(from_cache, repeats=4 * REPEATS),
+        }
+    rows = [
+        Row(
+            "BALMS, meta regions from the bank, against a plain iteration",
+            times["plain"],
+            times["bank"],
+            "ms",
+            target=1 / 1.15,
+            baseline_name="plain stage 2",
+        ),
+        Row(
+            "BALMS, meta regions by a forward, against a plain iteration",
+            times["plain"],
+            times["forward"],
+            "ms",
+            baseline_name="plain stage 2",
+        ),
+        Row(
+            "BALMS, meta regions from the bank, against the released scheme",
+            times["release"],
+            times["bank"],
+            "ms",
+            target=2,
+            baseline_name="released scheme",
+        ),
+        Row(
+            "BALMS, meta regions by a forward, against the released scheme",
+            times["release"],
+            times["forward"],
+            "ms",
+            target=2,
+            baseline_name="released scheme",
+        ),
+        Row(
+            "plain second stage from cached regions",
+            times["plain"],
+            times["cached plain"],
+            "ms",
+            target=10,
+            baseline_name="through the detector",
+        ),
+        Row(
+            "BALMS from cached regions",
+            times["forward"],
+            times["cached"],
+            "ms",
+            target=10,
+            baseline_name="through the detector",
+        ),
+    ]
+    write_rows(
+        "stage2",
+        rows,
+        title="Second stage",
+        about=(
+            f"An iteration of `{CONFIG.relative_to(REPOSITORY)}` (Mask R-CNN R50-FPN, "
+            f"{NUM_CLASSES:,} classes) with random weights: two images of {HEIGHT} x {WIDTH}, 512 "
+            "regions each, loading included. The released scheme is re-stated here: three forwards "
+            "of the detector and autograd through the step of the classifier."
+        ),
+        command="python benchmarks/stage2.py",
+        repeats=REPEATS,
+    )
+
+
+if __name__ == "__main__":
+    main()
