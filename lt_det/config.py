@@ -40,7 +40,7 @@ def add_lt_det_config(cfg: CfgNode) -> None:
             {key.upper(): value for key, value in spec.hyperparameters().items()}
         )
     # Sigmoid losses: score of the classes at the start; "constant": of every class, "class": the
-    # mean, each in proportion to its count.
+    # mean, each in proportion to its count. RetinaNet has its own MODEL.RETINANET.PRIOR_PROB.
     node.PRIOR = "constant"
     node.PRIOR_PROB = default_of(inspect.unwrap(SigmoidOutputLayers.__init__), "prior_prob")
     # "linear" or "cosine"; the cosine is multiplied by SCALE.

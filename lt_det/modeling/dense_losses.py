@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lt_det.losses.criterion import Criterion
 from lt_det.losses.targets import one_hot_targets
+from lt_det.modeling.classifier import class_prior_bias
 
 Normalizer = Literal["global", "stock"]
 
@@ -32,7 +33,12 @@ class DenseLosses(DenseDetector):
     loss_normalizer: Any
 
     def __init__(
-        self, *, criterion: Criterion, normalizer: Normalizer = "global", **kwargs: Any
+        self,
+        *,
+        criterion: Criterion,
+        normalizer: Normalizer = "global",
+        prior_counts: Tensor | None = None,
+        **kwargs: Any,
     ) -> None:
         """Build the detector and hold ``criterion``.
 
@@ -41,10 +47,14 @@ class DenseLosses(DenseDetector):
             normalizer: the moving average of foreground anchors that divides the losses.
                 "global": of all processes, and in the checkpoint. "stock": of each process by
                 itself, and lost on resume, as Detectron2 has it.
+            prior_counts: ``(K,)`` class counts; if given, the starting scores are in proportion
+                to them and the head's prior is their mean, see
+                :func:`~lt_det.modeling.classifier.class_prior_bias`.
             kwargs: of the detector.
 
         Raises:
-            ValueError: if the criterion is of another kind, or ``normalizer`` unknown.
+            ValueError: if the criterion is of another kind, ``normalizer`` unknown, or a count
+                not positive and finite.
         """
         if criterion.kind != "sigmoid":
             raise ValueError(
@@ -58,6 +68,13 @@ class DenseLosses(DenseDetector):
             )
         super().__init__(**kwargs)
         self.criterion = criterion
+        if prior_counts is not None:
+            bias = self.head.cls_score.bias
+            mean_prior = float(bias.double().sigmoid().mean())
+            # One channel for each anchor and class, classes running faster.
+            per_class = class_prior_bias(prior_counts, prior_prob=mean_prior)
+            with torch.no_grad():
+                bias.copy_(per_class.repeat(bias.numel() // per_class.numel()))
         self._num_foreground: Tensor | None = None
         self._last_normalizer: float | None = None
         if normalizer == "global":

@@ -7,9 +7,10 @@ from typing import Any
 from detectron2.config import configurable, get_cfg
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.modeling.meta_arch.retinanet import RetinaNet
+from torch import Tensor
 
 from lt_det.losses.criterion import Criterion
-from lt_det.modeling.build import build_criterion
+from lt_det.modeling.build import build_criterion, build_prior
 from lt_det.modeling.dense_losses import DenseLosses, Normalizer
 
 
@@ -21,23 +22,33 @@ class LongTailRetinaNet(DenseLosses, RetinaNet):
 
     @configurable
     def __init__(
-        self, *, criterion: Criterion, normalizer: Normalizer = "global", **kwargs: Any
+        self,
+        *,
+        criterion: Criterion,
+        normalizer: Normalizer = "global",
+        prior_counts: Tensor | None = None,
+        **kwargs: Any,
     ) -> None:
         """Build Detectron2's model and hold ``criterion``.
 
         Args:
             criterion: loss of kind "sigmoid".
             normalizer: see :class:`~lt_det.modeling.dense_losses.DenseLosses`.
+            prior_counts: as there.
             kwargs: see :class:`RetinaNet`; its focal_loss_* have no effect.
 
         Raises:
-            ValueError: if the criterion is of another kind, or ``normalizer`` unknown.
+            ValueError: as there.
         """
-        super().__init__(criterion=criterion, normalizer=normalizer, **kwargs)
+        super().__init__(
+            criterion=criterion, normalizer=normalizer, prior_counts=prior_counts, **kwargs
+        )
 
     @classmethod
     def from_config(cls, cfg: Any) -> dict[str, Any]:
-        """Read Detectron2's keys, LT_DET.LOSS and LT_DET.RETINANET.
+        """Read Detectron2's keys, LT_DET.LOSS, LT_DET.PRIOR and LT_DET.RETINANET.
+
+        The mean prior is MODEL.RETINANET.PRIOR_PROB.
 
         Raises:
             ValueError: if the focal loss is configured where Detectron2's model has it.
@@ -53,5 +64,6 @@ class LongTailRetinaNet(DenseLosses, RetinaNet):
         return {
             **super().from_config(cfg),
             "criterion": build_criterion(cfg),
+            "prior_counts": build_prior(cfg)["prior_counts"],
             "normalizer": cfg.LT_DET.RETINANET.NORMALIZER,
         }

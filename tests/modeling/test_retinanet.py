@@ -15,7 +15,10 @@ from torch import nn
 
 from lt_det.engine.checkpoint import LongTailCheckpointer
 from lt_det.losses.criterion import Criterion
+from lt_det.modeling.build import build_class_stats
 from lt_det.modeling.fcos import LongTailFCOS
+from lt_det.modeling.retinanet import LongTailRetinaNet
+from tests.engine.tiny import tiny_config
 from tests.modeling.small_models import (
     NUM_CLASSES,
     as_retinanet,
@@ -245,6 +248,42 @@ def test_the_stock_loss_is_not_computed(monkeypatch):
     assert 0 < sizes[0] <= 2 * 2 * losses[-1][0]  # 2 images, the union of their anchors
 
 
+def test_class_prior_is_the_score_of_each_class_at_every_anchor():
+    counts = torch.tensor([60.0, 20, 10, 6, 3, 1])
+    cfg = config()
+    cfg.MODEL.RETINANET.PRIOR_PROB = 0.02
+    arguments = type(small_model(cfg)).from_config(cfg)
+    model = LongTailRetinaNet(**{**arguments, "prior_counts": counts})
+    bias = model.head.cls_score.bias
+    anchors = model.anchor_generator.num_cell_anchors[0]
+    assert anchors > 1
+    expected = 0.02 * counts / counts.mean()
+    torch.testing.assert_close(bias.sigmoid(), expected.repeat(anchors))
+    # As the head lays them out: scores of an image whose features are all zero.
+    nn.init.zeros_(model.head.cls_score.weight)
+    seen = {}
+    model.losses = lambda _, logits, *__: seen.update(logits=logits) or {}
+    model.train()(small_batch())
+    for level in seen["logits"]:
+        torch.testing.assert_close(level.sigmoid(), expected.expand_as(level))
+    # Equal counts are the constant prior.
+    equal = LongTailRetinaNet(**{**arguments, "prior_counts": torch.full((NUM_CLASSES,), 7.0)})
+    stock = small_model(cfg).head.cls_score.bias
+    torch.testing.assert_close(equal.head.cls_score.bias, stock)
+
+
+def test_class_prior_counts_the_training_set(tmp_path):
+    cfg = as_retinanet(tiny_config(tmp_path))
+    assert len(set(small_model(cfg).head.cls_score.bias.tolist())) == 1
+    cfg.LT_DET.PRIOR = "class"
+    bias = small_model(cfg).head.cls_score.bias
+    scores = bias.sigmoid().reshape(-1, NUM_CLASSES)
+    # 8 images: class k is in every 2^k-th; the last two in none or one, counted as one
+    counts = torch.from_numpy(build_class_stats(cfg).counts("image")).float()
+    assert counts[0] == 8 > counts[1] > counts[2]
+    torch.testing.assert_close(scores, (0.01 * counts / counts.mean()).expand_as(scores))
+
+
 @pytest.mark.parametrize("loss", ["softmax_ce", "balanced_softmax", "softmax_focal"])
 def test_softmax_losses_are_refused(loss):
     with pytest.raises(ValueError, match=r"kind 'sigmoid', got .*LT_DET\.LOSS"):
@@ -267,6 +306,6 @@ def test_focal_keys_of_detectron2_are_refused(name):
 
 def test_another_detectron2_without_the_moving_average_is_named():
     model = retinanet()
-    model._ema_update = lambda *args: 1.0
+    model._ema_update = lambda *_: 1.0
     with pytest.raises(RuntimeError, match="_ema_update"):
         run(model, steps=1)
