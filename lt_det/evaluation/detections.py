@@ -1,6 +1,6 @@
 """Detections of a whole data set as arrays, instead of one dictionary each.
 
-A dictionary with a box costs about 700 bytes, a row of these arrays 56; LVIS v1 validation at 300
+A dictionary with a box costs about 700 bytes, a row of these arrays 36; LVIS v1 validation at 300
 detections an image has six million of them.
 """
 
@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from typing import Any, Iterator, Mapping, Sequence
 
 import numpy as np
-import pycocotools.mask as mask_utils
 
-_MASKS_AT_ONCE = 255
+from lt_det.evaluation.encoded_masks import EncodedMasks
+
+# Records made at once when they are written: array rows become Python numbers much faster in bulk.
+_RECORDS_AT_ONCE = 4096
 
 Records = Sequence[Mapping[str, Any]]
 
@@ -28,17 +30,17 @@ class Detections:
     Attributes:
         image_ids: ``(N,)`` int64, ids of the json.
         category_ids: ``(N,)`` int64, ids of the json (not contiguous ids).
-        scores: ``(N,)`` float64, finite.
-        boxes: ``(N, 4)`` float64 XYWH in absolute pixels, finite; None if there are masks only.
-        masks: N run-length encodings ``{"size": [h, w], "counts": bytes or str}``; None if there
-            are boxes only.
+        scores: ``(N,)`` float32 or float64, finite.
+        boxes: ``(N, 4)`` float32 or float64 XYWH in absolute pixels, finite; None if there are
+            masks only.
+        masks: N run-length codes; None if there are boxes only.
     """
 
     image_ids: np.ndarray
     category_ids: np.ndarray
     scores: np.ndarray
     boxes: np.ndarray | None = None
-    masks: Sequence[Mapping[str, Any]] | None = None
+    masks: EncodedMasks | None = None
 
     def __post_init__(self) -> None:
         count = len(self.image_ids)
@@ -94,22 +96,26 @@ class Detections:
             category_ids=np.array([r["category_id"] for r in records], dtype=np.int64),
             scores=np.array([r["score"] for r in records], dtype=np.float64),
             boxes=boxes,
-            masks=[r["segmentation"] for r in records] if has_masks else None,
+            masks=(
+                EncodedMasks.from_dicts([r["segmentation"] for r in records]) if has_masks else None
+            ),
         )
 
     def records(self) -> Iterator[dict[str, Any]]:
         """Yield one json-serialisable dictionary a detection, in Detectron2's result format."""
-        for row in range(len(self)):
-            record: dict[str, Any] = {
-                "image_id": int(self.image_ids[row]),
-                "category_id": int(self.category_ids[row]),
-            }
+        for start in range(0, len(self), _RECORDS_AT_ONCE):
+            part = slice(start, start + _RECORDS_AT_ONCE)
+            columns = {"image_id": self.image_ids[part], "category_id": self.category_ids[part]}
             if self.boxes is not None:
-                record["bbox"] = self.boxes[row].tolist()
-            record["score"] = float(self.scores[row])
-            if self.masks is not None:
-                record["segmentation"] = _with_text_counts(self.masks[row])
-            yield record
+                columns["bbox"] = self.boxes[part]
+            columns["score"] = self.scores[part]
+            for row, values in enumerate(zip(*(c.tolist() for c in columns.values())), start):
+                record = dict(zip(columns, values))
+                if self.masks is not None:
+                    mask = self.masks[row]
+                    # pycocotools gives bytes, json knows only text.
+                    record["segmentation"] = {**mask, "counts": mask["counts"].decode()}
+                yield record
 
     def take(self, rows: np.ndarray) -> Detections:
         """Return the detections at ``rows``, an int array, in that order."""
@@ -118,7 +124,7 @@ class Detections:
             category_ids=self.category_ids[rows],
             scores=self.scores[rows],
             boxes=None if self.boxes is None else self.boxes[rows],
-            masks=None if self.masks is None else [self.masks[row] for row in rows],
+            masks=None if self.masks is None else self.masks.take(rows),
         )
 
     def top_scoring(self, max_dets: int) -> Detections:
@@ -127,13 +133,20 @@ class Detections:
         Of equal scores the earlier detection stays. This is LVIS's limit (300); it is not a limit
         for each category. The order of what stays is unchanged where images are contiguous.
         """
+        starts, lengths = self.image_runs()
+        one_run_each = len(np.unique(self.image_ids[starts])) == len(starts)
+        if one_run_each and (lengths <= max_dets).all():
+            return self
         # lexsort is stable and sorts by its last key first: by image, then by falling score.
         order = np.lexsort((-self.scores, self.image_ids))
         images = self.image_ids[order]
-        starts = np.flatnonzero(np.r_[True, images[1:] != images[:-1]]) if len(images) else images
-        lengths = np.diff(np.r_[starts, len(images)])
+        starts, lengths = _runs(images)
         rank = np.arange(len(images)) - np.repeat(starts, lengths)
         return self.take(np.sort(order[rank < max_dets]))
+
+    def image_runs(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return first rows and lengths, int64, of the runs of detections of one image."""
+        return _runs(self.image_ids)
 
     def geometry(self, iou_type: str) -> tuple[np.ndarray, np.ndarray]:
         """Return ``(N, 4)`` XYWH boxes and ``(N,)`` areas in px, float64, of the boxes or masks.
@@ -144,16 +157,25 @@ class Detections:
         Raises:
             ValueError: if there are detections without what is asked for.
         """
+        self.check_has(iou_type)
         if not len(self):
             return np.zeros((0, 4)), np.zeros(0)
-        if iou_type == "bbox":
-            if self.boxes is None:
-                raise ValueError("iou_type='bbox' needs detections with bbox, got masks only")
-            return self.boxes, self.boxes[:, 2] * self.boxes[:, 3]
-        if self.masks is None:
+        if iou_type == "segm" and self.masks is not None:
+            return self.masks.boxes_and_areas()
+        # Products of float32 sides in double, as they would be after a json.
+        boxes = np.asarray(self.boxes, dtype=np.float64)
+        return boxes, boxes[:, 2] * boxes[:, 3]
+
+    def check_has(self, iou_type: str) -> None:
+        """Raise if there are detections, but without boxes or masks.
+
+        Raises:
+            ValueError: says what is needed.
+        """
+        if iou_type == "bbox" and self.boxes is None and len(self):
+            raise ValueError("iou_type='bbox' needs detections with bbox, got masks only")
+        if iou_type == "segm" and self.masks is None and len(self):
             raise ValueError("iou_type='segm' needs detections with segmentation, got boxes only")
-        masks = list(self.masks)
-        return mask_utils.toBbox(masks), _mask_areas(masks)
 
 
 def as_detections(detections: Detections | Records | str | os.PathLike) -> Detections:
@@ -170,19 +192,8 @@ def as_detections(detections: Detections | Records | str | os.PathLike) -> Detec
     return Detections.from_records(detections)
 
 
-def _mask_areas(masks: list[Mapping[str, Any]]) -> np.ndarray:
-    # pycocotools 2.0.11 puts the number of masks into a uint8 on the way, which NumPy 2 refuses.
-    parts = [
-        mask_utils.area(masks[start : start + _MASKS_AT_ONCE])
-        for start in range(0, len(masks), _MASKS_AT_ONCE)
-    ]
-    return np.concatenate(parts).astype(np.float64)
-
-
-def _with_text_counts(mask: Mapping[str, Any]) -> dict[str, Any]:
-    counts = mask["counts"]
-    # pycocotools gives bytes, json knows only text.
-    return {
-        "size": list(mask["size"]),
-        "counts": counts.decode() if isinstance(counts, bytes) else counts,
-    }
+def _runs(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return starts and lengths of the runs of equal values."""
+    changes = np.flatnonzero(values[1:] != values[:-1]) + 1
+    starts = np.concatenate([np.zeros(min(1, len(values)), dtype=np.int64), changes])
+    return starts, np.diff(np.append(starts, len(values)))

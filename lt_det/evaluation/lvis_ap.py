@@ -140,8 +140,10 @@ def lvis_average_precision(
     if not isinstance(ground_truth, LVISGroundTruth):
         ground_truth = read_ground_truth(ground_truth, with_masks=iou_type == "segm")
     detections = as_detections(detections)
-    _check_ids(detections.image_ids, ground_truth.image_ids, "images")
-    _check_ids(detections.category_ids, set(ground_truth.category_ids), "categories")
+    # One id of each run: sorting millions takes longer than the metric.
+    firsts = detections.image_runs()[0]
+    _check_ids(detections.image_ids[firsts], ground_truth.image_ids, "images")
+    _check_ids(_occurring(detections.category_ids), set(ground_truth.category_ids), "categories")
     if iou_type == "segm":
         _check_masks(ground_truth, detections)
     groups = _check_groups(frequency_groups, ground_truth)
@@ -201,6 +203,13 @@ def _per_category(
     )
 
 
+def _occurring(ids: np.ndarray) -> np.ndarray:
+    """Return the different ids; without sorting if they are small, as category ids are."""
+    if len(ids) and ids.min() >= 0 and ids.max() < len(ids):
+        return np.flatnonzero(np.bincount(ids))
+    return np.unique(ids)
+
+
 def _check_ids(used: np.ndarray, known: set[int], what: str) -> None:
     unknown = [i for i in np.unique(used).tolist() if i not in known]
     if unknown:
@@ -218,14 +227,21 @@ def _check_masks(ground_truth: LVISGroundTruth, detections: Detections) -> None:
                 f"ground_truth: annotation {annotation['id']} (counted from 1), of image "
                 f"{annotation['image_id']}, has no segmentation; evaluate iou_type='bbox' only"
             )
-    sizes = {image["id"]: (image["height"], image["width"]) for image in ground_truth.images}
+    if detections.masks is None:
+        return
     # Masks of another size overlap with nothing, which would read as a poor model.
-    for image_id, mask in zip(detections.image_ids.tolist(), detections.masks or ()):
-        if tuple(mask["size"]) != sizes[image_id]:
-            raise ValueError(
-                f"detections: a mask of image {image_id} has (height, width) "
-                f"{tuple(mask['size'])}, the ground truth says {sizes[image_id]}"
-            )
+    expected = np.array([[image["height"], image["width"]] for image in ground_truth.images])
+    images = np.array([image["id"] for image in ground_truth.images])
+    order = np.argsort(images)
+    expected = expected[order[np.searchsorted(images[order], detections.image_ids)]]
+    wrong = np.flatnonzero((detections.masks.sizes != expected).any(axis=1))
+    if len(wrong):
+        row = int(wrong[0])
+        raise ValueError(
+            f"detections: a mask of image {int(detections.image_ids[row])} has (height, width) "
+            f"{tuple(detections.masks.sizes[row].tolist())}, the ground truth says "
+            f"{tuple(expected[row].tolist())}"
+        )
 
 
 def _check_groups(

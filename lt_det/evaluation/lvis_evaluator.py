@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import lt_det.detectron2_required  # noqa: F401  # isort: skip
 
-import itertools
 import logging
 import os
 from collections import OrderedDict
@@ -26,13 +25,9 @@ from lt_det.evaluation.lvis_ap import (
     lvis_average_precision,
 )
 from lt_det.evaluation.lvis_ground_truth import read_ground_truth
-from lt_det.evaluation.main_rank import main_rank_result
-from lt_det.evaluation.predictions import (
-    ImagePredictions,
-    join_predictions,
-    tasks_of,
-    without_repeated_images,
-)
+from lt_det.evaluation.main_rank import arrays_on_main_rank, main_rank_result
+from lt_det.evaluation.prediction_table import PredictionTable
+from lt_det.evaluation.predictions import ImagePredictions
 from lt_det.evaluation.results import write_json_records, write_per_category
 
 logger = logging.getLogger(__name__)
@@ -149,25 +144,26 @@ class LongTailLVISEvaluator(DatasetEvaluator):
         """
 
         def gather_and_evaluate() -> OrderedDict[str, dict[str, float]]:
-            parts = comm.gather(self._predictions) if self._distributed else [self._predictions]
-            if self._distributed and not comm.is_main_process():
-                return OrderedDict()
-            return self._evaluate(list(itertools.chain.from_iterable(parts)))
+            arrays = PredictionTable.of_images(self._predictions).arrays()
+            if self._distributed:
+                arrays = arrays_on_main_rank(arrays)
+                if not comm.is_main_process():
+                    return OrderedDict()
+            return self._evaluate(PredictionTable.of_arrays(arrays))
 
         return main_rank_result(gather_and_evaluate, distributed=self._distributed)
 
-    def _evaluate(self, predictions: list[ImagePredictions]) -> OrderedDict[str, dict[str, float]]:
+    def _evaluate(self, predictions: PredictionTable) -> OrderedDict[str, dict[str, float]]:
         ground_truth = self._ground_truth
         if ground_truth is None:  # process group made after the evaluator
             raise RuntimeError("make the evaluator after torch.distributed is initialised")
-        if not predictions:
+        if not len(predictions.image_ids):
             logger.warning("No image of %s was predicted: nothing to evaluate", self._dataset_name)
             return OrderedDict()
-        predictions = without_repeated_images(predictions)
-        tasks = self._tasks or tasks_of(predictions)
-        self._check_images({image.image_id for image in predictions}, ground_truth.image_ids)
-        detections = join_predictions(
-            predictions, category_ids=self._category_ids, with_masks="segm" in tasks
+        tasks = self._tasks or predictions.tasks()
+        self._check_images(set(predictions.image_ids.tolist()), ground_truth.image_ids)
+        detections = predictions.detections(
+            category_ids=self._category_ids, with_masks="segm" in tasks
         )
         if self._output_dir:
             path = os.path.join(self._output_dir, "coco_instances_results.json")

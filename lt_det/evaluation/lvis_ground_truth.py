@@ -7,6 +7,7 @@ one is lost). A private copy with ids 1, 2, ... takes both away.
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
@@ -15,6 +16,8 @@ from typing import Any, Mapping
 
 import numpy as np
 import pycocotools.mask as mask_utils
+
+from lt_det.evaluation.detections import Detections
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +48,41 @@ class LVISGroundTruth:
         """Ids of all images."""
         return {image["id"] for image in self.images}
 
+    def is_judged(self, detections: Detections) -> np.ndarray:
+        """Return ``(N,)`` bool: whether the metric can tell if a detection is right.
+
+        It can where the category is annotated in the image, or listed as absent from it. All
+        others are left out, after the limit on the number of detections.
+
+        Args:
+            detections: of known images and categories only.
+        """
+        lists = [image["neg_category_ids"] for image in self.images]
+        sizes = [len(listed) for listed in lists]
+        if sum(sizes) > 10 * len(detections):  # e.g. exhaustive: nearly all are judged
+            return np.ones(len(detections), dtype=bool)
+        image_ids = np.array([image["id"] for image in self.images], dtype=np.int64)
+        known = np.sort(image_ids)
+        categories = np.array(self.category_ids, dtype=np.int64)
+
+        def pairs(of_images: np.ndarray, of_categories: np.ndarray) -> np.ndarray:
+            """Return a number for each pair; -1 for a category that the json lacks."""
+            places = np.searchsorted(categories, of_categories)
+            there = categories[np.minimum(places, len(categories) - 1)] == of_categories
+            numbers = np.searchsorted(known, of_images) * len(categories) + places
+            return np.where(there, numbers, -1)
+
+        listed = np.fromiter(itertools.chain.from_iterable(lists), np.int64, count=sum(sizes))
+        present = np.array(
+            [(a["image_id"], a["category_id"]) for a in self.annotations], dtype=np.int64
+        ).reshape(-1, 2)
+        judged = np.unique(
+            np.concatenate([pairs(np.repeat(image_ids, sizes), listed), pairs(*present.T)])
+        )
+        asked = pairs(detections.image_ids, detections.category_ids)
+        places = np.minimum(np.searchsorted(judged, asked), len(judged) - 1)
+        return judged[places] == asked if len(judged) else np.zeros(len(asked), dtype=bool)
+
     def frequency_groups(self) -> dict[int, str] | None:
         """Return category id -> "r", "c" or "f" from the json, or None if it says nothing.
 
@@ -74,7 +112,7 @@ def read_ground_truth(
     """
     if isinstance(ground_truth, (str, os.PathLike)):
         with open(ground_truth) as file:
-            ground_truth = json.load(file)
+            ground_truth = json.load(file, object_hook=None if with_masks else _without_mask)
     if not isinstance(ground_truth, Mapping):
         raise TypeError(
             f"ground_truth: expected a dict or a path, got {type(ground_truth).__name__}"
@@ -175,6 +213,13 @@ def _area(annotation: Mapping[str, Any], size: tuple[int, int]) -> float:
     if isinstance(segmentation, list):
         segmentation = mask_utils.merge(segmentation)
     return float(mask_utils.area(segmentation))
+
+
+def _without_mask(node: dict[str, Any]) -> dict[str, Any]:
+    """Drop the mask of an annotation while reading, most of the memory, where it says nothing."""
+    if "area" in node:
+        node.pop("segmentation", None)
+    return node
 
 
 def _check_unique(rows: list[dict[str, Any]], section: str) -> None:

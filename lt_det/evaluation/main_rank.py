@@ -1,14 +1,21 @@
-"""One result for all processes of a distributed run."""
+"""From all processes of a distributed run to the main one, and its result back to all."""
 
 from __future__ import annotations
 
 import lt_det.detectron2_required  # noqa: F401  # isort: skip
 
-from typing import Callable, TypeVar
+import functools
+from typing import Any, Callable, Mapping, TypeVar
 
 import detectron2.utils.comm as comm
+import numpy as np
+import torch
+import torch.distributed as dist
 
 Result = TypeVar("Result")
+
+# Bytes of one message: gloo counts them in 32 bits.
+_MESSAGE = 2**28
 
 
 def main_rank_result(compute: Callable[[], Result], *, distributed: bool) -> Result:
@@ -37,3 +44,44 @@ def main_rank_result(compute: Callable[[], Result], *, distributed: bool) -> Res
         if message is not None:
             raise RuntimeError(f"evaluation failed on rank {rank}: {message}")
     return shared[0][0]
+
+
+def arrays_on_main_rank(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return on the main rank the arrays of all ranks, each concatenated along its first axis.
+
+    They are received where they stay, one after another, so the main rank never holds more than
+    the result and its own part. Every rank must call it, with the same names and dtypes. The
+    others get nothing back.
+
+    Args:
+        arrays: name -> array of this rank; the first axes may differ between the ranks.
+    """
+    lengths = comm.all_gather({name: len(array) for name, array in arrays.items()})
+    if len(lengths) == 1:
+        return dict(arrays)
+    group, rank, joined = _gloo_group(), comm.get_rank(), {}
+    for name, array in arrays.items():
+        array = np.ascontiguousarray(array)
+        if rank:
+            for message in _messages(array):
+                dist.send(message, dst=0, group=group)
+            continue
+        ends = np.cumsum([length[name] for length in lengths])
+        whole = np.empty((ends[-1], *array.shape[1:]), dtype=array.dtype)
+        whole[: ends[0]] = array
+        for source in range(1, len(lengths)):
+            for message in _messages(whole[ends[source - 1] : ends[source]]):
+                dist.recv(message, src=source, group=group)
+        joined[name] = whole
+    return joined
+
+
+def _messages(array: np.ndarray) -> tuple[torch.Tensor, ...]:
+    """Return the bytes of a contiguous array, in place, in pieces that can be sent."""
+    return torch.from_numpy(array.reshape(-1).view(np.uint8)).split(_MESSAGE) if array.size else ()
+
+
+@functools.lru_cache(maxsize=None)
+def _gloo_group() -> Any:
+    """Return a process group for arrays in main memory; NCCL only moves those of GPUs."""
+    return dist.group.WORLD if dist.get_backend() == "gloo" else dist.new_group(backend="gloo")

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
-from typing import Any, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pycocotools.mask as mask_utils
 import torch
-
-from lt_det.evaluation.detections import Detections
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -77,80 +72,7 @@ class ImagePredictions:
         return len(self.scores)
 
 
-def tasks_of(predictions: Sequence[ImagePredictions]) -> tuple[str, ...]:
-    """Return ("bbox",), or ("bbox", "segm") if the model predicts masks, be it for no object."""
-    has_masks = any(image.mask_counts is not None for image in predictions)
-    return ("bbox", "segm") if has_masks else ("bbox",)
-
-
-def without_repeated_images(predictions: Sequence[ImagePredictions]) -> list[ImagePredictions]:
-    """Return the first predictions for each image.
-
-    Samplers that give all processes equally many images repeat some; twice the detections would
-    count as false positives.
-    """
-    first: dict[int, ImagePredictions] = {}
-    for image in predictions:
-        first.setdefault(image.image_id, image)
-    if len(first) < len(predictions):
-        logger.warning(
-            "%d images were predicted more than once; the first predictions count",
-            len(predictions) - len(first),
-        )
-    return list(first.values())
-
-
-def join_predictions(
-    predictions: Sequence[ImagePredictions], *, category_ids: Sequence[int], with_masks: bool
-) -> Detections:
-    """Return all predictions as one table, with the category ids of the data set.
-
-    Args:
-        predictions: one entry an image.
-        category_ids: K ids of the json, in contiguous order.
-        with_masks: whether the table has masks.
-
-    Raises:
-        ValueError: if a label is not in 0..K-1, or masks are wanted and some image has none.
-    """
-    for image in predictions:
-        wrong = (image.labels < 0) | (image.labels >= len(category_ids))
-        if wrong.any():
-            raise ValueError(
-                f"image {image.image_id}: predicted class {int(image.labels[wrong][0])}, but the "
-                f"data set has {len(category_ids)} classes, 0 to {len(category_ids) - 1}; set "
-                "MODEL.ROI_HEADS.NUM_CLASSES (MODEL.RETINANET.NUM_CLASSES) accordingly"
-            )
-        if with_masks and len(image) and image.mask_counts is None:
-            raise ValueError(
-                f"image {image.image_id}: task 'segm' needs pred_masks, the predictions have none; "
-                "set MODEL.MASK_ON True or evaluate tasks=('bbox',)"
-            )
-    labels = _concatenate([image.labels for image in predictions], np.int64)
-    lengths = [len(image) for image in predictions]
-    masks: list[Mapping[str, Any]] | None = None
-    if with_masks:
-        masks = [
-            {"size": image.mask_size, "counts": counts}
-            for image in predictions
-            for counts in image.mask_counts or ()
-        ]
-    image_ids = np.array([image.image_id for image in predictions], dtype=np.int64)
-    return Detections(
-        image_ids=np.repeat(image_ids, lengths),
-        category_ids=np.asarray(category_ids, dtype=np.int64)[labels],
-        scores=_concatenate([image.scores for image in predictions], np.float64),
-        boxes=_concatenate([image.boxes for image in predictions], np.float64).reshape(-1, 4),
-        masks=masks,
-    )
-
-
 def _encode(mask: torch.Tensor) -> bytes:
     """Return the run-length code of one ``(h, w)`` mask."""
     pixels = mask.detach().cpu().numpy().astype(np.uint8)
     return mask_utils.encode(np.asfortranarray(pixels))["counts"]
-
-
-def _concatenate(parts: list[np.ndarray], dtype: type) -> np.ndarray:
-    # NumPy cannot concatenate no arrays.
-    return np.concatenate(parts).astype(dtype) if parts else np.zeros(0, dtype)
