@@ -22,6 +22,7 @@ from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from detectron2.modeling.meta_arch.fcos import FCOS
 from detectron2.modeling.meta_arch.retinanet import RetinaNet
 from detectron2.modeling.roi_heads import CascadeROIHeads, Res5ROIHeads, StandardROIHeads
+from detectron2.modeling.roi_heads import mask_head as detectron2_mask_head
 from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
@@ -40,6 +41,18 @@ CALLABLES = [
         "predict_probs",
         ("predictions", "proposals"),
         "modeling/box_predictor.py",
+    ),
+    (
+        detectron2_mask_head,
+        "mask_rcnn_loss",
+        ("pred_mask_logits", "instances", "vis_period"),
+        "modeling/mask_head.py",
+    ),
+    (
+        detectron2_mask_head,
+        "mask_rcnn_inference",
+        ("pred_mask_logits", "pred_instances"),
+        "modeling/mask_head.py",
     ),
     (DetectionCheckpointer, "_load_file", ("filename",), "engine/checkpoint.py"),
     (DetectionCheckpointer, "_load_model", ("checkpoint",), "engine/checkpoint.py"),
