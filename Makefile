@@ -5,10 +5,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo demo-seeds test test-slow lint format bench lock clean help
+.PHONY: demo demo-seeds demo-retinanet test test-slow lint format bench lock clean help
 
 help:
 	@echo "make demo        build a small long-tailed set, train baseline, Balanced Softmax and BALMS, compare"
+	@echo "make demo-retinanet   RetinaNet with focal, halted focal and Eureka loss on the same set, three seeds"
 	@echo "make test        run the test suite (make test-slow: the long rest)"
 	@echo "make lint        ruff and mypy"
 	@echo "make bench       measure against Detectron2 and others, write docs/benchmarks.md"
@@ -31,6 +32,9 @@ demo: $(READY)
 
 demo-seeds: $(READY)
 	$(BIN)/python tools/demo.py --seeds 0 1 2
+
+demo-retinanet: $(READY)
+	$(BIN)/python tools/demo.py --compare retinanet --seeds 0 1 2 --output demo_output/retinanet
 
 test: $(READY)
 	$(BIN)/python -m pytest

@@ -3,6 +3,9 @@
 
 python tools/demo.py                    one seed, some 10 minutes on 2 cores
 python tools/demo.py --seeds 0 1 2      the table of docs/demo.md
+python tools/demo.py --compare retinanet --seeds 0 1 2      the table of docs/retinanet.md
+
+Runs that are finished are kept: the same command continues an interrupted one.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from pathlib import Path
 
 from lt_det.data.stats_cache import class_stats_of_json
 from lt_det.demo import build_emoji_scenes
-from lt_det.demo.comparison import METHODS, STAGE_1, run_methods
+from lt_det.demo.comparison import COMPARISONS, run_methods
 from lt_det.report.ap_plot import save_ap_plot
 from lt_det.report.class_stats_plot import plot_long_tail
 from lt_det.report.prediction_sheet import save_prediction_sheet
@@ -25,6 +28,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """Return the parsed command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--compare", choices=sorted(COMPARISONS), default="balms")
     parser.add_argument("--output", type=Path, default=Path("demo_output"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--parallel", type=int, default=None, help="seeds at a time (default: 2)")
@@ -40,6 +44,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Build the data, train, evaluate, print the table and draw the pictures."""
     args = parse_arguments(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    comparison = COMPARISONS[args.compare]
     scenes = build_emoji_scenes(args.data, styles=args.styles)
     output: Path = args.output.resolve()
     output.mkdir(parents=True, exist_ok=True)
@@ -48,6 +53,7 @@ def main(arguments: list[str] | None = None) -> None:
         REPOSITORY,
         scenes,
         output,
+        comparison,
         seeds=args.seeds,
         parallel=parallel,
         options=args.options,
@@ -55,9 +61,11 @@ def main(arguments: list[str] | None = None) -> None:
 
     stats = class_stats_of_json(str(scenes.train_json), name="emoji_scenes_train")
     plot_long_tail(stats, output / "long_tail.png")
-    save_ap_plot(stats, runs, output / "ap_against_frequency.png")
+    task = comparison.tasks[-1]
+    save_ap_plot(stats, runs, output / "ap_against_frequency.png", task=task)
     first = output / f"seed{args.seeds[0]}"
-    names = {STAGE_1: METHODS[STAGE_1], "balms": METHODS["balms"]}
+    # The first method and the last: what the others lie between.
+    names = dict([*comparison.methods.items()][:: len(comparison.methods) - 1])
     save_prediction_sheet(
         scenes.val_json,
         scenes.root,
@@ -78,20 +86,22 @@ def main(arguments: list[str] | None = None) -> None:
             f"{stats.num_classes} classes ({sizes}), seeds {args.seeds}",
             comparison_table(runs),
             *(
-                difference_table(runs, baseline=METHODS["finetune"], task=task)
-                for task in ("bbox", "segm")
+                difference_table(runs, baseline=comparison.methods[comparison.baseline], task=task)
+                for task in comparison.tasks
             ),
         ]
     )
     (output / "summary.md").write_text(text + "\n", encoding="utf-8")
     print(f"\n{text}\n\nPictures, in {output}:")
-    for name, what in (
-        ("long_tail.png", "training images of each class"),
-        ("ap_against_frequency.png", "AP of the methods against class frequency"),
-        ("predictions.png", "validation images: ground truth, stage 1, BALMS"),
-        (f"{first.name}/balms/class_weights.png", "class weights that BALMS learned"),
-    ):
-        print(f"  {name:40s} {what}")
+    pictures = {
+        "long_tail.png": "training images of each class",
+        "ap_against_frequency.png": "AP of the methods against class frequency",
+        "predictions.png": f"validation images: ground truth, {', '.join(names.values())}",
+        f"{first.name}/balms/class_weights.png": "class weights that BALMS learned",
+    }
+    for name, what in pictures.items():
+        if (output / name).is_file():
+            print(f"  {name:40s} {what}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The demo's trainings: a baseline, then three second stages from its checkpoint.
+"""The demo's trainings: which methods are compared with which, and how they are run.
 
 Each is one call of tools/train_net.py in a process of its own, just as a user would make it.
 """
@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Sequence
+from typing import Mapping, Sequence
 
 from tqdm import tqdm
 
@@ -16,13 +17,46 @@ from lt_det.demo.build import EmojiScenes
 from lt_det.engine.sweep import run_unless_done
 from lt_det.report.runs import Run
 
-STAGE_1 = "stage1"
-#: Config in configs/demo -> name in tables. All but the first start from the first's checkpoint.
-METHODS = {
-    STAGE_1: "stage 1: softmax",
-    "finetune": "(a) plain fine-tuning",
-    "balanced_softmax": "(b) Balanced Softmax",
-    "balms": "(c) BALMS",
+
+@dataclass(frozen=True)
+class Comparison:
+    """Methods that are trained on the same data and put into one table.
+
+    Attributes:
+        methods: config in configs/demo -> name in tables.
+        baseline: the method that differences are taken to.
+        start: the method whose checkpoint all others start from; None: each trains by itself.
+        tasks: what the methods predict, "bbox" and "segm".
+    """
+
+    methods: Mapping[str, str]
+    baseline: str
+    start: str | None
+    tasks: Sequence[str]
+
+
+COMPARISONS = {
+    "balms": Comparison(
+        {
+            "stage1": "stage 1: softmax",
+            "finetune": "(a) plain fine-tuning",
+            "balanced_softmax": "(b) Balanced Softmax",
+            "balms": "(c) BALMS",
+        },
+        baseline="finetune",
+        start="stage1",
+        tasks=("bbox", "segm"),
+    ),
+    "retinanet": Comparison(
+        {
+            "retinanet_focal": "FL",
+            "retinanet_focal_halted_tail": "FL(head) + HFL(tail)",
+            "retinanet_eureka": "Eureka",
+        },
+        baseline="retinanet_focal",
+        start=None,
+        tasks=("bbox",),
+    ),
 }
 
 
@@ -33,6 +67,7 @@ def train_command(
     *,
     output: Path,
     seed: int,
+    start: str | None = None,
     options: Sequence[str] = (),
 ) -> list[str]:
     """Return the command that trains and evaluates one method.
@@ -40,9 +75,10 @@ def train_command(
     Args:
         repository: folder with tools/ and configs/.
         scenes: the data set.
-        method: key of :data:`METHODS`.
+        method: name of a config in configs/demo.
         output: folder of this seed; the run goes to its subfolder ``method``.
         seed: SEED of the run.
+        start: method whose checkpoint of this seed the run starts from.
         options: KEY VALUE pairs that override the config.
     """
     sets = [
@@ -53,8 +89,8 @@ def train_command(
     command += ["--config-file", str(repository / "configs" / "demo" / f"{method}.yaml")]
     command += ["LT_DET.DATASETS", repr(sets), "SEED", str(seed)]
     command += ["OUTPUT_DIR", str(output / method)]
-    if method != STAGE_1:
-        command += ["MODEL.WEIGHTS", str(output / STAGE_1 / "model_final.pth")]
+    if start is not None:
+        command += ["MODEL.WEIGHTS", str(output / start / "model_final.pth")]
     return [*command, *options]
 
 
@@ -62,6 +98,7 @@ def run_methods(
     repository: Path,
     scenes: EmojiScenes,
     output: Path,
+    comparison: Comparison,
     *,
     seeds: Sequence[int],
     parallel: int = 1,
@@ -75,7 +112,8 @@ def run_methods(
         repository: folder with tools/ and configs/.
         scenes: the data set.
         output: results go to ``output/seed<seed>/<method>``.
-        seeds: one chain of four runs for each.
+        comparison: what to train; its ``start`` first.
+        seeds: one chain of runs for each.
         parallel: chains at a time. One shows its trainings on the terminal, several write to
             log files and show one progress bar.
         options: KEY VALUE pairs that override every config.
@@ -83,13 +121,21 @@ def run_methods(
     Raises:
         RuntimeError: if a training fails; names its log.
     """
-    with tqdm(total=len(seeds) * len(METHODS), desc="runs", unit="run", disable=None) as bar:
+    with tqdm(
+        total=len(seeds) * len(comparison.methods), desc="runs", unit="run", disable=None
+    ) as bar:
 
         def chain(seed: int) -> None:
             folder = output / f"seed{seed}"
-            for method in METHODS:
+            for method in comparison.methods:
                 command = train_command(
-                    repository, scenes, method, output=folder, seed=seed, options=options
+                    repository,
+                    scenes,
+                    method,
+                    output=folder,
+                    seed=seed,
+                    start=comparison.start if method != comparison.start else None,
+                    options=options,
                 )
                 alone = parallel == 1
                 run_unless_done(command, folder / method, quiet=not alone, single_thread=not alone)
@@ -99,5 +145,5 @@ def run_methods(
             list(pool.map(chain, seeds))
     return {
         name: [Run.read(str(output / f"seed{seed}" / method)) for seed in seeds]
-        for method, name in METHODS.items()
+        for method, name in comparison.methods.items()
     }
