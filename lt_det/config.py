@@ -13,6 +13,7 @@ from typing import Any
 from detectron2.config import CfgNode
 
 from lt_det.losses import LOSSES
+from lt_det.losses.class_weights import ClassWeights
 from lt_det.meta.meta_reweighter import MetaReweighter
 from lt_det.modeling.box_predictor import SigmoidOutputLayers
 from lt_det.modeling.classifier import CosineClassifier
@@ -39,6 +40,16 @@ def add_lt_det_config(cfg: CfgNode) -> None:
         node.LOSS_PARAMS[name.upper()] = CfgNode(
             {key.upper(): value for key, value in spec.hyperparameters().items()}
         )
+    # Weights by class, times whatever loss: "", "effective_number" (CB) or "inverse_frequency".
+    node.CLASS_WEIGHTS = CfgNode({"NAME": ""})
+    node.CLASS_WEIGHTS.BETA = default_of(ClassWeights, "beta")
+    # Of the foreground classes; "mean_one", "paper" or "max".
+    node.CLASS_WEIGHTS.NORMALISATION = default_of(ClassWeights, "normalisation")
+    # LT_DET.LOSS and CLASS_WEIGHTS from this iteration, or epoch, on (one of both; 0: always).
+    # An epoch is the images that the class statistics count, by SOLVER.IMS_PER_BATCH.
+    node.DEFER = CfgNode({"START_ITER": 0, "START_EPOCH": 0.0})
+    # Loss before; never weighted. "": LT_DET.LOSS.
+    node.DEFER.LOSS = ""
     # Sigmoid losses: score of the classes at the start; "constant": of every class, "class": the
     # mean, each in proportion to its count. RetinaNet has its own MODEL.RETINANET.PRIOR_PROB.
     node.PRIOR = "constant"

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import difflib
 
+from lt_det.losses import eureka, halted_focal
 from lt_det.losses.balanced_sigmoid import balanced_sigmoid_loss
 from lt_det.losses.balanced_softmax import balanced_softmax_loss
+from lt_det.losses.bonus import bonus_of_margin
 from lt_det.losses.cross_entropy import sigmoid_ce_loss, softmax_ce_loss
 from lt_det.losses.eureka import sigmoid_eureka_loss, softmax_eureka_loss
 from lt_det.losses.focal import sigmoid_focal_loss, softmax_focal_loss
@@ -26,9 +28,26 @@ LOSSES: dict[str, LossSpec] = {
     "focal": LossSpec(sigmoid_focal_loss, "sigmoid", "arXiv:1708.02002, Eq. 5"),
     "softmax_focal": LossSpec(softmax_focal_loss, "softmax", f"{_EUREKA}, Eq. 5"),
     "halted_focal": LossSpec(sigmoid_halted_focal_loss, "sigmoid", f"{_EUREKA}, Eq. 6"),
-    "softmax_halted_focal": LossSpec(softmax_halted_focal_loss, "softmax", f"{_EUREKA}, Eq. 6"),
-    "eureka": LossSpec(sigmoid_eureka_loss, "sigmoid", f"{_EUREKA}, Eq. 7-11"),
-    "softmax_eureka": LossSpec(softmax_eureka_loss, "softmax", f"{_EUREKA}, Eq. 7-11"),
+    "softmax_halted_focal": LossSpec(
+        softmax_halted_focal_loss,
+        "softmax",
+        f"{_EUREKA}, Eq. 6",
+        needs_counts=halted_focal.needs_counts,
+    ),
+    "eureka": LossSpec(
+        sigmoid_eureka_loss,
+        "sigmoid",
+        f"{_EUREKA}, Eq. 7-11",
+        hands_on_to=bonus_of_margin,
+        needs_counts=eureka.needs_counts,
+    ),
+    "softmax_eureka": LossSpec(
+        softmax_eureka_loss,
+        "softmax",
+        f"{_EUREKA}, Eq. 7-11",
+        hands_on_to=bonus_of_margin,
+        needs_counts=eureka.needs_counts,
+    ),
 }
 
 #: The loss without any correction, for each kind: what a meta loss or a baseline uses.

@@ -6,6 +6,7 @@ as Cui et al., arXiv:1901.05555.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -51,3 +52,57 @@ def inverse_weights(frequency: Tensor, *, normalisation: Normalisation = "mean_o
     if normalisation == "max":
         return inverse / inverse.max()
     raise ValueError(f"normalisation must be 'mean_one', 'paper' or 'max', got {normalisation!r}")
+
+
+@dataclass(frozen=True)
+class ClassWeights:
+    """How class counts become weights that multiply a loss (CB, FL+CB, EL+CB).
+
+    Attributes:
+        name: "effective_number" or "inverse_frequency".
+        beta: of the effective number, in [0, 1); 0.9999 is the papers' for images.
+        normalisation: over the foreground classes, see :func:`inverse_weights`.
+        background: whether the last column is the background of a detector. It gets weight 1 and
+            no part in the mean: its frequency is the region sampler's, not the data set's.
+
+    Raises:
+        ValueError: if ``name`` is none of these.
+    """
+
+    name: Literal["effective_number", "inverse_frequency"]
+    beta: float = 0.9999
+    normalisation: Normalisation = "mean_one"
+    background: bool = False
+
+    def __post_init__(self) -> None:
+        if self.name not in ("effective_number", "inverse_frequency"):
+            raise ValueError(
+                "name (LT_DET.CLASS_WEIGHTS.NAME) must be 'effective_number' or "
+                f"'inverse_frequency', got {self.name!r}"
+            )
+
+    def of_counts(self, class_counts: Tensor) -> Tensor:
+        """Return ``(C,)`` weights of ``(C,)`` counts, float64."""
+        frequency = class_counts[:-1] if self.background else class_counts
+        if self.name == "effective_number":
+            frequency = effective_number(frequency, beta=self.beta)
+        weights = inverse_weights(frequency, normalisation=self.normalisation)
+        return torch.cat([weights, weights.new_ones(1)]) if self.background else weights
+
+
+def row_weights(weights: Tensor, targets: Tensor) -> Tensor:
+    """Return the weight of each row: that of its class; shape ``(N,)`` or ``(N, 1)``.
+
+    Args:
+        weights: ``(C,)`` float.
+        targets: labels ``(N,)`` int64, or targets ``(N, C)`` float. Of the latter, all elements
+            of a row weigh as its positive class does, on average over several; a row without
+            any (background) weighs 1.
+    """
+    if not targets.is_floating_point():
+        return weights[targets]
+    targets = targets.to(weights)
+    positives = targets.sum(dim=1, keepdim=True)
+    # No matrix product: autocast would make it half precision.
+    average = (targets * weights).sum(dim=1, keepdim=True) / positives
+    return torch.where(positives > 0, average, torch.ones_like(positives))

@@ -5,19 +5,24 @@ from __future__ import annotations
 from typing import Any, Callable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lt_det.losses import get_loss
+from lt_det.losses.base_criterion import BaseCriterion
 from lt_det.losses.checks import check_class_counts
-from lt_det.losses.reduction import Reduction
-from lt_det.losses.targets import one_hot_targets
+from lt_det.losses.class_weights import ClassWeights, row_weights
+from lt_det.losses.reduction import Reduction, reduce_loss
 
 #: Returns ``class_counts`` (C,) and ``num_images``; called once, at the first training batch.
 CountsLoader = Callable[[], "tuple[Tensor, int]"]
 
 
-class Criterion(nn.Module):
+class Criterion(BaseCriterion):
     """A loss of :data:`lt_det.losses.LOSSES` with its hyper-parameters and class counts.
+
+    Class weights, if any, multiply the loss of each row; a mean still divides by the rows, as
+    Cui et al. have it, not by the sum of the weights as ``torch.nn.CrossEntropyLoss(weight=)``
+    does: a row then counts the same in every batch.
 
     It never averages: how to normalise (by regions, by anchors, by images) is a property of the
     head. Class counts may come late: inference needs none, so a model can be built where the
@@ -25,6 +30,7 @@ class Criterion(nn.Module):
     """
 
     class_counts: Tensor | None
+    weights: Tensor | None
 
     def __init__(
         self,
@@ -33,6 +39,7 @@ class Criterion(nn.Module):
         class_counts: Tensor | Sequence[float] | None = None,
         num_images: int | None = None,
         load_counts: CountsLoader | None = None,
+        class_weights: ClassWeights | None = None,
         **hyperparameters: Any,
     ) -> None:
         """Bind a loss.
@@ -42,6 +49,7 @@ class Criterion(nn.Module):
             class_counts: ``(C,)``, one for each column of the logits; or a list.
             num_images: images with at least one annotation.
             load_counts: called at the first batch if ``class_counts`` was not given.
+            class_weights: weights by class, from the counts; None is no weights.
             hyperparameters: of the loss; defaults are those of its signature.
 
         Raises:
@@ -63,18 +71,15 @@ class Criterion(nn.Module):
         unknown = sorted(hyperparameters.keys() - known.keys())
         if unknown:
             raise ValueError(f"loss {name!r} has no parameter {unknown}; it has {sorted(known)}")
-        self.name = name
+        self.name, self.kind = name, self.spec.kind
         self.hyperparameters = {**known, **hyperparameters}
         self.num_images = num_images
         self.load_counts = load_counts
         # A buffer, so that it follows .to(device). Not persistent: it belongs to the data set,
         # and a checkpoint must load on a data set with other counts.
         self.register_buffer("class_counts", counts, persistent=False)
-
-    @property
-    def kind(self) -> str:
-        """Return "softmax" or "sigmoid"."""
-        return self.spec.kind
+        self.class_weights = class_weights
+        self.register_buffer("weights", None, persistent=False)
 
     def bind(self, class_counts: Tensor, num_images: int) -> None:
         """Set the class counts ``(C,)`` and the number of annotated images.
@@ -85,65 +90,58 @@ class Criterion(nn.Module):
         check_class_counts(class_counts.cpu(), num_columns=class_counts.numel(), num_images=None)
         self.class_counts = class_counts
         self.num_images = num_images
+        self.weights = None
 
     def forward(self, logits: Tensor, targets: Tensor, *, reduction: Reduction = "none") -> Tensor:
-        """Return the element-wise loss: ``(N,)`` for softmax kinds, ``(N, K)`` for sigmoid kinds.
+        """Return the loss times the weights; see :meth:`BaseCriterion.forward`."""
+        arguments = {**self._bound(logits), **self.hyperparameters}
+        if self.class_weights is None:
+            return self.spec.function(logits, targets, reduction=reduction, **arguments)
+        losses = self.spec.function(logits, targets, **arguments)
+        weights = self._weights(self.class_weights, logits).to(losses)
+        return reduce_loss(losses * row_weights(weights, targets), reduction)
 
-        Args:
-            logits: ``(N, C)`` or ``(N, K)`` float.
-            targets: labels ``(N,)`` int64 or targets ``(N, K)`` float, as the kind asks.
-            reduction: "none", or over all elements "mean" or "sum".
-
-        Raises:
-            RuntimeError: if the loss needs class counts and none are bound.
-        """
-        return self.spec.function(
-            logits, targets, reduction=reduction, **self._bound(logits), **self.hyperparameters
-        )
-
-    def row_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return ``(N,)`` losses, one a row, for integer labels of either kind.
-
-        Sigmoid kinds are summed over classes, as Detectron2 does in its box head.
-
-        Args:
-            logits: ``(N, K + 1)`` for softmax kinds, ``(N, K)`` for sigmoid kinds.
-            labels: ``(N,)`` int64 in ``[0, K]``, K = background.
-        """
-        if self.kind == "softmax":
-            return self(logits, labels)
-        return self(logits, self._targets(logits, labels)).sum(dim=1)
-
-    def mean_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the mean of :meth:`row_losses`, a scalar; 0 with a graph for an empty batch."""
-        if self.kind == "softmax":
-            return self(logits, labels, reduction="mean")
-        total = self(logits, self._targets(logits, labels), reduction="sum")
-        return total / max(labels.numel(), 1)
-
-    @staticmethod
-    def _targets(logits: Tensor, labels: Tensor) -> Tensor:
-        return one_hot_targets(labels, num_classes=logits.shape[1], dtype=logits.dtype)
+    def _weights(self, class_weights: ClassWeights, logits: Tensor) -> Tensor:
+        if self.weights is None or self.weights.device != logits.device:
+            counts = self._counts(logits)
+            check_class_counts(counts, num_columns=logits.shape[1])
+            self.weights = class_weights.of_counts(counts)
+        return self.weights
 
     def _bound(self, logits: Tensor) -> dict[str, Any]:
-        needed = self.spec.bound_arguments()
+        needed = self.spec.bound_arguments(**self.hyperparameters)
         if not needed:
             return {}
-        if self.class_counts is None:
-            if self.load_counts is None:
-                raise RuntimeError(
-                    f"loss {self.name!r} needs class counts and none are bound: pass "
-                    "class_counts= (and num_images=) to Criterion, or call bind()"
-                )
-            self.bind(*self.load_counts())
-        counts = self.class_counts
-        if counts is not None and counts.device != logits.device:
+        bound = {"class_counts": self._counts(logits), "num_images": self.num_images}
+        return {name: bound[name] for name in needed}
+
+    def annotated_images(self) -> int:
+        """Return the number of annotated images, with the counts' loader if it is not bound.
+
+        Raises:
+            RuntimeError: if there is neither.
+        """
+        return self._load()[1] if self.num_images is None else self.num_images
+
+    def _counts(self, logits: Tensor) -> Tensor:
+        counts = self._load()[0] if self.class_counts is None else self.class_counts
+        if counts.device != logits.device:
             # A lazily loaded or late-bound buffer was not there when the model was moved.
             self.class_counts = counts = counts.to(logits.device)
-        bound = {"class_counts": counts, "num_images": self.num_images}
-        return {name: bound[name] for name in needed}
+        return counts
+
+    def _load(self) -> tuple[Tensor, int]:
+        if self.load_counts is None:
+            raise RuntimeError(
+                f"loss {self.name!r} needs class counts and none are bound: pass class_counts= "
+                "and num_images= to Criterion, or call bind()"
+            )
+        counts, num_images = self.load_counts()
+        self.bind(counts, num_images)
+        return counts, num_images
 
     def extra_repr(self) -> str:
         """Return the loss and its hyper-parameters, for ``print(model)``."""
         values = ", ".join(f"{name}={value!r}" for name, value in self.hyperparameters.items())
-        return f"{self.name!r}" + (f", {values}" if values else "")
+        weights = f", class_weights={self.class_weights}" if self.class_weights else ""
+        return f"{self.name!r}" + (f", {values}" if values else "") + weights

@@ -6,19 +6,16 @@ constant b makes the loss jump upwards at phi; here it is the one that keeps it 
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from lt_det.losses.checks import check_class_counts
 from lt_det.losses.focal import weigh_by_alpha
 from lt_det.losses.margin import (
-    check_gamma,
-    check_open_unit,
+    ce_beyond_halt,
     focal_of_margin,
-    halted_constant,
     logit,
     sigmoid_margin,
     softmax_margin,
@@ -58,20 +55,19 @@ def sigmoid_halted_focal_loss(
     Raises:
         ValueError: if shapes or dtypes disagree, or a parameter is out of range.
     """
-    check_gamma(gamma)
-    check_open_unit("phi", phi)
     margin = sigmoid_margin(logits, targets)
-    positive = targets > 0.5
-    ce, focal = F.softplus(-margin), focal_of_margin(margin, gamma=gamma)
-    beyond = margin > logit(phi)
-    loss = torch.where(beyond & positive, ce + halted_constant(gamma=gamma, phi=phi), focal)
+    halted = ce_beyond_halt(margin, gamma=gamma, phi=phi)
+    focal = focal_of_margin(margin, gamma=gamma)
+    beyond, positive = margin > logit(phi), targets > 0.5
     if mode == "p_t":
-        loss = torch.where(beyond, ce + halted_constant(gamma=gamma, phi=phi), focal)
-    elif mode == "release":
-        # A negative's score is 1 - p_t, so it passes phi where p_t falls below 1 - phi.
-        wrong = (margin < logit(1 - phi)) & ~positive
-        loss = torch.where(wrong, ce + halted_constant(gamma=gamma, phi=1 - phi), loss)
-    elif mode != "positives":
+        loss = torch.where(beyond, halted, focal)
+    elif mode in ("positives", "release"):
+        loss = torch.where(beyond & positive, halted, focal)
+        if mode == "release":
+            # A negative's score is 1 - p_t, so it passes phi where p_t falls below 1 - phi.
+            wrong = (margin < logit(1 - phi)) & ~positive
+            loss = torch.where(wrong, ce_beyond_halt(margin, gamma=gamma, phi=1 - phi), loss)
+    else:
         raise ValueError(f"mode must be 'positives', 'p_t' or 'release', got {mode!r}")
     return reduce_loss(weigh_by_alpha(loss, targets, alpha=alpha), reduction)
 
@@ -80,7 +76,7 @@ def softmax_halted_focal_loss(
     logits: Tensor,
     labels: Tensor,
     *,
-    class_counts: Tensor,
+    class_counts: Tensor | None = None,
     gamma: float = 1.0,
     phi: float = 0.5,
     tail_fraction: float = 1.0,
@@ -91,7 +87,7 @@ def softmax_halted_focal_loss(
     Args:
         logits: ``(N, C)`` float, C >= 2.
         labels: ``(N,)`` int64 in ``[0, C)``.
-        class_counts: ``(C,)``, training frequency of each column, in any unit.
+        class_counts: ``(C,)``, frequency of each column; not needed for ``tail_fraction`` 1.
         gamma: at least 0.
         phi: where the focal loss halts, in (0, 1).
         tail_fraction: t of section 3.2, in [0, 1]: the ``round(t C)`` rarest columns are halted,
@@ -104,14 +100,20 @@ def softmax_halted_focal_loss(
     Raises:
         ValueError: if shapes or dtypes disagree, or a parameter is out of range.
     """
-    check_gamma(gamma)
-    check_open_unit("phi", phi)
     margin = softmax_margin(logits, labels)
-    check_class_counts(class_counts, num_columns=logits.shape[1])
-    tail = tail_classes(class_counts, tail_fraction=tail_fraction).to(labels.device)
-    halted = (margin > logit(phi)) & tail[labels]
-    ce = F.softplus(-margin) + halted_constant(gamma=gamma, phi=phi)
-    return reduce_loss(torch.where(halted, ce, focal_of_margin(margin, gamma=gamma)), reduction)
+    loss = ce_beyond_halt(margin, gamma=gamma, phi=phi)
+    beyond = margin > logit(phi)
+    if needs_counts(tail_fraction=tail_fraction):
+        if class_counts is None:
+            raise ValueError(f"class_counts must be given for tail_fraction {tail_fraction}")
+        check_class_counts(class_counts, num_columns=logits.shape[1])
+        beyond &= tail_classes(class_counts, tail_fraction=tail_fraction).to(beyond.device)[labels]
+    return reduce_loss(torch.where(beyond, loss, focal_of_margin(margin, gamma=gamma)), reduction)
+
+
+def needs_counts(*, tail_fraction: float, **_: Any) -> bool:
+    """Return whether these hyper-parameters tell rare classes from frequent ones."""
+    return tail_fraction != 1
 
 
 def tail_classes(class_counts: Tensor, *, tail_fraction: float) -> Tensor:

@@ -61,12 +61,18 @@ def focal_of_margin(margin: Tensor, *, gamma: float) -> Tensor:
     return torch.exp(-gamma * F.softplus(margin)) * F.softplus(-margin)
 
 
-def halted_constant(*, gamma: float, phi: float) -> float:
-    """Return ``(1 - (1 - phi)^gamma) log phi <= 0``, which makes halted focal loss continuous.
+def ce_beyond_halt(margin: Tensor, *, gamma: float, phi: float) -> Tensor:
+    """Return ``-log p + (1 - (1 - phi)^gamma) log phi``, equal to the focal loss at p = phi.
 
-    It is ``-b`` of Eq. 6, with the sign and without the alpha that the printed ``b`` got wrong.
+    The constant is ``-b`` of Eq. 6 of the Eureka paper (OpenReview 7Yhok3vJpU), with the sign and
+    without the alpha that the printed ``b`` got wrong.
+
+    Raises:
+        ValueError: if ``phi`` is not in (0, 1), or ``gamma`` is negative.
     """
-    return (1 - (1 - phi) ** gamma) * math.log(phi)
+    check_gamma(gamma)
+    check_open_unit("phi", phi)
+    return F.softplus(-margin) + (1 - (1 - phi) ** gamma) * math.log(phi)
 
 
 def check_open_unit(name: str, value: float) -> None:

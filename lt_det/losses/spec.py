@@ -26,14 +26,22 @@ class LossSpec:
             "sigmoid" takes logits and targets ``(N, K)`` and returns ``(N, K)``. The kind also
             fixes how logits become scores at test time.
         source: the paper, as ``arXiv:NUMBER`` or in words.
+        hands_on_to: function that gets the loss's ``**kwargs``; its keyword-only arguments are
+            hyper-parameters as well.
+        needs_counts: of the hyper-parameters; whether the loss needs :data:`BOUND_ARGUMENTS`.
+            None: if it has such arguments.
     """
 
     function: Callable[..., Tensor]
     kind: Kind
     source: str
+    hands_on_to: Callable[..., Any] | None = None
+    needs_counts: Callable[..., bool] | None = None
 
-    def bound_arguments(self) -> tuple[str, ...]:
-        """Return which of :data:`BOUND_ARGUMENTS` the loss needs."""
+    def bound_arguments(self, **hyperparameters: Any) -> tuple[str, ...]:
+        """Return which of :data:`BOUND_ARGUMENTS` the loss needs for its hyper-parameters."""
+        if self.needs_counts is not None and not self.needs_counts(**hyperparameters):
+            return ()
         parameters = inspect.signature(self.function).parameters
         return tuple(name for name in BOUND_ARGUMENTS if name in parameters)
 
@@ -41,6 +49,8 @@ class LossSpec:
         """Return name -> default of every argument that a config may set."""
         return {
             name: parameter.default
-            for name, parameter in inspect.signature(self.function).parameters.items()
+            for function in (self.function, self.hands_on_to)
+            if function is not None
+            for name, parameter in inspect.signature(function).parameters.items()
             if parameter.kind is parameter.KEYWORD_ONLY and name not in _NOT_HYPERPARAMETERS
         }

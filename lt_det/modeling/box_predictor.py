@@ -15,7 +15,7 @@ from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers
 from detectron2.structures import Instances
 from torch import Tensor, nn
 
-from lt_det.losses.criterion import Criterion
+from lt_det.losses.base_criterion import BaseCriterion
 from lt_det.modeling.build import build_criterion, build_prior
 from lt_det.modeling.classifier import class_prior_bias, prior_bias
 
@@ -39,7 +39,7 @@ class LongTailOutputLayers(FastRCNNOutputLayers):
     cls_score: nn.Module
 
     def __init__(
-        self, input_shape: ShapeSpec | int, *, criterion: Criterion, **kwargs: Any
+        self, input_shape: ShapeSpec | int, *, criterion: BaseCriterion, **kwargs: Any
     ) -> None:
         if criterion.kind != self.kind:
             raise ValueError(
@@ -119,7 +119,7 @@ class SoftmaxOutputLayers(LongTailOutputLayers):
 
     @configurable
     def __init__(
-        self, input_shape: ShapeSpec | int, *, criterion: Criterion, **kwargs: Any
+        self, input_shape: ShapeSpec | int, *, criterion: BaseCriterion, **kwargs: Any
     ) -> None:
         """Build Detectron2's layers and hold ``criterion``.
 
@@ -161,7 +161,7 @@ class SigmoidOutputLayers(LongTailOutputLayers):
         self,
         input_shape: ShapeSpec | int,
         *,
-        criterion: Criterion,
+        criterion: BaseCriterion,
         prior_prob: float = 0.001,
         prior_counts: Tensor | None = None,
         **kwargs: Any,
@@ -228,7 +228,7 @@ OUTPUT_LAYERS = {"softmax": SoftmaxOutputLayers, "sigmoid": SigmoidOutputLayers}
 
 def replace_predictor(
     stock: FastRCNNOutputLayers,
-    criterion: Criterion,
+    criterion: BaseCriterion,
     *,
     prior_prob: float | None = None,
     prior_counts: Tensor | None = None,

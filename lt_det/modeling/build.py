@@ -1,17 +1,23 @@
-"""From config to losses: the only reader of LT_DET.LOSS* and LT_DET.CLASS_STATS."""
+"""From config to losses: the only reader of LT_DET.LOSS*, CLASS_WEIGHTS, DEFER, CLASS_STATS."""
 
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any
 
 import torch
+from detectron2.utils.events import get_event_storage
 from torch import Tensor
 
 from lt_det.data.class_prior import counts_with_background
 from lt_det.data.class_stats import ClassStats, Unit
 from lt_det.data.datasets import class_stats_of, register_from_config
+from lt_det.losses import get_loss
+from lt_det.losses.base_criterion import BaseCriterion
+from lt_det.losses.class_weights import ClassWeights
 from lt_det.losses.criterion import Criterion
+from lt_det.losses.deferred import DeferredCriterion
 
 logger = logging.getLogger(__name__)
 
@@ -80,16 +86,80 @@ def bound_counts(stats: ClassStats, *, kind: str, unit: Unit) -> tuple[Tensor, i
     return torch.from_numpy(counts), stats.num_images
 
 
-def build_criterion(cfg: Any) -> Criterion:
+def build_criterion(cfg: Any) -> BaseCriterion:
     """Return the configured loss; its class counts are read at the first training batch.
 
     So a model can be built for inference where the training set is not.
+
+    Raises:
+        ValueError: if LT_DET.DEFER contradicts itself or changes nothing.
     """
-    name = cfg.LT_DET.LOSS
+    node = cfg.LT_DET
+    defer = node.DEFER
+    after = _undeferred(cfg, node.LOSS, class_weights=_class_weights(cfg))
+    if defer.START_ITER < 0 or defer.START_EPOCH < 0:
+        raise ValueError(
+            "LT_DET.DEFER.START_ITER and START_EPOCH must be at least 0, got "
+            f"{defer.START_ITER} and {defer.START_EPOCH}"
+        )
+    if defer.START_ITER and defer.START_EPOCH:
+        raise ValueError(
+            "LT_DET.DEFER.START_ITER and LT_DET.DEFER.START_EPOCH say the same: set one of them "
+            f"to 0, got {defer.START_ITER} and {defer.START_EPOCH}"
+        )
+    if not defer.START_ITER and not defer.START_EPOCH:
+        if defer.LOSS:
+            raise ValueError(
+                f"LT_DET.DEFER.LOSS is {defer.LOSS!r}, but nothing is deferred: set "
+                "LT_DET.DEFER.START_ITER or START_EPOCH"
+            )
+        return after
+    if defer.LOSS in ("", node.LOSS) and after.class_weights is None:
+        raise ValueError(
+            "LT_DET.DEFER defers nothing: set LT_DET.CLASS_WEIGHTS.NAME, or LT_DET.DEFER.LOSS to "
+            f"another loss than LT_DET.LOSS {node.LOSS!r}"
+        )
+    images = cfg.SOLVER.IMS_PER_BATCH
+
+    def start_of_epoch() -> int:
+        return math.ceil(defer.START_EPOCH * after.annotated_images() / images)
+
+    return DeferredCriterion(
+        _undeferred(cfg, defer.LOSS or node.LOSS, class_weights=None),
+        after,
+        start_iteration=defer.START_ITER or start_of_epoch,
+        current_iteration=storage_iteration,
+    )
+
+
+def storage_iteration() -> int | None:
+    """Return the iteration of Detectron2's event storage, from 0; None outside of a trainer.
+
+    Trainers of Detectron2 restore it on resume.
+    """
+    try:
+        return int(get_event_storage().iter)
+    except AssertionError:  # Detectron2's answer where there is no storage
+        return None
+
+
+def _class_weights(cfg: Any) -> ClassWeights | None:
+    node = cfg.LT_DET.CLASS_WEIGHTS
+    if not node.NAME:
+        return None
+    return ClassWeights(
+        node.NAME,
+        beta=node.BETA,
+        normalisation=node.NORMALISATION,
+        background=get_loss(cfg.LT_DET.LOSS).kind == "softmax",
+    )
+
+
+def _undeferred(cfg: Any, name: str, *, class_weights: ClassWeights | None) -> Criterion:
     parameters = {
         key.lower(): value for key, value in cfg.LT_DET.LOSS_PARAMS.get(name.upper(), {}).items()
     }
-    criterion = Criterion(name, **parameters)
+    criterion = Criterion(name, class_weights=class_weights, **parameters)
     unit = cfg.LT_DET.CLASS_STATS.UNIT
     cfg = cfg.clone()
 

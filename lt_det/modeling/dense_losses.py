@@ -14,7 +14,7 @@ from detectron2.structures import Boxes
 from detectron2.utils import comm
 from torch import Tensor
 
-from lt_det.losses.criterion import Criterion
+from lt_det.losses.base_criterion import BaseCriterion
 from lt_det.losses.targets import one_hot_targets
 from lt_det.modeling.classifier import class_prior_bias
 
@@ -35,7 +35,7 @@ class DenseLosses(DenseDetector):
     def __init__(
         self,
         *,
-        criterion: Criterion,
+        criterion: BaseCriterion,
         normalizer: Normalizer = "global",
         prior_counts: Tensor | None = None,
         **kwargs: Any,

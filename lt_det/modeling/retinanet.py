@@ -9,7 +9,7 @@ from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.modeling.meta_arch.retinanet import RetinaNet
 from torch import Tensor
 
-from lt_det.losses.criterion import Criterion
+from lt_det.losses.base_criterion import BaseCriterion
 from lt_det.modeling.build import build_criterion, build_prior
 from lt_det.modeling.dense_losses import DenseLosses, Normalizer
 
@@ -24,7 +24,7 @@ class LongTailRetinaNet(DenseLosses, RetinaNet):
     def __init__(
         self,
         *,
-        criterion: Criterion,
+        criterion: BaseCriterion,
         normalizer: Normalizer = "global",
         prior_counts: Tensor | None = None,
         **kwargs: Any,

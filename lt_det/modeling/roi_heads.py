@@ -16,7 +16,7 @@ from detectron2.modeling.roi_heads import (
 )
 from torch import nn
 
-from lt_det.losses.criterion import Criterion
+from lt_det.losses.base_criterion import BaseCriterion
 from lt_det.modeling.box_predictor import LongTailOutputLayers, replace_predictor
 from lt_det.modeling.build import build_criterion, build_prior
 from lt_det.modeling.classifier import CosineClassifier
@@ -98,7 +98,7 @@ def box_predictors(model: nn.Module) -> Iterator[LongTailOutputLayers]:
 
 
 def replace_box_predictors(
-    model: nn.Module, criterion: Criterion, *, prior_prob: float | None = None
+    model: nn.Module, criterion: BaseCriterion, *, prior_prob: float | None = None
 ) -> nn.Module:
     """Give an existing model another classification loss, in place; return the model.
 

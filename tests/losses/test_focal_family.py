@@ -10,8 +10,9 @@ from fvcore.nn import sigmoid_focal_loss as fvcore_focal_loss
 from torch import Tensor
 from torch.nn import functional as F
 
+from lt_det.losses.bonus import bonus_of_margin
 from lt_det.losses.class_weights import effective_number, inverse_weights
-from lt_det.losses.eureka import bonus_of_margin, sigmoid_eureka_loss, softmax_eureka_loss
+from lt_det.losses.eureka import sigmoid_eureka_loss, softmax_eureka_loss
 from lt_det.losses.focal import sigmoid_focal_loss, softmax_focal_loss
 from lt_det.losses.halted_focal import (
     sigmoid_halted_focal_loss,

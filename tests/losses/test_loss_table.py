@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from lt_det.losses import LOSSES, get_loss
+from lt_det.losses.class_weights import ClassWeights
 from lt_det.losses.criterion import Criterion
 from lt_det.losses.targets import one_hot_targets
 
@@ -16,7 +17,14 @@ NUM_IMAGES = 100
 
 
 def make_criterion(name: str, **hyperparameters: object) -> Criterion:
-    return Criterion(name, class_counts=COUNTS, num_images=NUM_IMAGES, **hyperparameters)
+    return unbound(name, class_counts=COUNTS, num_images=NUM_IMAGES, **hyperparameters)
+
+
+def unbound(name: str, **arguments: object) -> Criterion:
+    """Return a criterion; "+weights" after the name of its loss adds class weights."""
+    name, _, weighted = name.partition("+")
+    class_weights = ClassWeights("effective_number", beta=0.9) if weighted else None
+    return Criterion(name, class_weights=class_weights, **arguments)
 
 
 def make_batch(kind: str, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
@@ -29,7 +37,7 @@ def make_batch(kind: str, dtype: torch.dtype = torch.float64) -> tuple[Tensor, T
     return logits.to(dtype), labels
 
 
-@pytest.fixture(params=sorted(LOSSES))
+@pytest.fixture(params=sorted([*LOSSES, *(f"{name}+weights" for name in LOSSES)]))
 def name(request: pytest.FixtureRequest) -> str:
     return request.param
 
@@ -151,18 +159,20 @@ def test_wrong_inputs_are_named(name):
         criterion(logits, targets[:-1])
     with pytest.raises(ValueError, match="logits must be float"):
         criterion(logits.long(), targets)
-    if criterion.spec.bound_arguments():
+    if criterion.spec.bound_arguments(**criterion.hyperparameters) or criterion.class_weights:
         for bad, text in ((0.0, r"class ids \[1\]"), (float("nan"), r"class ids \[1\]")):
             counts = COUNTS.clone()
             counts[1] = bad
             with pytest.raises(ValueError, match=text):
-                Criterion(name, class_counts=counts, num_images=NUM_IMAGES)(logits, targets)
+                unbound(name, class_counts=counts, num_images=NUM_IMAGES)(logits, targets)
             with pytest.raises(ValueError, match=text):
-                Criterion(name).bind(counts, NUM_IMAGES)
+                unbound(name).bind(counts, NUM_IMAGES)
         with pytest.raises(ValueError, match="one number for each of the 4 columns"):
-            Criterion(name, class_counts=COUNTS[:3], num_images=NUM_IMAGES)(logits, targets)
+            unbound(name, class_counts=COUNTS[:3], num_images=NUM_IMAGES)(logits, targets)
         with pytest.raises(RuntimeError, match="needs class counts"):
-            Criterion(name)(logits, targets)
+            unbound(name)(logits, targets)
+    else:
+        assert torch.equal(unbound(name)(logits, targets), criterion(logits, targets))
 
 
 def test_counts_may_come_at_the_first_batch():

@@ -42,3 +42,144 @@ def balanced_sigmoid(
                 z = z - math.log((n - n_j) / n_j)
         losses.append(sigmoid_ce(z, 1.0 if j == label else 0.0))
     return losses
+
+
+def sigmoid_focal(x: float, target: float, alpha: float | None = 0.25, gamma: float = 2.0) -> float:
+    """-alpha_t (1 - p_t)^gamma log p_t."""
+    p_t = right(x, target)
+    return alpha_t(target, alpha) * -((1 - p_t) ** gamma) * math.log(p_t)
+
+
+def softmax_focal(logits: list[float], label: int, gamma: float = 1.0) -> float:
+    """-(1 - p_y)^gamma log p_y."""
+    p = softmax(logits)[label]
+    return -((1 - p) ** gamma) * math.log(p)
+
+
+def sigmoid_halted_focal(
+    x: float,
+    target: float,
+    alpha: float = 0.25,
+    gamma: float = 2.0,
+    phi: float = 0.5,
+    mode: str = "positives",
+) -> float:
+    """Eq. 6 with b = -(1 - (1 - phi)^gamma) log phi, on the elements that the mode halts."""
+    score, p_t, threshold = sigmoid(x), right(x, target), phi
+    if mode == "positives":
+        halted = target == 1 and p_t > phi
+    elif mode == "p_t":
+        halted = p_t > phi
+    else:
+        halted = score > phi
+        if target == 0:
+            threshold = 1 - phi
+    if not halted:
+        return sigmoid_focal(x, target, alpha, gamma)
+    b = -(1 - (1 - threshold) ** gamma) * math.log(threshold)
+    return -alpha_t(target, alpha) * (math.log(p_t) + b)
+
+
+def softmax_halted_focal(
+    logits: list[float],
+    label: int,
+    counts: list[float],
+    gamma: float = 1.0,
+    phi: float = 0.5,
+    tail_fraction: float = 1.0,
+) -> float:
+    """Eq. 6 for the round(t C) rarest classes, focal loss for the others."""
+    rarest_first = sorted(range(len(counts)), key=lambda k: (counts[k], k))
+    p = softmax(logits)[label]
+    if label not in rarest_first[: round(tail_fraction * len(counts))] or p <= phi:
+        return softmax_focal(logits, label, gamma)
+    return -math.log(p) + (1 - (1 - phi) ** gamma) * math.log(phi)
+
+
+def eureka_bonus(
+    p: float,
+    bonus: str = "log",
+    log_end: float = 0.75,
+    power: float = 4.0,
+    phi: float = 0.5,
+    clamp_eps: float = 0.0,
+) -> float:
+    """Loss-side bonus: Eq. 8, its tangent beyond log_end, Eq. 10, Eq. 11."""
+    log_wrong = math.log(max(1 - p, clamp_eps))
+    if bonus == "log":
+        return log_wrong
+    if bonus == "conservative":
+        if p <= log_end:
+            return log_wrong
+        return math.log(1 - log_end) - (p - log_end) / (1 - log_end)
+    if bonus == "power":
+        return -(p**power)
+    return log_wrong - math.log(1 - phi) if p > phi else 0.0
+
+
+def softmax_eureka(
+    logits: list[float],
+    label: int,
+    counts: list[float],
+    bonus_scale: float = 1.0,
+    beta: float = 0.9999,
+    normalisation: str = "mean_one",
+    **bonus: object,
+) -> float:
+    """-log p_y + scale w_y bonus(p_y)."""
+    p = softmax(logits)[label]
+    weight = class_weights(counts, "effective_number", beta, normalisation)[label]
+    return -math.log(p) + bonus_scale * weight * eureka_bonus(p, **bonus)
+
+
+def sigmoid_eureka(
+    x: float,
+    target: float,
+    weight: float = 1.0,
+    alpha: float | None = 0.25,
+    gamma: float = 2.0,
+    bonus_scale: float = 1.0,
+    **bonus: object,
+) -> float:
+    """Focal loss, and on positives scale w_k bonus(p)."""
+    loss = sigmoid_focal(x, target, alpha, gamma)
+    if target == 1:
+        loss += bonus_scale * weight * eureka_bonus(sigmoid(x), **bonus)
+    return loss
+
+
+def class_weights(
+    counts: list[float], name: str, beta: float = 0.9999, normalisation: str = "mean_one"
+) -> list[float]:
+    """1 / E_k or 1 / n_k, E = (1 - beta^n) / (1 - beta), normalised."""
+    frequency = [(1 - beta**n) / (1 - beta) if name == "effective_number" else n for n in counts]
+    inverse = [1 / f for f in frequency]
+    factor = {
+        "mean_one": len(counts) / sum(inverse),
+        "paper": sum(frequency) / len(counts),
+        "max": 1 / max(inverse),
+    }[normalisation]
+    return [factor * w for w in inverse]
+
+
+def sigmoid(x: float) -> float:
+    """1 / (1 + e^{-x})."""
+    return 1 / (1 + math.exp(-x))
+
+
+def softmax(logits: list[float]) -> list[float]:
+    """e^{z_k} / sum_j e^{z_j}."""
+    total = sum(math.exp(z) for z in logits)
+    return [math.exp(z) / total for z in logits]
+
+
+def right(x: float, target: float) -> float:
+    """Probability of the correct label."""
+    return sigmoid(x) if target == 1 else 1 - sigmoid(x)
+
+
+def alpha_t(target: float, alpha: float | None) -> float:
+    """Alpha of positives, 1 - alpha of negatives."""
+    if alpha is None:
+        return 1.0
+    return alpha if target == 1 else 1 - alpha

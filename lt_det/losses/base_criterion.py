@@ -1,0 +1,60 @@
+"""What a head needs of its loss, whatever decides which loss it is."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from torch import Tensor, nn
+
+from lt_det.losses.reduction import Reduction
+from lt_det.losses.spec import Kind
+from lt_det.losses.targets import one_hot_targets
+
+
+class BaseCriterion(nn.Module):
+    """A loss of logits and targets, with the sums that heads take of it.
+
+    Attributes:
+        name: row of the loss table, for messages.
+        kind: "softmax" or "sigmoid".
+    """
+
+    name: str
+    kind: Kind
+
+    @abstractmethod
+    def forward(self, logits: Tensor, targets: Tensor, *, reduction: Reduction = "none") -> Tensor:
+        """Return the element-wise loss: ``(N,)`` for softmax kinds, ``(N, K)`` for sigmoid kinds.
+
+        Args:
+            logits: ``(N, C)`` or ``(N, K)`` float.
+            targets: labels ``(N,)`` int64 or targets ``(N, K)`` float, as the kind asks.
+            reduction: "none", or over all elements "mean" or "sum".
+
+        Raises:
+            RuntimeError: if the loss needs class counts and none are bound.
+        """
+
+    def row_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return ``(N,)`` losses, one a row, for integer labels of either kind.
+
+        Sigmoid kinds are summed over classes, as Detectron2 does in its box head.
+
+        Args:
+            logits: ``(N, K + 1)`` for softmax kinds, ``(N, K)`` for sigmoid kinds.
+            labels: ``(N,)`` int64 in ``[0, K]``, K = background.
+        """
+        if self.kind == "softmax":
+            return self(logits, labels)
+        return self(logits, self._targets(logits, labels)).sum(dim=1)
+
+    def mean_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the mean of :meth:`row_losses`, a scalar; 0 with a graph for an empty batch."""
+        if self.kind == "softmax":
+            return self(logits, labels, reduction="mean")
+        total = self(logits, self._targets(logits, labels), reduction="sum")
+        return total / max(labels.numel(), 1)
+
+    @staticmethod
+    def _targets(logits: Tensor, labels: Tensor) -> Tensor:
+        return one_hot_targets(labels, num_classes=logits.shape[1], dtype=logits.dtype)

@@ -1,0 +1,82 @@
+"""Deferral: one loss up to an iteration, another from there on."""
+
+from __future__ import annotations
+
+import logging
+from typing import Callable
+
+from torch import Tensor
+
+from lt_det.losses.base_criterion import BaseCriterion
+from lt_det.losses.reduction import Reduction
+
+logger = logging.getLogger(__name__)
+
+
+class DeferredCriterion(BaseCriterion):
+    """``before`` in iterations 0 .. start - 1, ``after`` from iteration ``start`` on.
+
+    DRW of LDAM and the Eureka paper's methods with a dagger. It keeps no count of its own: it asks
+    for the iteration at each call, so it is right after a resume, and a checkpoint holds nothing
+    of it.
+    """
+
+    def __init__(
+        self,
+        before: BaseCriterion,
+        after: BaseCriterion,
+        *,
+        start_iteration: int | Callable[[], int],
+        current_iteration: Callable[[], int | None],
+    ) -> None:
+        """Bind both losses.
+
+        Args:
+            before: the first loss.
+            after: the last loss, of the same kind; gives the name.
+            start_iteration: first iteration of ``after``, counted from 0; or called once, at the
+                first loss, if it depends on the data set.
+            current_iteration: called at each loss; None means outside of training: ``after``.
+
+        Raises:
+            ValueError: if the kinds differ.
+        """
+        if before.kind != after.kind:
+            raise ValueError(
+                f"before and after must be of one kind, got {before.name!r} of kind "
+                f"{before.kind!r} (LT_DET.DEFER.LOSS) and {after.name!r} of kind "
+                f"{after.kind!r} (LT_DET.LOSS)"
+            )
+        super().__init__()
+        self.before, self.after = before, after
+        self.name, self.kind = after.name, after.kind
+        self._start, self._iteration = start_iteration, current_iteration
+        self._switch_is_logged = False
+
+    @property
+    def start_iteration(self) -> int:
+        """First iteration of ``after``."""
+        if not isinstance(self._start, int):
+            self._start = self._start()
+        return self._start
+
+    def current(self) -> BaseCriterion:
+        """Return the loss of this iteration, and log once that the second one has begun."""
+        iteration = self._iteration()
+        if iteration is None:
+            return self.after
+        if iteration < self.start_iteration:
+            return self.before
+        if not self._switch_is_logged:
+            self._switch_is_logged = True
+            logger.info(
+                "iteration %d: deferred loss %s, in use from iteration %d on",
+                iteration,
+                self.after.extra_repr(),
+                self.start_iteration,
+            )
+        return self.after
+
+    def forward(self, logits: Tensor, targets: Tensor, *, reduction: Reduction = "none") -> Tensor:
+        """Return the loss of this iteration; see :meth:`BaseCriterion.forward`."""
+        return self.current()(logits, targets, reduction=reduction)

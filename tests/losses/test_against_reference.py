@@ -1,0 +1,121 @@
+"""Every loss against its scalar re-statement, on random input and for many parameters."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+from torch import Tensor
+
+from lt_det.losses import LOSSES, get_loss
+from lt_det.losses.class_weights import ClassWeights
+from lt_det.losses.criterion import Criterion
+from tests.reference import losses as reference
+
+NUM_ROWS, NUM_COLUMNS, NUM_IMAGES = 60, 5, 200
+COUNTS = [120.0, 50.0, 50.0, 7.0, 1.0]
+
+FOCAL = [{"alpha": a, "gamma": g} for a in (None, 0.25, 0.5) for g in (0.0, 0.5, 1.0, 2.0)]
+HALTED = [
+    {"alpha": 0.25, "gamma": g, "phi": phi, "mode": mode}
+    for g, phi, mode in itertools.product((0.5, 1.0, 2.0), (0.3, 0.7), ("positives", "p_t"))
+] + [{"mode": "release", "phi": phi, "gamma": g} for phi in (0.3, 0.7) for g in (0.5, 2.0)]
+BONUS = [
+    {"bonus": "log"},
+    {"bonus": "log", "clamp_eps": 0.2},
+    {"bonus": "conservative", "log_end": 0.4},
+    {"bonus": "power", "power": 2.5},
+    {"bonus": "simplified", "phi": 0.3},
+]
+WEIGHTS = [{"beta": 0.0}] + [
+    {"beta": 0.99, "normalisation": n, "bonus_scale": 0.3} for n in ("mean_one", "paper", "max")
+]
+EUREKA = [{**b, **w} for b in BONUS for w in WEIGHTS]
+#: Parameters to try for each loss; a loss of the table that is not here is tried as it is.
+PARAMETERS = {
+    "balanced_softmax": [{"tau": tau} for tau in (0.0, 0.25, 1.0)],
+    "balanced_sigmoid": [{"keep_constant": keep} for keep in (False, True)],
+    "focal": FOCAL,
+    "softmax_focal": [{"gamma": g} for g in (0.0, 0.5, 1.0, 2.0)],
+    "halted_focal": HALTED,
+    "softmax_halted_focal": [
+        {"gamma": g, "phi": phi, "tail_fraction": t}
+        for g, phi, t in itertools.product((0.5, 2.0), (0.3, 0.7), (0.0, 0.4, 0.6, 1.0))
+    ],
+    "eureka": [{**p, "gamma": g} for p in EUREKA for g in (0.5, 2.0)],
+    "softmax_eureka": EUREKA,
+}
+CASES = [(name, p) for name in sorted(LOSSES) for p in PARAMETERS.get(name, [{}])]
+
+
+def batch(kind: str) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(4)
+    logits = torch.randn(NUM_ROWS, NUM_COLUMNS, generator=generator, dtype=torch.float64) * 2
+    labels = torch.arange(NUM_ROWS) % (NUM_COLUMNS + (kind == "sigmoid"))
+    return logits, labels
+
+
+def scalar_rows(name: str, logits: list, labels: list, parameters: dict) -> list:
+    """Return the losses of rows: scalars for softmax kinds, lists for sigmoid kinds."""
+    rows = list(zip(logits, labels))
+    if name in ("softmax_ce", "softmax_focal"):
+        return [getattr(reference, name)(z, y, **parameters) for z, y in rows]
+    if name in ("balanced_softmax", "softmax_halted_focal", "softmax_eureka"):
+        return [getattr(reference, name)(z, y, COUNTS, **parameters) for z, y in rows]
+    if name == "balanced_sigmoid":
+        return [
+            reference.balanced_sigmoid(
+                z, y if y < NUM_COLUMNS else None, COUNTS, NUM_IMAGES, **parameters
+            )
+            for z, y in rows
+        ]
+    extra: list = [{}] * NUM_COLUMNS
+    parameters = dict(parameters)
+    if name == "eureka":
+        given = {k: parameters.pop(k) for k in ("beta", "normalisation") if k in parameters}
+        weights = reference.class_weights(COUNTS, "effective_number", **given)
+        extra = [{"weight": w} for w in weights]
+    element = {
+        "sigmoid_ce": reference.sigmoid_ce,
+        "focal": reference.sigmoid_focal,
+        "halted_focal": reference.sigmoid_halted_focal,
+        "eureka": reference.sigmoid_eureka,
+    }[name]
+    return [
+        [element(x, float(k == y), **parameters, **extra[k]) for k, x in enumerate(z)]
+        for z, y in rows
+    ]
+
+
+@pytest.mark.parametrize(("name", "parameters"), CASES, ids=str)
+def test_equals_the_scalar_formula(name, parameters):
+    criterion = Criterion(name, class_counts=COUNTS, num_images=NUM_IMAGES, **parameters)
+    logits, labels = batch(criterion.kind)
+    expected = torch.tensor(
+        scalar_rows(name, logits.tolist(), labels.tolist(), parameters), dtype=torch.float64
+    )
+    rows = expected if criterion.kind == "softmax" else expected.sum(dim=1)
+    torch.testing.assert_close(criterion.row_losses(logits, labels), rows)
+
+
+@pytest.mark.parametrize("weights", ["effective_number", "inverse_frequency"])
+@pytest.mark.parametrize("normalisation", ["mean_one", "paper", "max"])
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_class_weights_multiply_the_rows(name, weights, normalisation):
+    kind = get_loss(name).kind
+    criterion = Criterion(
+        name,
+        class_counts=COUNTS,
+        num_images=NUM_IMAGES,
+        class_weights=ClassWeights(weights, beta=0.99, normalisation=normalisation),
+    )
+    logits, labels = batch(kind)
+    by_class = [*reference.class_weights(COUNTS, weights, 0.99, normalisation), 1.0]
+    rows = Criterion(name, class_counts=COUNTS, num_images=NUM_IMAGES).row_losses(logits, labels)
+    expected = [w * loss for w, loss in zip([by_class[y] for y in labels], rows.tolist())]
+    losses = criterion.row_losses(logits, labels)
+    torch.testing.assert_close(losses.tolist(), expected)
+    # By the number of rows, not by the sum of the weights.
+    mean = float(criterion.mean_loss(logits, labels))
+    assert mean == pytest.approx(sum(expected) / NUM_ROWS)
