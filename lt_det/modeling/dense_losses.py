@@ -6,7 +6,7 @@ Shape shorthand: N images, R anchors of an image, K foreground classes; label K 
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Sequence
 
 import torch
 from detectron2.modeling.meta_arch.dense_detector import DenseDetector
@@ -37,7 +37,7 @@ class DenseLosses(DenseDetector):
         *,
         criterion: BaseCriterion,
         normalizer: Normalizer = "global",
-        prior_counts: Tensor | None = None,
+        prior_counts: Tensor | Sequence[float] | None = None,
         **kwargs: Any,
     ) -> None:
         """Build the detector and hold ``criterion``.
@@ -47,8 +47,8 @@ class DenseLosses(DenseDetector):
             normalizer: the moving average of foreground anchors that divides the losses.
                 "global": of all processes, and in the checkpoint. "stock": of each process by
                 itself, and lost on resume, as Detectron2 has it.
-            prior_counts: ``(K,)`` class counts; if given, the starting scores are in proportion
-                to them and the head's prior is their mean, see
+            prior_counts: ``(K,)`` class counts, or a list; if given, the starting scores are in
+                proportion to them and the head's prior is their mean, see
                 :func:`~lt_det.modeling.classifier.class_prior_bias`.
             kwargs: of the detector.
 
@@ -72,7 +72,8 @@ class DenseLosses(DenseDetector):
             bias = self.head.cls_score.bias
             mean_prior = float(bias.double().sigmoid().mean())
             # One channel for each anchor and class, classes running faster.
-            per_class = class_prior_bias(prior_counts, prior_prob=mean_prior)
+            counts = torch.tensor([float(count) for count in prior_counts], dtype=torch.float64)
+            per_class = class_prior_bias(counts, prior_prob=mean_prior)
             with torch.no_grad():
                 bias.copy_(per_class.repeat(bias.numel() // per_class.numel()))
         self._num_foreground: Tensor | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Sequence
 
 from detectron2.config import configurable, get_cfg
 from detectron2.modeling import META_ARCH_REGISTRY
@@ -26,7 +26,7 @@ class LongTailRetinaNet(DenseLosses, RetinaNet):
         *,
         criterion: BaseCriterion,
         normalizer: Normalizer = "global",
-        prior_counts: Tensor | None = None,
+        prior_counts: Tensor | Sequence[float] | None = None,
         **kwargs: Any,
     ) -> None:
         """Build Detectron2's model and hold ``criterion``.

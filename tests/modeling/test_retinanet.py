@@ -6,8 +6,9 @@ import logging
 
 import pytest
 import torch
+from detectron2 import model_zoo
 from detectron2.checkpoint import DetectionCheckpointer
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, LazyCall, instantiate
 from detectron2.modeling.backbone import build_backbone
 from detectron2.modeling.meta_arch.fcos import FCOS, FCOSHead
 from detectron2.utils.events import EventStorage
@@ -124,6 +125,19 @@ def test_fcos_equals_detectron2_to_the_last_bit():
     with torch.no_grad():
         for x, y in zip(stock.eval()(small_batch()), ours.eval()(small_batch())):
             assert torch.equal(x["instances"].scores, y["instances"].scores)
+
+
+@pytest.mark.parametrize("name", ["fcos", "retinanet"])
+def test_model_zoo_s_lazy_config_takes_our_class(name):
+    lazy = model_zoo.get_config(f"COCO-Detection/{name}_R_50_FPN_1x.py").model
+    lazy._target_ = LongTailFCOS if name == "fcos" else LongTailRetinaNet
+    lazy.criterion = LazyCall(Criterion)(name="halted_focal", gamma=1.0)
+    lazy.prior_counts = [float(80 - k) for k in range(80)]
+    model = instantiate(lazy)
+    assert model.criterion.hyperparameters["gamma"] == 1.0
+    bias = model.head.cls_score.bias.reshape(-1, 80)
+    assert (bias.diff(dim=1) < 0).all()
+    assert float(bias.sigmoid().mean()) == pytest.approx(0.01)
 
 
 def test_normalizer_starts_where_detectron2_s_does():
