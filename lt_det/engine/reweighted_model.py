@@ -15,7 +15,8 @@ from lt_det.engine.region_tap import RegionTap
 from lt_det.losses import PLAIN_LOSS
 from lt_det.losses.criterion import Criterion
 from lt_det.meta.hypergradient import Regions
-from lt_det.meta.meta_reweighter import ClassifierStage, MetaReweighter
+from lt_det.meta.meta_learner import ClassifierStage
+from lt_det.meta.meta_reweighter import MetaReweighter
 from lt_det.modeling.box_predictor import LongTailOutputLayers
 
 #: Returns the regions of one meta batch, one item for each classifier.

@@ -13,9 +13,11 @@ from lt_det.losses.balanced_sigmoid import balanced_sigmoid_loss
 from lt_det.losses.balanced_softmax import balanced_softmax_loss
 from lt_det.losses.bonus import bonus_of_margin
 from lt_det.losses.cross_entropy import sigmoid_ce_loss, softmax_ce_loss
+from lt_det.losses.equalization import softmax_equalization_loss
 from lt_det.losses.eureka import sigmoid_eureka_loss, softmax_eureka_loss
 from lt_det.losses.focal import sigmoid_focal_loss, softmax_focal_loss
 from lt_det.losses.halted_focal import sigmoid_halted_focal_loss, softmax_halted_focal_loss
+from lt_det.losses.ldam import ldam_loss
 from lt_det.losses.spec import LossSpec
 
 _EUREKA = "OpenReview 7Yhok3vJpU"
@@ -25,6 +27,8 @@ LOSSES: dict[str, LossSpec] = {
     "sigmoid_ce": LossSpec(sigmoid_ce_loss, "sigmoid", "baseline"),
     "balanced_softmax": LossSpec(balanced_softmax_loss, "softmax", "arXiv:2007.10740, Eq. 4"),
     "balanced_sigmoid": LossSpec(balanced_sigmoid_loss, "sigmoid", "arXiv:2007.10740, Eq. 36"),
+    "ldam": LossSpec(ldam_loss, "softmax", "arXiv:1906.07413, Eq. 13"),
+    "softmax_equalization": LossSpec(softmax_equalization_loss, "softmax", "arXiv:2003.05176"),
     "focal": LossSpec(sigmoid_focal_loss, "sigmoid", "arXiv:1708.02002, Eq. 5"),
     "softmax_focal": LossSpec(softmax_focal_loss, "softmax", f"{_EUREKA}, Eq. 5"),
     "halted_focal": LossSpec(sigmoid_halted_focal_loss, "sigmoid", f"{_EUREKA}, Eq. 6"),
@@ -74,11 +78,13 @@ __all__ = [
     "balanced_sigmoid_loss",
     "balanced_softmax_loss",
     "get_loss",
+    "ldam_loss",
     "sigmoid_ce_loss",
     "sigmoid_eureka_loss",
     "sigmoid_focal_loss",
     "sigmoid_halted_focal_loss",
     "softmax_ce_loss",
+    "softmax_equalization_loss",
     "softmax_eureka_loss",
     "softmax_focal_loss",
     "softmax_halted_focal_loss",

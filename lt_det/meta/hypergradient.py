@@ -48,12 +48,9 @@ def class_hypergradient(
     rules: Mapping[str, SGDRule],
     closed_form: bool | None = None,
 ) -> Tensor:
-    """Return ``(K,)``, the gradient of the meta loss with respect to the class weights.
+    """Return ``(K,)``, the gradient of the meta loss with respect to class weights.
 
-    The parameters of the classifier are not changed. With several ranks every rank gets the same
-    result, that of one process on the union of the batches, provided that ranks hold equally
-    many regions, as DDP assumes too: the classifier's two gradients and the result are averaged
-    over ranks.
+    With several ranks every rank gets the same result, see :func:`row_hypergradient`.
 
     Args:
         classifier: features ``(R, D)`` -> logits.
@@ -62,6 +59,50 @@ def class_hypergradient(
         class_weights: ``(K,)`` weights of the inner losses; the background has weight 1.
         row_losses: training loss of each region, unweighted.
         meta_row_losses: loss of each meta region.
+        rules: for each parameter of the classifier, the inner step.
+        closed_form: see :func:`row_hypergradient`.
+    """
+    per_row = row_hypergradient(
+        classifier,
+        regions=regions,
+        meta_regions=meta_regions,
+        row_weights=region_weights(class_weights.detach(), regions.labels),
+        row_losses=row_losses,
+        meta_row_losses=meta_row_losses,
+        rules=rules,
+        closed_form=closed_form,
+    )
+    result = class_weights.new_zeros(class_weights.shape[0] + 1)
+    result = result.index_add(0, regions.labels, per_row.to(result))[:-1]
+    average_over_ranks([result])
+    return result
+
+
+def row_hypergradient(
+    classifier: nn.Module,
+    *,
+    regions: Regions,
+    meta_regions: Regions,
+    row_weights: Tensor,
+    row_losses: RowLosses,
+    meta_row_losses: RowLosses,
+    rules: Mapping[str, SGDRule],
+    closed_form: bool | None = None,
+) -> Tensor:
+    """Return ``(R,)``, the gradient of the meta loss with respect to the weight of each row.
+
+    The parameters and buffers of the classifier are not changed; it may be a whole network, with
+    images for features. With several ranks the result is that of this rank's rows in one process
+    on the union of the batches, times the number of ranks, provided that ranks hold equally many
+    rows, as DDP assumes too: the classifier's two gradients are averaged over ranks.
+
+    Args:
+        classifier: features ``(R, D)`` -> logits.
+        regions: batch of the inner step.
+        meta_regions: class-balanced batch of the meta loss.
+        row_weights: ``(R,)`` weights of the inner losses.
+        row_losses: training loss of each row, unweighted.
+        meta_row_losses: loss of each meta row.
         rules: for each parameter of the classifier, the inner step.
         closed_form: None takes the closed form for ``nn.Linear`` and forward mode for all else.
 
@@ -76,7 +117,7 @@ def class_hypergradient(
             f"closed_form needs nn.Linear, got {type(classifier).__name__}; use closed_form=None"
         )
     params = {name: p.detach() for name, p in classifier.named_parameters()}
-    weights = region_weights(class_weights.detach(), regions.labels)
+    weights = row_weights.detach()
     # Normalise by all regions, background included, as the head does.
     num_regions = max(regions.labels.numel(), 1)
     num_meta = max(meta_regions.labels.numel(), 1)
@@ -100,15 +141,17 @@ def class_hypergradient(
     direction = {name: rules[name].slope() * outer[name] for name in params}
     if closed_form:
         moved = F.linear(regions.features, direction["weight"], direction.get("bias"))
-        per_region = (errors * moved).sum(dim=1)
+        per_row = (errors * moved).sum(dim=1)
     else:
-        per_region = _module_derivative(classifier, params, regions, row_losses, direction)
-    per_region = per_region / num_regions
+        per_row = _module_derivative(classifier, params, regions, row_losses, direction)
+    return per_row / num_regions
 
-    result = class_weights.new_zeros(class_weights.shape[0] + 1)
-    result = result.index_add(0, regions.labels, per_region.to(result))[:-1]
-    average_over_ranks([result])
-    return result
+
+def _call(classifier: nn.Module, params: Params, features: Tensor) -> Tensor:
+    # Batch norm writes to its buffers in the forward; these are copies, made inside of forward
+    # mode, which allows no writing to what comes from outside.
+    buffers = {name: buffer.clone() for name, buffer in classifier.named_buffers()}
+    return functional_call(classifier, {**params, **buffers}, (features,))
 
 
 def _logit_gradients(params: Params, regions: Regions, row_losses: RowLosses) -> Tensor:
@@ -138,7 +181,7 @@ def _module_gradient(
     """Return the gradient of ``sum_r weights_r l_r`` with respect to any classifier."""
     leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
     with torch.enable_grad():
-        logits = functional_call(classifier, leaves, (regions.features,))
+        logits = _call(classifier, leaves, regions.features)
         loss = (weights * row_losses(logits, regions.labels)).sum()
         grads = torch.autograd.grad(loss, list(leaves.values()))
     return dict(zip(leaves, grads))
@@ -154,7 +197,7 @@ def _module_derivative(
     """Return ``(R,)`` derivatives of each row's loss along ``direction``, by forward mode."""
 
     def losses(point: Params) -> Tensor:
-        logits = functional_call(classifier, dict(point), (regions.features,))
+        logits = _call(classifier, point, regions.features)
         return row_losses(logits, regions.labels)
 
     return jvp(losses, (dict(params),), (dict(direction),))[1]

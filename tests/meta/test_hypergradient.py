@@ -10,7 +10,7 @@ from torch import nn
 from torch.func import functional_call
 
 from lt_det.losses.criterion import Criterion
-from lt_det.meta.hypergradient import Regions, class_hypergradient
+from lt_det.meta.hypergradient import Regions, class_hypergradient, row_hypergradient
 from lt_det.meta.reweighter import ClassReweighter, class_histogram, region_weights
 from lt_det.meta.sgd_rule import SGDRule, optimizer_rules, plain_rules
 
@@ -223,3 +223,38 @@ class TestReweighter:
         weights = reweighter(class_histogram(torch.tensor([2, 2, 5]), num_classes=K))
         (gradient,) = torch.autograd.grad(weights[2], reweighter.psi)
         torch.testing.assert_close(gradient, torch.zeros(K).double(), atol=1e-12, rtol=0)
+
+
+def test_whole_network_with_batch_norm_against_an_unrolled_step():
+    """Images for features; the statistics of batch norm are those of each batch, and stay."""
+    network = nn.Sequential(
+        nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Tanh(), nn.Flatten(), nn.Linear(3 * 9, K)
+    ).double()
+    network.train()
+    images = [torch.randn(n, 1, 5, 5, dtype=torch.float64) for n in (8, 6)]
+    labels = [torch.randint(0, K, (n,)) for n in (8, 6)]
+    buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
+    loss = Criterion("softmax_ce").row_losses
+    weights = torch.rand(8, dtype=torch.float64)
+    ours = row_hypergradient(
+        network,
+        regions=Regions(images[0], labels[0]),
+        meta_regions=Regions(images[1], labels[1]),
+        row_weights=weights,
+        row_losses=loss,
+        meta_row_losses=loss,
+        rules={name: SGDRule(lr=0.3) for name, _ in network.named_parameters()},
+    )
+    assert all(torch.equal(buffers[name], buffer) for name, buffer in network.named_buffers())
+
+    twin = copy.deepcopy(network)
+    weights.requires_grad_()
+    params = dict(twin.named_parameters())
+    inner = (weights * loss(twin(images[0]), labels[0])).mean()
+    grads = torch.autograd.grad(inner, list(params.values()), create_graph=True)
+    stepped = {n: p - 0.3 * g for (n, p), g in zip(params.items(), grads)}
+    # A twin each: batch norm writes to its buffers, which the first graph still needs.
+    meta_logits = functional_call(copy.deepcopy(network), stepped, (images[1],))
+    (expected,) = torch.autograd.grad(loss(meta_logits, labels[1]).mean(), weights)
+    torch.testing.assert_close(ours, expected, rtol=1e-6, atol=1e-12)
+    assert expected.abs().min() > 1e-8

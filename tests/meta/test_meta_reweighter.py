@@ -8,7 +8,8 @@ from torch import nn
 
 from lt_det.losses.criterion import Criterion
 from lt_det.meta.hypergradient import Regions
-from lt_det.meta.meta_reweighter import ClassifierStage, MetaReweighter
+from lt_det.meta.meta_learner import ClassifierStage
+from lt_det.meta.meta_reweighter import MetaReweighter
 
 K, D = 4, 6
 

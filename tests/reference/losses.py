@@ -183,3 +183,20 @@ def alpha_t(target: float, alpha: float | None) -> float:
     if alpha is None:
         return 1.0
     return alpha if target == 1 else 1 - alpha
+
+
+def ldam(
+    logits: list[float], label: int, counts: list[float], max_margin: float, scale: float
+) -> float:
+    """-log( e^{z_y - s d_y} / (e^{z_y - s d_y} + sum_{j != y} e^{z_j}) )."""
+    margin = max_margin * counts[label] ** -0.25 / max(n**-0.25 for n in counts)
+    own = math.exp(logits[label] - scale * margin)
+    return -math.log(own / (own + sum(math.exp(z) for j, z in enumerate(logits) if j != label)))
+
+
+def equalization(logits: list[float], label: int, spared: list[bool]) -> float:
+    """-log( e^{z_y} / sum_j w_j e^{z_j} ), w_j = 0 for classes that are spared and not y."""
+    weights = [0.0 if spare and j != label else 1.0 for j, spare in enumerate(spared)]
+    return -math.log(
+        math.exp(logits[label]) / sum(w * math.exp(z) for w, z in zip(weights, logits))
+    )

@@ -1,0 +1,60 @@
+"""Equalization loss, softmax form: rare classes are spared the push of other classes' samples.
+
+Source: Tan et al., "Equalization Loss for Long-Tailed Object Recognition", CVPR 2020,
+arXiv:2003.05176, the variant for image classification.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from lt_det.losses.checks import at_least_float32, check_class_counts, check_labels
+from lt_det.losses.cross_entropy import softmax_ce_loss
+from lt_det.losses.reduction import Reduction
+
+
+def softmax_equalization_loss(
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    class_counts: Tensor,
+    threshold: float = 0.003,
+    probability: float = 0.9,
+    reduction: Reduction = "none",
+) -> Tensor:
+    """Return the cross-entropy over the label and the classes that are not spared, in nats.
+
+    A class below ``threshold`` is spared with the given probability, drawn from torch's random
+    state anew for each class at each call: then it is left out of the denominator of samples of
+    other classes.
+
+    Args:
+        logits: ``(N, C)`` float.
+        labels: ``(N,)`` int64 in ``[0, C)``.
+        class_counts: ``(C,)``, training frequency of each column, in any unit.
+        threshold: lambda, share of the training set below which a class is rare, in [0, 1]; it
+            has to go with the number of classes (default chosen here for about 100). 0 is
+            cross-entropy.
+        probability: gamma, in [0, 1]. 0 is cross-entropy.
+        reduction: "none", "mean" or "sum".
+
+    Returns:
+        ``(N,)`` for "none", else a scalar.
+
+    Raises:
+        ValueError: if shapes or dtypes disagree, or a parameter is not in [0, 1].
+    """
+    check_labels(logits, labels)
+    check_class_counts(class_counts, num_columns=logits.shape[1])
+    for name, value in (("threshold", threshold), ("probability", probability)):
+        if not 0.0 <= value <= 1.0:
+            raise ValueError(f"{name} must be in [0, 1], got {value}")
+    counts = class_counts.double()
+    rare = (counts / counts.sum() < threshold).to(logits.device)
+    spared = rare & (torch.rand(rare.shape, device=logits.device) < probability)
+    mask = spared.expand(logits.shape).scatter(1, labels[:, None], False)
+    logits = at_least_float32(logits).masked_fill(mask, -math.inf)
+    return softmax_ce_loss(logits, labels, reduction=reduction)

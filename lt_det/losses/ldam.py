@@ -1,0 +1,54 @@
+"""LDAM: a margin that grows as the class gets rarer.
+
+Source: Cao et al., "Learning Imbalanced Datasets with Label-Distribution-Aware Margin Loss",
+NeurIPS 2019, arXiv:1906.07413, Eq. 11-13, with the margins of its release.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from lt_det.losses.checks import at_least_float32, check_class_counts, check_labels
+from lt_det.losses.cross_entropy import softmax_ce_loss
+from lt_det.losses.reduction import Reduction
+
+
+def ldam_loss(
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    class_counts: Tensor,
+    max_margin: float = 0.5,
+    scale: float = 30.0,
+    reduction: Reduction = "none",
+) -> Tensor:
+    """Return the cross-entropy with ``scale * margin_y`` taken off the label's logit, in nats.
+
+    ``margin_j = max_margin (n_min / n_j)^(1/4)``. The margins are in units of the cosine between
+    features and class weights, so the classifier should be the cosine one with the same scale
+    (LT_DET.CLASSIFIER: NAME cosine, SCALE 30) and no bias.
+
+    Args:
+        logits: ``(N, C)`` float, ``scale`` times the cosine.
+        labels: ``(N,)`` int64 in ``[0, C)``.
+        class_counts: ``(C,)``, training frequency of each column, in any unit.
+        max_margin: of the rarest class; 0.5 in the paper. 0 is cross-entropy.
+        scale: 30 in the release.
+        reduction: "none", "mean" or "sum".
+
+    Returns:
+        ``(N,)`` for "none", else a scalar.
+
+    Raises:
+        ValueError: if shapes or dtypes disagree, or ``max_margin`` or ``scale`` is negative.
+    """
+    check_labels(logits, labels)
+    check_class_counts(class_counts, num_columns=logits.shape[1])
+    for name, value in (("max_margin", max_margin), ("scale", scale)):
+        if value < 0:
+            raise ValueError(f"{name} must be at least 0, got {value}")
+    margins = max_margin * (class_counts.double().min() / class_counts.double()) ** 0.25
+    logits = at_least_float32(logits)
+    shifts = (scale * margins).to(logits)[labels]
+    adjusted = logits.scatter_add(1, labels[:, None], -shifts[:, None])
+    return softmax_ce_loss(adjusted, labels, reduction=reduction)
