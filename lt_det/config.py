@@ -12,10 +12,14 @@ from typing import Any
 
 from detectron2.config import CfgNode
 
+from lt_det.data.frequency_groups import FEW_MAX, MEDIUM_MAX
+from lt_det.data.image_datasets import register_image_dataset
+from lt_det.evaluation.classification_metrics import bootstrap_intervals
 from lt_det.losses import LOSSES
 from lt_det.losses.class_weights import ClassWeights
 from lt_det.meta.meta_reweighter import MetaReweighter
 from lt_det.modeling.box_predictor import SigmoidOutputLayers
+from lt_det.modeling.cifar_resnet import CifarResNet
 from lt_det.modeling.classifier import CosineClassifier
 from lt_det.modeling.retinanet import LongTailRetinaNet
 
@@ -54,9 +58,12 @@ def add_lt_det_config(cfg: CfgNode) -> None:
     # mean, each in proportion to its count. RetinaNet has its own MODEL.RETINANET.PRIOR_PROB.
     node.PRIOR = "constant"
     node.PRIOR_PROB = default_of(inspect.unwrap(SigmoidOutputLayers.__init__), "prior_prob")
-    # "linear" or "cosine"; the cosine is multiplied by SCALE.
+    # "linear" or "cosine"; the cosine is multiplied by SCALE. For images also "lws", learned
+    # factors of a frozen linear classifier.
     node.CLASSIFIER = CfgNode({"NAME": "linear"})
     node.CLASSIFIER.SCALE = default_of(CosineClassifier, "scale")
+    # Image classification only: whether the classifier has a bias.
+    node.CLASSIFIER.BIAS = True
 
     node.RETINANET = CfgNode()
     # The count of foreground anchors that divides the losses. "global": of all processes, kept in
@@ -78,7 +85,9 @@ def add_lt_det_config(cfg: CfgNode) -> None:
     node.CLASS_STATS.RARE_MAX = 10
     node.CLASS_STATS.COMMON_MAX = 100
 
-    # Second stage of decoupled training: train the box classifier only (cls_score).
+    _add_classification(node)
+
+    # Second stage of decoupled training: train the classifier only (cls_score).
     node.DECOUPLED = False
 
     # BALMS: learn class weights of the second stage. Needs DECOUPLED.
@@ -113,6 +122,8 @@ def add_lt_det_config(cfg: CfgNode) -> None:
     node.EVAL = CfgNode()
     # LVIS AP: "hotcoco" (fast) or "lvis-api" (the reference).
     node.EVAL.BACKEND = "hotcoco"
+    # Classification: probability that the bootstrap intervals of accuracies have.
+    node.EVAL.CONFIDENCE = default_of(bootstrap_intervals, "confidence")
 
     # Backbones of timm: MODEL.BACKBONE.NAME build_timm_backbone or build_timm_fpn_backbone.
     node.TIMM = CfgNode()
@@ -129,3 +140,53 @@ def add_lt_det_config(cfg: CfgNode) -> None:
 
     # A progress bar with ETA on a terminal, beside the log.
     node.PROGRESS_BAR = True
+
+
+def _add_classification(node: CfgNode) -> None:
+    """Add the keys of MODEL.META_ARCHITECTURE LongTailImageClassifier."""
+    images = node.CLASSIFICATION = CfgNode()
+    # Data sets to register: [[name, kind, path, split], ...]; kinds and what their path and split
+    # are: lt_det.data.image_datasets.READERS.
+    images.DATASETS = []
+    # Above 1: those of them in DATASETS.TRAIN become long-tailed, largest class over smallest.
+    images.IMBALANCE_FACTOR = default_of(register_image_dataset, "imbalance_factor")
+    # Which images stay: one subset for all stages, seeds and the meta set.
+    images.SUBSET_SEED = default_of(register_image_dataset, "seed")
+    # 0: from the data set.
+    images.NUM_CLASSES = 0
+    # Few: at most so many training images; medium: at most so many; many: more.
+    images.FEW_MAX = FEW_MAX
+    images.MEDIUM_MAX = MEDIUM_MAX
+    # Map of the backbone that is pooled; "": the coarsest.
+    images.FEATURE = ""
+    # Images of a test batch, all ranks together.
+    images.TEST_IMS_PER_BATCH = 256
+
+    transform = images.TRANSFORM = CfgNode()
+    # "pad_crop": PADDING, random crop of SIZE and flip, for small images of one size.
+    # "resized_crop": random resized crop to SIZE and flip, for images of any size.
+    # "none": the centre, in training too.
+    transform.NAME = "pad_crop"
+    transform.SIZE = 32
+    transform.PADDING = 4
+    # Half of the training images are mirrored; False for what has a left and a right.
+    transform.FLIP = True
+    # Shorter side before the centre crop of a test image; 0: as it is.
+    transform.TEST_RESIZE = 0
+    # "resized_crop": strength of brightness, contrast and saturation.
+    transform.COLOR_JITTER = 0.0
+    # "", "cifar10", "imagenet", "svhn", "randaugment" or "trivialaugment".
+    transform.AUTO_AUGMENT = ""
+    # Side of a black square in pixels; 0: none.
+    transform.CUTOUT = 0
+
+    node.CIFAR_RESNET = CfgNode()
+    for argument in ("depth", "width", "stem_stride"):
+        node.CIFAR_RESNET[argument.upper()] = default_of(CifarResNet, argument)
+
+    node.SAMPLER = CfgNode()
+    # "": by DATALOADER.SAMPLER_TRAIN. Else one of lt_det.engine.train_samplers.SAMPLERS: instance,
+    # class_balanced, square_root, repeat_factor, progressive, effective_number.
+    node.SAMPLER.NAME = ""
+    # "effective_number": the beta of 1 - beta^n.
+    node.SAMPLER.BETA = 0.9999

@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "meta": set(),
     "evaluation": {"data"},
     "modeling": {"data", "losses"},
-    "config": {"losses", "meta", "modeling"},
+    "config": {"data", "losses", "meta", "modeling", "evaluation"},
     "report": {"data", "evaluation"},
     # The report, for the picture at the end of a training.
     "engine": {"data", "losses", "meta", "modeling", "evaluation", "config", "report"},
@@ -31,8 +31,10 @@ FREE = {"version", "detectron2_required", "__init__"}
 #: The only files of the lower layers that may import Detectron2.
 NEEDS_DETECTRON2 = {
     "data/datasets.py",
+    "data/image_datasets.py",
     "evaluation/lvis_evaluator.py",
     "evaluation/coco_evaluator.py",
+    "evaluation/classification_evaluator.py",
     "evaluation/main_rank.py",
 }
 DETECTRON2_LAYERS = {"modeling", "engine", "config"}

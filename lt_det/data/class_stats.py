@@ -148,7 +148,8 @@ def count_annotations(
 
     Args:
         dataset_dicts: one dict for each image; of its ``annotations`` the keys ``category_id``
-            (contiguous), ``iscrowd`` and, if there, ``bbox`` and ``bbox_mode`` are read.
+            (contiguous), ``iscrowd`` and, if there, ``bbox`` and ``bbox_mode`` are read. The dict
+            of a classified image is its own annotation, see :func:`annotations_of`.
         class_names: K names in the order of the contiguous ids.
         name: data set, for messages.
 
@@ -165,8 +166,8 @@ def count_annotations(
     for record in dataset_dicts:
         num_records += 1
         class_ids = []
-        for index, annotation in enumerate(record.get("annotations", ())):
-            class_id = annotation.get("category_id")
+        for index, annotation in enumerate(annotations_of(record)):
+            class_id: Any = annotation.get("category_id")
             if not _is_class_id(class_id, num_classes):
                 bad_ids.append(f"{_place(record, num_records, index)}: {class_id!r}")
             elif "bbox" in annotation and not box_is_valid(
@@ -201,6 +202,11 @@ def count_annotations(
         num_images=num_images,
         source="annotations",
     )
+
+
+def annotations_of(record: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """Return the annotations of an image; a classified image with a ``category_id`` is its own."""
+    return (record,) if "category_id" in record else record.get("annotations", ())
 
 
 def merge_class_stats(stats: Sequence[ClassStats]) -> ClassStats:

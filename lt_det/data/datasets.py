@@ -180,6 +180,25 @@ def class_stats_of(
     return stats
 
 
+def class_names_of(name: str) -> list[str]:
+    """Return the K class names of a registered data set; loads it where they are not known yet.
+
+    Raises:
+        KeyError: if it is not registered.
+        ValueError: if it has no ``thing_classes``.
+    """
+    check_registered(name)
+    if not MetadataCatalog.get(name).get("thing_classes"):
+        DatasetCatalog.get(name)
+    class_names = MetadataCatalog.get(name).get("thing_classes")
+    if not class_names:
+        raise ValueError(
+            f"data set {name!r} has no thing_classes; set them with "
+            f"MetadataCatalog.get({name!r}).thing_classes = [names in the order of the ids]"
+        )
+    return list(class_names)
+
+
 def check_registered(name: str) -> None:
     """Raise if Detectron2 knows no data set of that name.
 
@@ -225,13 +244,7 @@ def _stats_of_one(
             "the environment variable DETECTRON2_DATASETS"
         ) from error
     # Asked for again: loading may have completed it.
-    class_names = metadata.get("thing_classes")
-    if not class_names:
-        raise ValueError(
-            f"data set {name!r} has no thing_classes; set them with "
-            f"MetadataCatalog.get({name!r}).thing_classes = [names in the order of the ids]"
-        )
-    return count_annotations(dataset_dicts, class_names, name=name)
+    return count_annotations(dataset_dicts, class_names_of(name), name=name)
 
 
 def _category_metadata(categories: Any, *, name: str) -> dict[str, Any]:

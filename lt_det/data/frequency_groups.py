@@ -16,6 +16,11 @@ FrequencyGroup = Literal["r", "c", "f"]
 GROUP_NAMES: dict[str, str] = {"r": "rare", "c": "common", "f": "frequent"}
 """Short names, in the order of every table, to words."""
 
+#: The same groups as classification names them (Liu et al., "Large-Scale Long-Tailed Recognition",
+#: CVPR 2019): many more than 100 training images, medium 20 to 100, few less than 20.
+SHOT_NAMES: dict[str, str] = {"f": "many", "c": "medium", "r": "few"}
+FEW_MAX, MEDIUM_MAX = 19, 100
+
 
 def frequency_groups(
     image_counts: Sequence[int] | np.ndarray, *, rare_max: int = 10, common_max: int = 100

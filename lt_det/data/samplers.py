@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch.utils.data import Sampler
 
+from lt_det.data.class_stats import annotations_of
+
 # torch.multinomial takes no more categories.
 _MAX_IMAGES = 2**24
 
@@ -30,7 +32,7 @@ def classes_of_images(dataset_dicts: Sequence[Mapping[str, Any]]) -> list[list[i
         sorted(
             {
                 int(annotation["category_id"])
-                for annotation in record.get("annotations", ())
+                for annotation in annotations_of(record)
                 if not annotation.get("iscrowd", 0)
             }
         )
@@ -53,6 +55,21 @@ def class_balanced_image_weights(
     Raises:
         ValueError: if a class id is out of range, or no image has a class.
     """
+    counts = class_image_counts(image_classes, num_classes=num_classes)
+    num_images = sum(1 for classes in image_classes if len(classes))
+    return rarest_class_weights(image_classes, num_images / counts)
+
+
+def class_image_counts(image_classes: Sequence[Sequence[int]], *, num_classes: int) -> np.ndarray:
+    """Return ``(K,)`` float64 numbers of images with each class, at least 1.
+
+    Args:
+        image_classes: class ids of each of N images; repeats do not matter.
+        num_classes: K.
+
+    Raises:
+        ValueError: if a class id is out of range, or no image has a class.
+    """
     per_image = [np.unique(np.asarray(classes, dtype=np.int64)) for classes in image_classes]
     bad = [
         i
@@ -64,15 +81,27 @@ def class_balanced_image_weights(
             f"image_classes must hold class ids in 0..{num_classes - 1}, not so for {len(bad)} "
             f"images, first {bad[:5]}: {image_classes[bad[0]]}"
         )
-    num_images = sum(1 for ids in per_image if ids.size)
-    if num_images == 0:
+    if not any(ids.size for ids in per_image):
         raise ValueError(
             f"image_classes has {len(per_image)} images, none with a class: nothing to draw from"
         )
-    image_counts = np.bincount(np.concatenate(per_image), minlength=num_classes)
-    # A class in no image has no factor; no image asks for it.
-    repeat_factors = num_images / np.maximum(image_counts, 1)
-    return np.array([repeat_factors[ids].max() if ids.size else 0.0 for ids in per_image])
+    counts = np.bincount(np.concatenate(per_image), minlength=num_classes)
+    # A class in no image has no weight to give; no image asks for it.
+    return np.maximum(counts, 1).astype(np.float64)
+
+
+def rarest_class_weights(
+    image_classes: Sequence[Sequence[int]], class_weights: np.ndarray
+) -> np.ndarray:
+    """Return ``(N,)`` float64: the largest weight of the classes in each image, 0 without one.
+
+    Args:
+        image_classes: class ids of each of N images.
+        class_weights: ``(K,)``, decreasing in frequency.
+    """
+    return np.array(
+        [max((float(class_weights[c]) for c in ids), default=0.0) for ids in image_classes]
+    )
 
 
 class WeightedImageSampler(Sampler[int]):
@@ -84,6 +113,10 @@ class WeightedImageSampler(Sampler[int]):
 
     Args:
         weights: ``(N,)``, finite and >= 0, at least one > 0. Need not sum to 1.
+        last_weights: ``(N,)``; if given, the probabilities go linearly from those of ``weights`` in
+            the first N draws to these in the last N of ``draws``, and stay there: progressively
+            balanced sampling (Kang et al., arXiv:1910.09217, Eq. 3, with epochs of N draws).
+        draws: of all ranks together, in the whole training; for ``last_weights``.
         seed: >= 0, the same on all ranks (``detectron2.utils.comm.shared_random_seed()``).
         rank: of this process, 0..world_size-1.
         world_size: number of processes.
@@ -99,18 +132,20 @@ class WeightedImageSampler(Sampler[int]):
         weights: Sequence[float] | np.ndarray | torch.Tensor,
         *,
         seed: int,
+        last_weights: Sequence[float] | np.ndarray | torch.Tensor | None = None,
+        draws: int = 0,
         rank: int = 0,
         world_size: int = 1,
         start: int = 0,
     ) -> None:
-        self._weights = torch.as_tensor(weights, dtype=torch.float64, device="cpu")
-        valid = self._weights.dim() == 1 and bool(
-            torch.isfinite(self._weights).all() & (self._weights >= 0).all()
+        self._weights = _probabilities(weights, name="weights")
+        self._last_weights = (
+            None if last_weights is None else _probabilities(last_weights, name="last_weights")
         )
-        if not valid or not 0 < self._weights.numel() <= _MAX_IMAGES or not self._weights.any():
+        if self._last_weights is not None and self._last_weights.shape != self._weights.shape:
             raise ValueError(
-                f"weights must be 1 to {_MAX_IMAGES} finite numbers >= 0, at least one above 0, "
-                f"got shape {tuple(self._weights.shape)}"
+                f"last_weights must have {len(self._weights)} entries as weights has, got "
+                f"{len(self._last_weights)}"
             )
         if not 0 <= rank < world_size:
             raise ValueError(f"rank must be in 0..world_size-1, got {rank} of {world_size}")
@@ -122,6 +157,7 @@ class WeightedImageSampler(Sampler[int]):
         self._start = start
         # Each block costs O(N) for the cumulative weights: as many draws keep that O(1) a draw.
         self._block_size = max(1024, self._weights.numel())
+        self._num_blocks = -(-draws // self._block_size)
 
     def __iter__(self) -> Iterator[int]:
         """Yield this rank's share of the stream, for ever."""
@@ -136,7 +172,27 @@ class WeightedImageSampler(Sampler[int]):
             mixed = np.random.SeedSequence((self._seed, block)).generate_state(1)[0]
             generator = torch.Generator().manual_seed(int(mixed))
             draws = torch.multinomial(
-                self._weights, self._block_size, replacement=True, generator=generator
+                self._weights_of(block), self._block_size, replacement=True, generator=generator
             )
             yield from draws[skip:].tolist()
             block, skip = block + 1, 0
+
+    def _weights_of(self, block: int) -> torch.Tensor:
+        if self._last_weights is None:
+            return self._weights
+        progress = min(block / max(self._num_blocks - 1, 1), 1.0)
+        return torch.lerp(self._weights, self._last_weights, progress)
+
+
+def _probabilities(
+    weights: Sequence[float] | np.ndarray | torch.Tensor, *, name: str
+) -> torch.Tensor:
+    """Return ``(N,)`` float64 that sum to 1."""
+    values = torch.as_tensor(weights, dtype=torch.float64, device="cpu")
+    valid = values.dim() == 1 and bool(torch.isfinite(values).all() & (values >= 0).all())
+    if not valid or not 0 < values.numel() <= _MAX_IMAGES or not values.any():
+        raise ValueError(
+            f"{name} must be 1 to {_MAX_IMAGES} finite numbers >= 0, at least one above 0, "
+            f"got shape {tuple(values.shape)}"
+        )
+    return values / values.sum()

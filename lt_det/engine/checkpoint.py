@@ -4,52 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
-import pickle
 from typing import Any
 
 import numpy as np
 import torch
 from detectron2.checkpoint import DetectionCheckpointer
 
+from lt_det.data.array_unpickler import BROKEN_FILE, ArrayUnpickler
 from lt_det.data.class_stats import ClassStats
 from lt_det.modeling.box_predictor import SigmoidOutputLayers
 
 logger = logging.getLogger(__name__)
-
-# What a pickle of numpy arrays, Detectron2's model-zoo format, needs; both spellings of numpy.
-_ARRAY_GLOBALS = {
-    (f"numpy.{core}.multiarray", name)
-    for core in ("core", "_core")
-    for name in ("_reconstruct", "scalar")
-} | {
-    ("numpy.core.numeric", "_frombuffer"),  # pickle protocol 5
-    ("numpy._core.numeric", "_frombuffer"),
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("collections", "OrderedDict"),
-    ("_codecs", "encode"),
-}
-
-
-# What unpickling half a file, or no pickle at all, may raise (see Python's pickle module).
-_BROKEN_FILE = (
-    *(pickle.UnpicklingError, EOFError, RuntimeError, ValueError, LookupError),
-    *(AttributeError, ImportError, TypeError),
-)
-
-
-class ArrayUnpickler(pickle.Unpickler):
-    """Unpickler that builds numpy arrays and containers and refuses all else."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Return a permitted class.
-
-        Raises:
-            pickle.UnpicklingError: for any other name.
-        """
-        if (module, name) not in _ARRAY_GLOBALS:
-            raise pickle.UnpicklingError(f"the file asks for {module}.{name}")
-        return super().find_class(module, name)
 
 
 class LongTailCheckpointer(DetectionCheckpointer):
@@ -125,7 +90,7 @@ class LongTailCheckpointer(DetectionCheckpointer):
         try:
             with open(filename, "rb") as file:
                 data = reader(file)
-        except _BROKEN_FILE as error:
+        except BROKEN_FILE as error:
             # torch's message goes on to advise loading it with all its code.
             reason = str(error).split("WeightsUnpickler error: ")[-1].strip().split("\n")[0]
             raise ValueError(

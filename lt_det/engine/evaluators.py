@@ -10,6 +10,9 @@ from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 
 from lt_det.data.class_stats import ClassStats
+from lt_det.data.datasets import class_names_of
+from lt_det.data.image_datasets import EVALUATOR_TYPE
+from lt_det.evaluation.classification_evaluator import ClassificationEvaluator
 from lt_det.evaluation.coco_evaluator import LongTailCOCOEvaluator
 from lt_det.evaluation.lvis_evaluator import LongTailLVISEvaluator
 from lt_det.modeling.build import build_class_stats, model_num_classes
@@ -30,8 +33,8 @@ def build_evaluator(
         cfg: config.
         dataset_name: registered name.
         output_folder: where results go; None is OUTPUT_DIR/inference.
-        class_stats: of the training set, for APr / APc / APf; None counts it, and where it is
-            not on this machine the groups of the test json are taken.
+        class_stats: of the training set, for APr / APc / APf and many / medium / few; None counts
+            it, and where it is not on this machine the groups of the test json are taken.
 
     Raises:
         ValueError: if the data set has another number of classes than the model.
@@ -63,8 +66,15 @@ def build_evaluator(
         return LongTailCOCOEvaluator(
             dataset_name, output_dir=output_folder, class_stats=class_stats
         )
+    if kind == EVALUATOR_TYPE:
+        return ClassificationEvaluator(
+            class_stats=class_stats,
+            class_names=class_names_of(dataset_name),
+            output_dir=output_folder,
+            confidence=cfg.LT_DET.EVAL.CONFIDENCE,
+        )
     raise NotImplementedError(
-        f"data set {dataset_name!r} has evaluator_type {kind!r}; there are evaluators for 'lvis' "
-        "and 'coco'. Set MetadataCatalog.get(name).evaluator_type, or override "
-        "LongTailTrainer.build_evaluator"
+        f"data set {dataset_name!r} has evaluator_type {kind!r}; there are evaluators for "
+        "'lvis', 'coco' and 'classification'. Set MetadataCatalog.get(name).evaluator_type, or "
+        "override LongTailTrainer.build_evaluator"
     )

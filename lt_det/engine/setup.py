@@ -15,7 +15,7 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 from lt_det.config import add_lt_det_config
-from lt_det.data.datasets import register_from_config
+from lt_det.modeling.build import register_datasets
 
 
 def argument_parser() -> argparse.ArgumentParser:
@@ -35,7 +35,7 @@ def argument_parser() -> argparse.ArgumentParser:
 def load_config(config_file: str, opts: Sequence[str] = ()) -> CfgNode:
     """Return Detectron2's config with our keys, a yaml file and command-line options merged.
 
-    Data sets in LT_DET.DATASETS are registered.
+    Data sets in LT_DET.DATASETS and LT_DET.CLASSIFICATION.DATASETS are registered.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -77,7 +77,7 @@ def load_config(config_file: str, opts: Sequence[str] = ()) -> CfgNode:
             raise _unknown_key(cfg, error, "the command line") from error
         except ValueError as error:
             raise ValueError(f"{key} {value!r}: {error}") from error
-    register_from_config(cfg.LT_DET.DATASETS)
+    register_datasets(cfg)
     return cfg
 
 

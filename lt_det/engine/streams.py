@@ -17,11 +17,10 @@ from lt_det.engine.region_store import ImageRegions
 from lt_det.engine.train_loader import (
     TrainStream,
     build_meta_stream,
-    build_train_sampler,
     build_train_stream,
-    class_balanced_sampler,
     shared_seed,
 )
+from lt_det.engine.train_samplers import build_train_sampler, class_balanced_sampler
 from lt_det.modeling.build import model_num_classes
 
 MetaSource = Union[ForwardMetaBatches, CachedMetaBatches]

@@ -16,15 +16,14 @@ import torch
 from detectron2.data import DatasetMapper, get_detection_dataset_dicts
 from detectron2.data.build import worker_init_reset_seed
 from detectron2.data.common import AspectRatioGroupedDataset, DatasetFromList
-from detectron2.data.samplers import RepeatFactorTrainingSampler, TrainingSampler
+from detectron2.data.samplers import InferenceSampler
 from detectron2.utils import comm
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
-from lt_det.data.samplers import (
-    WeightedImageSampler,
-    class_balanced_image_weights,
-    classes_of_images,
-)
+from lt_det.data.samplers import classes_of_images
+from lt_det.engine.image_loader import build_image_mapper
+from lt_det.engine.train_samplers import build_train_sampler, class_balanced_sampler
+from lt_det.modeling.build import is_image_classifier
 
 
 def seed_everything(*entropy: int) -> None:
@@ -74,13 +73,29 @@ class PositionedDataset(Dataset):
     def __len__(self) -> int:
         return len(self.items)
 
-    def __getitem__(self, code: int) -> Any:
+    def __getitem__(self, code: Any) -> Any:
         position, index = divmod(int(code), len(self.items))
         if self.mapper is None:
             return self.items[index]
+        self._seed(position)
+        return self.mapper(self.items[index])
+
+    def _seed(self, position: int) -> None:
         if self.seed is not None:
             seed_everything(self.seed, position, comm.get_rank())
-        return self.mapper(self.items[index])
+
+
+class PositionedBatches(PositionedDataset):
+    """``mapper([items[i], ...])`` of whole batches, under the random state of their first sample.
+
+    For small images: seeding and augmenting one by one takes longer than the training step.
+    """
+
+    def __getitem__(self, codes: Any) -> Any:
+        places = [divmod(int(code), len(self.items)) for code in codes]
+        self._seed(places[0][0])
+        samples = [self.items[index] for _, index in places]
+        return samples if self.mapper is None else self.mapper(samples)
 
 
 class TrainStream:
@@ -98,6 +113,7 @@ class TrainStream:
         mapper: Callable[[Any], Any] | None = None,
         seed: int | None = None,
         aspect_ratio_grouping: bool = False,
+        maps_batches: bool = False,
         num_workers: int = 0,
     ) -> None:
         """Build the loader; nothing is read before the first batch.
@@ -110,12 +126,14 @@ class TrainStream:
             seed: of the mapper's random states; None leaves them alone.
             aspect_ratio_grouping: batches of wide or tall images. Batches then depend on what
                 came before, so a resumed run sees the same images in slightly other batches.
+            maps_batches: ``mapper`` takes the records of a batch and returns its samples.
             num_workers: loader processes of each rank.
         """
         self._sampler = PositionedSampler(sampler, length=len(items))
         self._per_rank = ims_per_batch // comm.get_world_size()
         # Detectron2's own loader deals positions to the workers in another way in each version.
-        dataset = PositionedDataset(items, mapper=mapper, seed=seed)
+        kind = PositionedBatches if maps_batches else PositionedDataset
+        dataset = kind(items, mapper=mapper, seed=seed)
         options: dict[str, Any] = {
             "num_workers": num_workers,
             "worker_init_fn": worker_init_reset_seed,
@@ -128,7 +146,11 @@ class TrainStream:
             self._loader = AspectRatioGroupedDataset(samples, self._per_rank)
         else:
             batches = BatchSampler(self._sampler, self._per_rank, drop_last=True)
-            self._loader = DataLoader(dataset, batch_sampler=batches, collate_fn=list, **options)
+            if maps_batches:
+                self._loader = DataLoader(dataset, sampler=batches, batch_size=None, **options)
+            else:
+                options["collate_fn"] = list
+                self._loader = DataLoader(dataset, batch_sampler=batches, **options)
 
     def start_at(self, iteration: int) -> None:
         """Make the next iterator begin with the batch of ``iteration``."""
@@ -159,52 +181,18 @@ def load_train_dicts(cfg: Any) -> list[dict]:
     return dicts
 
 
-def build_train_sampler(cfg: Any, dicts: Sequence[dict], *, seed: int) -> Sampler:
-    """Return the endless sampler of DATALOADER.SAMPLER_TRAIN.
-
-    Besides Detectron2's "TrainingSampler" and "RepeatFactorTrainingSampler" there is
-    "ClassBalancedSampler": weighted draws, weight 1 / frequency of the image's rarest class.
-
-    Raises:
-        ValueError: if there is no sampler of that name.
-    """
-    name = cfg.DATALOADER.SAMPLER_TRAIN
-    if name == "TrainingSampler":
-        return TrainingSampler(len(dicts), seed=seed)
-    if name == "RepeatFactorTrainingSampler":
-        factors = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
-            dicts, cfg.DATALOADER.REPEAT_THRESHOLD
-        )
-        return RepeatFactorTrainingSampler(factors, seed=seed)
-    if name == "ClassBalancedSampler":
-        return class_balanced_sampler(classes_of_images(dicts), seed=seed)
-    raise ValueError(
-        "DATALOADER.SAMPLER_TRAIN must be 'TrainingSampler', 'RepeatFactorTrainingSampler' or "
-        f"'ClassBalancedSampler', got {name!r}"
-    )
-
-
-def class_balanced_sampler(image_classes: Sequence[Sequence[int]], *, seed: int) -> Sampler:
-    """Return endless weighted draws of this rank, for images with the given class ids."""
-    num_classes = 1 + max((c for classes in image_classes for c in classes), default=0)
-    weights = class_balanced_image_weights(image_classes, num_classes=num_classes)
-    return WeightedImageSampler(
-        weights, seed=seed, rank=comm.get_rank(), world_size=comm.get_world_size()
-    )
-
-
 def build_train_stream(cfg: Any, dicts: list[dict] | None = None) -> TrainStream:
     """Return the training loader of a config."""
     if dicts is None:
         dicts = load_train_dicts(cfg)
     return TrainStream(
-        DatasetFromList(dicts, copy=False),
         sampler=build_train_sampler(cfg, dicts, seed=shared_seed(cfg)),
         ims_per_batch=cfg.SOLVER.IMS_PER_BATCH,
-        mapper=DatasetMapper(cfg, True),
         seed=cfg.SEED if cfg.SEED >= 0 else None,
-        aspect_ratio_grouping=cfg.DATALOADER.ASPECT_RATIO_GROUPING,
-        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        aspect_ratio_grouping=(
+            cfg.DATALOADER.ASPECT_RATIO_GROUPING and not is_image_classifier(cfg)
+        ),
+        **_mapped(cfg, dicts),
     )
 
 
@@ -213,11 +201,32 @@ def build_meta_stream(cfg: Any, dicts: list[dict], *, ims_per_batch: int) -> Tra
     # Another seed than training's: else both would augment alike at the same position.
     seed = shared_seed(cfg) + 1
     return TrainStream(
-        DatasetFromList(dicts, copy=False),
         sampler=class_balanced_sampler(classes_of_images(dicts), seed=seed),
         ims_per_batch=ims_per_batch,
-        mapper=DatasetMapper(cfg, True),
         seed=seed if cfg.SEED >= 0 else None,
+        **_mapped(cfg, dicts),
+    )
+
+
+def _mapped(cfg: Any, dicts: list[dict]) -> dict[str, Any]:
+    """Return the arguments of a stream that say what is loaded, and how."""
+    workers = cfg.DATALOADER.NUM_WORKERS
+    if is_image_classifier(cfg):
+        mapper = build_image_mapper(cfg, is_train=True)
+        return {"items": dicts, "mapper": mapper, "maps_batches": True, "num_workers": workers}
+    items = DatasetFromList(dicts, copy=False)
+    return {"items": items, "mapper": DatasetMapper(cfg, True), "num_workers": workers}
+
+
+def build_image_test_loader(cfg: Any, dataset_name: str) -> DataLoader:
+    """Return batches of this rank's share of a classification data set, each image once."""
+    dicts = get_detection_dataset_dicts(dataset_name, filter_empty=False)
+    per_rank = max(cfg.LT_DET.CLASSIFICATION.TEST_IMS_PER_BATCH // comm.get_world_size(), 1)
+    mapper = build_image_mapper(cfg, is_train=False)
+    return DataLoader(
+        PositionedBatches(dicts, mapper=mapper),
+        sampler=BatchSampler(InferenceSampler(len(dicts)), per_rank, drop_last=False),
+        batch_size=None,
         num_workers=cfg.DATALOADER.NUM_WORKERS,
     )
 

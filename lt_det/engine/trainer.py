@@ -23,11 +23,22 @@ from lt_det.engine.region_classifier import RegionClassifier
 from lt_det.engine.reweighted_model import ReweightedModel
 from lt_det.engine.run_record import write_run_record
 from lt_det.engine.streams import MetaSource, build_streams
-from lt_det.engine.train_loader import TrainStream, build_train_stream, load_train_dicts
+from lt_det.engine.train_loader import (
+    TrainStream,
+    build_image_test_loader,
+    build_train_stream,
+    load_train_dicts,
+)
 from lt_det.losses.criterion import Criterion
 from lt_det.meta.meta_reweighter import MetaReweighter
-from lt_det.modeling.build import bound_counts, build_class_stats, model_num_classes
+from lt_det.modeling.build import (
+    bound_counts,
+    build_class_stats,
+    is_image_classifier,
+    model_num_classes,
+)
 from lt_det.modeling.decoupled import freeze_all_but_classifier
+from lt_det.modeling.image_classifier import LongTailImageClassifier
 
 logger = logging.getLogger(__name__)
 
@@ -205,6 +216,13 @@ class LongTailTrainer(DefaultTrainer):
         return build_train_stream(cfg)
 
     @classmethod
+    def build_test_loader(cls, cfg: Any, dataset_name: str) -> Any:
+        """Return a loader of the whole data set, for images to classify in large batches."""
+        if is_image_classifier(cfg):
+            return build_image_test_loader(cfg, dataset_name)
+        return super().build_test_loader(cfg, dataset_name)
+
+    @classmethod
     def build_evaluator(
         cls, cfg: Any, dataset_name: str, output_folder: str | None = None
     ) -> DatasetEvaluator:
@@ -240,9 +258,10 @@ def bind_class_stats(model: nn.Module, stats: ClassStats, *, unit: Unit) -> None
         stats: of the training set.
         unit: "image" or "instance".
     """
+    background = not isinstance(model, LongTailImageClassifier)
     for module in model.modules():
         if isinstance(module, Criterion):
-            module.bind(*bound_counts(stats, kind=module.kind, unit=unit))
+            module.bind(*bound_counts(stats, kind=module.kind, unit=unit, background=background))
 
 
 def wrap_ddp(module: nn.Module) -> nn.Module:

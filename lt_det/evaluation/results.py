@@ -78,21 +78,22 @@ def write_per_category(
     summary: Mapping[str, float],
     categories: Sequence[Mapping[str, Any]],
     about: Mapping[str, Any],
+    columns: Sequence[str] = CATEGORY_COLUMNS,
 ) -> None:
     """Write ``per_category_{iou_type}.json`` and ``.csv``.
 
     The json has "iou_type", the entries of ``about``, "summary", and "categories", a list with the
-    :data:`CATEGORY_COLUMNS`; the csv has the categories only. AP is in percent; what is undefined
-    is null in the json and empty in the csv.
+    ``columns``; the csv has the categories only. AP is in percent; what is undefined is null in the
+    json and empty in the csv. Image classification has the ``iou_type`` "classification".
     """
-    rows = [{column: category[column] for column in CATEGORY_COLUMNS} for category in categories]
+    rows = [{column: category[column] for column in columns} for category in categories]
     stem = os.path.join(output_dir, f"per_category_{iou_type}")
     write_json(
         stem + ".json",
         {"iou_type": iou_type, **about, "summary": dict(summary), "categories": rows},
     )
     with atomic_text_file(stem + ".csv") as file:
-        writer = csv.DictWriter(file, CATEGORY_COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(_finite_or_none(rows))
 

@@ -2,7 +2,21 @@
 
 import lt_det.detectron2_required  # noqa: F401  # isort: skip
 
-# Registers the heads and backbones; timm itself is imported where one is built.
-from lt_det.modeling import mask_head, retinanet, roi_heads, timm_backbone
+# Registers models, heads and backbones; timm itself is imported where one is built.
+from lt_det.modeling import (
+    cifar_resnet,
+    image_classifier,
+    mask_head,
+    retinanet,
+    roi_heads,
+    timm_backbone,
+)
 
-__all__ = ["mask_head", "retinanet", "roi_heads", "timm_backbone"]
+__all__ = [
+    "cifar_resnet",
+    "image_classifier",
+    "mask_head",
+    "retinanet",
+    "roi_heads",
+    "timm_backbone",
+]

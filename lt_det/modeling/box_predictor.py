@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from lt_det.losses.base_criterion import BaseCriterion
 from lt_det.modeling.build import build_criterion, build_prior
-from lt_det.modeling.classifier import class_prior_bias, prior_bias
+from lt_det.modeling.classifier import set_prior_bias
 
 #: labels (R,) -> weights (R,)
 RegionWeighting = Callable[[Tensor], Tensor]
@@ -185,10 +185,7 @@ class SigmoidOutputLayers(LongTailOutputLayers):
         with torch.no_grad():
             # The rows Detectron2 has drawn, so that a seed gives the same start as there.
             self.cls_score.weight.copy_(stock.weight[: self.num_classes])
-            if prior_counts is None:
-                self.cls_score.bias.fill_(prior_bias(prior_prob))
-            else:
-                self.cls_score.bias.copy_(class_prior_bias(prior_counts, prior_prob=prior_prob))
+        set_prior_bias(self.cls_score.bias, prior_prob=prior_prob, prior_counts=prior_counts)
 
     @classmethod
     def from_config(cls, cfg: Any, input_shape: ShapeSpec) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from lt_det.data.class_prior import counts_with_background
 from lt_det.data.class_stats import ClassStats, Unit
-from lt_det.data.datasets import class_stats_of, register_from_config
+from lt_det.data.datasets import class_names_of, class_stats_of, register_from_config
+from lt_det.data.image_datasets import register_images_from_config
 from lt_det.losses import get_loss
 from lt_det.losses.base_criterion import BaseCriterion
 from lt_det.losses.class_weights import ClassWeights
@@ -32,18 +33,19 @@ def build_class_stats(cfg: Any) -> ClassStats:
             the model's.
     """
     node = cfg.LT_DET.CLASS_STATS
-    register_from_config(cfg.LT_DET.DATASETS)
+    register_datasets(cfg)
     names = training_sets(cfg)
     if not names:
         raise ValueError(
             "DATASETS.TRAIN is empty: class statistics need the training set. Name it there or "
             "in LT_DET.CLASS_STATS.DATASETS"
         )
+    rare_max, common_max = node.RARE_MAX, node.COMMON_MAX
+    if is_image_classifier(cfg):
+        shots = cfg.LT_DET.CLASSIFICATION
+        rare_max, common_max = shots.FEW_MAX, shots.MEDIUM_MAX
     stats = class_stats_of(
-        names,
-        count_source=node.SOURCE,
-        rare_max=node.RARE_MAX,
-        common_max=node.COMMON_MAX,
+        names, count_source=node.SOURCE, rare_max=rare_max, common_max=common_max
     )
     num_classes = model_num_classes(cfg)
     if stats.num_classes != num_classes:
@@ -59,29 +61,67 @@ def training_sets(cfg: Any) -> tuple[str, ...]:
     return tuple(cfg.LT_DET.CLASS_STATS.DATASETS) or tuple(cfg.DATASETS.TRAIN)
 
 
+def register_datasets(cfg: Any) -> None:
+    """Register the data sets that the config describes; those that are, are left alone."""
+    register_from_config(cfg.LT_DET.DATASETS)
+    images = cfg.LT_DET.CLASSIFICATION
+    register_images_from_config(
+        images.DATASETS,
+        long_tailed=(*cfg.DATASETS.TRAIN, *cfg.LT_DET.CLASS_STATS.DATASETS),
+        imbalance_factor=images.IMBALANCE_FACTOR,
+        seed=images.SUBSET_SEED,
+    )
+
+
+def is_image_classifier(cfg: Any) -> bool:
+    """Return whether the configured model classifies images: no boxes and no background."""
+    return cfg.MODEL.META_ARCHITECTURE == "LongTailImageClassifier"
+
+
 def model_num_classes(cfg: Any) -> int:
-    """Return K, the number of foreground classes of the configured model."""
+    """Return K, the number of foreground classes of the configured model.
+
+    LT_DET.CLASSIFICATION.NUM_CLASSES 0 is that of the training set, or where there is none of the
+    test set.
+
+    Raises:
+        ValueError: if it is 0 and no data set is named.
+    """
     node = cfg
     for part in _num_classes_key(cfg).split("."):
         node = getattr(node, part)
+    if node == 0 and is_image_classifier(cfg):
+        names = (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)
+        if not names:
+            raise ValueError(
+                f"{_num_classes_key(cfg)} is 0, from the data set, but DATASETS.TRAIN and "
+                "DATASETS.TEST are empty"
+            )
+        register_datasets(cfg)
+        return len(class_names_of(names[0]))
     return int(node)
 
 
 def _num_classes_key(cfg: Any) -> str:
+    if is_image_classifier(cfg):
+        return "LT_DET.CLASSIFICATION.NUM_CLASSES"
     retinanet = "RetinaNet" in cfg.MODEL.META_ARCHITECTURE
     return "MODEL.RETINANET.NUM_CLASSES" if retinanet else "MODEL.ROI_HEADS.NUM_CLASSES"
 
 
-def bound_counts(stats: ClassStats, *, kind: str, unit: Unit) -> tuple[Tensor, int]:
+def bound_counts(
+    stats: ClassStats, *, kind: str, unit: Unit, background: bool = True
+) -> tuple[Tensor, int]:
     """Return the class counts a loss of ``kind`` wants, float64, and the number of images.
 
     Args:
         stats: statistics of the training set.
         kind: "softmax" gets K + 1 counts, background last; "sigmoid" K.
         unit: "image" or "instance".
+        background: False where no logit is for the background: K counts for both kinds.
     """
     counts = stats.counts(unit)
-    if kind == "softmax":
+    if kind == "softmax" and background:
         counts = counts_with_background(counts)
     return torch.from_numpy(counts), stats.num_images
 
@@ -151,7 +191,7 @@ def _class_weights(cfg: Any) -> ClassWeights | None:
         node.NAME,
         beta=node.BETA,
         normalisation=node.NORMALISATION,
-        background=get_loss(cfg.LT_DET.LOSS).kind == "softmax",
+        background=get_loss(cfg.LT_DET.LOSS).kind == "softmax" and not is_image_classifier(cfg),
     )
 
 
@@ -164,7 +204,12 @@ def _undeferred(cfg: Any, name: str, *, class_weights: ClassWeights | None) -> C
     cfg = cfg.clone()
 
     def load_counts() -> tuple[Tensor, int]:
-        return bound_counts(build_class_stats(cfg), kind=criterion.kind, unit=unit)
+        return bound_counts(
+            build_class_stats(cfg),
+            kind=criterion.kind,
+            unit=unit,
+            background=not is_image_classifier(cfg),
+        )
 
     criterion.load_counts = load_counts
     return criterion

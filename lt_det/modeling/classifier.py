@@ -1,9 +1,10 @@
-"""Classifiers that go in place of a predictor's linear layer."""
+"""Classifiers that go in place of a linear layer."""
 
 from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -40,6 +41,24 @@ def class_prior_bias(counts: Tensor, *, prior_prob: float) -> Tensor:
     return (prior_prob * counts / counts.mean()).clamp(max=max(prior_prob, 0.5)).logit()
 
 
+def set_prior_bias(bias: Tensor, *, prior_prob: float, prior_counts: Tensor | None = None) -> None:
+    """Set the bias ``(K,)`` of a sigmoid classifier, in place.
+
+    Without it the first loss is K log 2 and swamps all else.
+
+    Args:
+        bias: parameter.
+        prior_prob: score of every class at the start, in (0, 1).
+        prior_counts: ``(K,)``; if given the scores are in proportion to them, see
+            :func:`class_prior_bias`.
+    """
+    with torch.no_grad():
+        if prior_counts is None:
+            bias.fill_(prior_bias(prior_prob))
+        else:
+            bias.copy_(class_prior_bias(prior_counts, prior_prob=prior_prob))
+
+
 class CosineClassifier(nn.Module):
     """Scaled cosine between features and class weights, plus a bias.
 
@@ -71,3 +90,63 @@ class CosineClassifier(nn.Module):
     def extra_repr(self) -> str:
         """Return sizes and scale, for ``print(model)``."""
         return f"in={self.in_features}, out={self.out_features}, scale={self.scale}"
+
+
+class ScaledClassifier(nn.Module):
+    """Frozen linear classifier with one learned factor a class ("LWS").
+
+    Learnable weight scaling of Kang et al., arXiv:1910.09217, section 4.3: logits are
+    ``s_c (w_c x + b_c)``. Weight and bias keep the names and shapes of the ``nn.Linear`` they come
+    from; a checkpoint without ``class_scale`` loads with factors of 1.
+    """
+
+    def __init__(self, linear: nn.Linear) -> None:
+        """Take over the parameters of ``linear`` and freeze them."""
+        super().__init__()
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.weight, self.bias = linear.weight, linear.bias
+        self.class_scale = nn.Parameter(torch.ones(self.out_features))
+        self.requires_grad_(True)
+
+    def requires_grad_(self, requires_grad: bool = True) -> ScaledClassifier:
+        """Let the factors alone learn, or nothing."""
+        super().requires_grad_(False)
+        self.class_scale.requires_grad_(requires_grad)
+        return self
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return ``(R, C)`` logits of ``(R, D)`` features."""
+        return self.class_scale * F.linear(features, self.weight, self.bias)
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: object) -> None:
+        # The stage before had a plain linear classifier.
+        if f"{prefix}weight" in state_dict:
+            state_dict.setdefault(f"{prefix}class_scale", torch.ones(self.out_features))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+#: Values of LT_DET.CLASSIFIER.NAME.
+CLASSIFIERS = ("linear", "cosine", "lws")
+
+
+def build_image_classifier(
+    name: str, in_features: int, num_classes: int, *, bias: bool, scale: float
+) -> nn.Module:
+    """Return a classifier ``(B, in_features) -> (B, num_classes)``.
+
+    Args:
+        name: one of :data:`CLASSIFIERS`.
+        in_features: D.
+        num_classes: K.
+        bias: whether it has one.
+        scale: factor of the cosine.
+
+    Raises:
+        ValueError: if there is no such classifier.
+    """
+    if name not in CLASSIFIERS:
+        raise ValueError(f"LT_DET.CLASSIFIER.NAME must be one of {CLASSIFIERS}, got {name!r}")
+    linear = nn.Linear(in_features, num_classes, bias=bias)
+    if name == "cosine":
+        return CosineClassifier(linear, scale=scale)
+    return ScaledClassifier(linear) if name == "lws" else linear

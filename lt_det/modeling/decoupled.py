@@ -1,4 +1,4 @@
-"""Second stage of decoupled training: everything frozen but the box classifier.
+"""Second stage of decoupled training: everything frozen but the classifier.
 
 Source: Kang et al., arXiv:1910.09217; BALMS fine-tunes the stage-1 classifier on LVIS.
 """
@@ -10,24 +10,27 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from lt_det.modeling.image_classifier import LongTailImageClassifier
 from lt_det.modeling.roi_heads import box_predictors
 
 
 def freeze_all_but_classifier(model: nn.Module) -> nn.Module:
-    """Return ``model`` with gradients for the box predictors' ``cls_score`` only, in place.
+    """Return ``model`` with gradients for the classifiers ``cls_score`` only, in place.
 
     Batch norm keeps its running statistics, also in training mode. The modules stay what they
     are (replacing them would lose the activation that timm builds into its batch norm), and so do
     the names in checkpoints.
 
     Raises:
-        ValueError: if the model has no box predictor of this package.
+        ValueError: if the model has no classifier of this package.
     """
-    predictors = list(box_predictors(model))
+    predictors: list[Any] = list(box_predictors(model))
+    predictors += [m for m in model.modules() if isinstance(m, LongTailImageClassifier)]
     if not predictors:
         raise ValueError(
-            "LT_DET.DECOUPLED needs a box predictor of this package: set MODEL.ROI_HEADS.NAME to "
-            "LongTailROIHeads, LongTailCascadeROIHeads or LongTailRes5ROIHeads"
+            "LT_DET.DECOUPLED needs a classifier of this package: set MODEL.ROI_HEADS.NAME to "
+            "LongTailROIHeads, LongTailCascadeROIHeads or LongTailRes5ROIHeads, or "
+            "MODEL.META_ARCHITECTURE to LongTailImageClassifier"
         )
     for parameter in model.parameters():
         parameter.requires_grad_(False)

@@ -1,0 +1,126 @@
+"""Image classification data sets, registered with Detectron2 and long-tailed if asked for."""
+
+from __future__ import annotations
+
+import lt_det.detectron2_required  # noqa: F401  # isort: skip
+
+import functools
+import logging
+from typing import Any, Callable, Sequence
+
+from detectron2.data import DatasetCatalog, MetadataCatalog
+
+from lt_det.data.image_lists import read_csv, read_folders, read_inaturalist, read_list
+from lt_det.data.image_table import ImageTable
+from lt_det.data.long_tail_subset import long_tailed_subset
+from lt_det.data.small_images import read_cifar, read_digits, read_jpeg_npz
+
+logger = logging.getLogger(__name__)
+
+EVALUATOR_TYPE = "classification"
+
+#: kind -> reader(path, split, name=name). "list" and "inaturalist" take the folder of the images
+#: where the others take a split.
+READERS: dict[str, Callable[..., ImageTable]] = {
+    "cifar10": functools.partial(read_cifar, kind="cifar10"),
+    "cifar100": functools.partial(read_cifar, kind="cifar100"),
+    "npz": read_jpeg_npz,
+    "digits": read_digits,
+    "list": read_list,
+    "inaturalist": read_inaturalist,
+    "csv": read_csv,
+    "folder": read_folders,
+}
+
+
+def register_image_dataset(
+    name: str,
+    kind: str,
+    path: str,
+    split: str = "",
+    *,
+    imbalance_factor: float = 1.0,
+    seed: int = 0,
+) -> None:
+    """Register images for classification; they are read when they are asked for first.
+
+    Records have "image_id", "category_id" and either "file_name" or "image", a uint8 RGB array.
+    Registering the same again does nothing.
+
+    Args:
+        name: for ``DATASETS.TRAIN`` and ``DATASETS.TEST``.
+        kind: key of :data:`READERS`.
+        path: file or folder, as the reader of the kind says.
+        split: split, or folder of the images, as the reader says.
+        imbalance_factor: above 1, the seeded long-tailed subset of
+            :func:`lt_det.data.long_tail_subset.long_tailed_subset`.
+        seed: of the subset.
+
+    Raises:
+        ValueError: if there is no such kind, or the name is taken by another data set.
+    """
+    if kind not in READERS:
+        raise ValueError(
+            f"data set {name!r}: kind must be one of {sorted(READERS)}, got {kind!r} "
+            "(LT_DET.CLASSIFICATION.DATASETS)"
+        )
+    source = (kind, path, split, float(imbalance_factor), seed)
+    if name in DatasetCatalog.list():
+        known = MetadataCatalog.get(name).get("image_source")
+        if known != source:
+            raise ValueError(
+                f"data set name {name!r} is taken by (kind, path, split, imbalance factor, seed) "
+                f"{known}, cannot give it to {source}; choose another name"
+            )
+        return
+    MetadataCatalog.get(name).set(evaluator_type=EVALUATOR_TYPE, image_source=source)
+    DatasetCatalog.register(name, functools.lru_cache(maxsize=None)(lambda: _load(name, *source)))
+
+
+def register_images_from_config(
+    entries: Sequence[Sequence[str]],
+    *,
+    long_tailed: Sequence[str] = (),
+    imbalance_factor: float = 1.0,
+    seed: int = 0,
+) -> None:
+    """Register the data sets of the config key ``LT_DET.CLASSIFICATION.DATASETS``.
+
+    Args:
+        entries: lists ``[name, kind, path, split]``; split may be left out.
+        long_tailed: names of those that ``imbalance_factor`` is for, the training sets.
+        imbalance_factor: see :func:`register_image_dataset`.
+        seed: see there.
+
+    Raises:
+        ValueError: for an entry of another form, or as :func:`register_image_dataset`.
+    """
+    for index, entry in enumerate(entries):
+        fits = isinstance(entry, (list, tuple)) and len(entry) in (3, 4)
+        if not fits or not all(isinstance(part, str) for part in entry):
+            raise ValueError(
+                f"LT_DET.CLASSIFICATION.DATASETS[{index}] must be [name, kind, path, split], got "
+                f"{entry!r}; write DATASETS: [[my_train, folder, photos, train]]"
+            )
+        factor = imbalance_factor if entry[0] in long_tailed else 1.0
+        register_image_dataset(*entry, imbalance_factor=factor, seed=seed)
+
+
+def _load(
+    name: str, kind: str, path: str, split: str, imbalance_factor: float, seed: int
+) -> list[dict[str, Any]]:
+    table = READERS[kind](path, split, name=name)
+    MetadataCatalog.get(name).set(thing_classes=list(table.class_names))
+    if imbalance_factor == 1.0:
+        return table.records()
+    kept = long_tailed_subset(
+        table.labels,
+        num_classes=len(table.class_names),
+        imbalance_factor=imbalance_factor,
+        seed=seed,
+    )
+    logger.info(
+        "Data set %r: %d of %d images, imbalance factor %g, subset seed %d",
+        *(name, len(kept), len(table.labels), imbalance_factor, seed),
+    )
+    return table.records(kept)

@@ -1,0 +1,203 @@
+"""Images in files, labelled by a list, a json, a csv, or the folders they are in."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from typing import Any, Sequence
+
+import numpy as np
+
+from lt_det.data.annotation_checks import NUM_NAMED
+from lt_det.data.image_table import ImageTable
+from lt_det.data.small_images import check_file
+
+IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".webp", ".tif", ".tiff")
+
+
+def read_list(path: str, image_root: str, *, name: str) -> ImageTable:
+    """Return the images of a text file with lines ``path label``: ImageNet-LT, Places-LT.
+
+    Args:
+        path: the list.
+        image_root: folder that the paths start from.
+        name: data set, for messages.
+
+    Raises:
+        FileNotFoundError: if the list, or the first image of it, is not there.
+        ValueError: for a line of another form, with its number.
+    """
+    path = os.path.expanduser(path)
+    check_file(
+        path,
+        name=name,
+        hint="download the list of the data set, such as ImageNet_LT_train.txt, or give its place "
+        "in LT_DET.CLASSIFICATION.DATASETS",
+    )
+    files, labels = [], []
+    with open(path, encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            # From the right: paths may hold blanks.
+            words = line.strip().rsplit(maxsplit=1)
+            if len(words) != 2 or not words[1].isdigit():
+                raise ValueError(
+                    f"data set {name!r}: line {number} of {path} must be 'path label' with a "
+                    f"label >= 0, got {line.strip()!r}"
+                )
+            files.append(words[0])
+            labels.append(int(words[1]))
+    class_names = [str(label) for label in range(max(labels, default=-1) + 1)]
+    return _table(files, labels, class_names, image_root, name=name)
+
+
+def read_inaturalist(path: str, image_root: str, *, name: str) -> ImageTable:
+    """Return the images of an iNaturalist json, such as ``train2018.json``.
+
+    Args:
+        path: json with "images", "annotations" and, for the names, "categories".
+        image_root: folder that ``file_name`` starts from (it holds ``train_val2018``).
+        name: data set, for messages.
+
+    Raises:
+        FileNotFoundError: if the json, or the first image of it, is not there.
+        ValueError: if it is no such json.
+    """
+    path = os.path.expanduser(path)
+    check_file(
+        path,
+        name=name,
+        hint="download train2018.json and val2018.json of iNaturalist 2018, or give their place in "
+        "LT_DET.CLASSIFICATION.DATASETS",
+    )
+    with open(path, encoding="utf-8") as file:
+        try:
+            content = json.load(file)
+            files = {image["id"]: image["file_name"] for image in content["images"]}
+            pairs = [(files[a["image_id"]], a["category_id"]) for a in content["annotations"]]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"data set {name!r}: {path} is no iNaturalist json: {type(error).__name__}: {error}"
+            ) from error
+    categories = content.get("categories") or [
+        {"id": i, "name": str(i)} for i in range(1 + max((c for _, c in pairs), default=-1))
+    ]
+    ordered = sorted(categories, key=lambda category: category["id"])
+    contiguous = {category["id"]: index for index, category in enumerate(ordered)}
+    unknown = sorted({c for _, c in pairs} - set(contiguous))
+    if unknown:
+        raise ValueError(
+            f"data set {name!r}: {path} has annotations of categories that it does not list, "
+            f"first {unknown[:NUM_NAMED]}"
+        )
+    # Some names of species occur twice; class names must differ.
+    class_names = [f"{category['id']} {category['name']}" for category in ordered]
+    labels = [contiguous[c] for _, c in pairs]
+    return _table([f for f, _ in pairs], labels, class_names, image_root, name=name)
+
+
+def read_csv(path: str, split: str, *, name: str) -> ImageTable:
+    """Return the images of a csv with a header and the columns path, label and, if any, split.
+
+    Labels are names or numbers; classes are in the order of the numbers, or of the alphabet. They
+    are those of all splits.
+
+    Args:
+        path: the csv; image paths start from its folder.
+        split: rows of this split; "" for all.
+        name: data set, for messages.
+
+    Raises:
+        FileNotFoundError: if the csv, or the first image of it, is not there.
+        ValueError: if a column is missing or empty, or no row has the split.
+    """
+    path = os.path.expanduser(path)
+    check_file(path, name=name, hint="it is a csv with the columns path, label and split")
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    needed = ["path", "label", *(["split"] if split else [])]
+    bad = [i for i, row in enumerate(rows, start=2) if not all(row.get(c) for c in needed)]
+    if bad or not rows:
+        raise ValueError(
+            f"data set {name!r}: {path} needs a header and the columns {needed}, none of them "
+            f"empty; not so in the lines {bad[:NUM_NAMED] or 'at all'}"
+        )
+    found = {row["label"] for row in rows}
+    numbers = all(label.isdigit() for label in found)
+    class_names = sorted(found, key=int) if numbers else sorted(found)
+    chosen = [row for row in rows if not split or row["split"] == split]
+    if not chosen:
+        raise ValueError(
+            f"data set {name!r}: no row of {path} has split {split!r}; there are "
+            f"{sorted({row['split'] for row in rows})}"
+        )
+    ids = {label: index for index, label in enumerate(class_names)}
+    labels = [ids[row["label"]] for row in chosen]
+    files = [row["path"] for row in chosen]
+    return _table(files, labels, class_names, os.path.dirname(path), name=name)
+
+
+def read_folders(path: str, split: str, *, name: str) -> ImageTable:
+    """Return the images of a tree with one folder a class, as torchvision's ImageFolder.
+
+    Args:
+        path: folder of the class folders, or of splits.
+        split: folder below ``path`` that holds the class folders; "" for ``path`` itself.
+        name: data set, for messages.
+
+    Raises:
+        FileNotFoundError: if there is no such folder, or none in it.
+        ValueError: if a class folder has no image.
+    """
+    root = os.path.join(os.path.expanduser(path), split) if split else os.path.expanduser(path)
+    hint = "it must hold one folder of images for each class"
+    if not os.path.isdir(root):
+        raise FileNotFoundError(
+            f"data set {name!r}: there is no folder {os.path.abspath(root)}: {hint}"
+        )
+    class_names = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
+    if not class_names:
+        raise FileNotFoundError(f"data set {name!r}: {os.path.abspath(root)} is empty: {hint}")
+    files: list[str] = []
+    labels: list[int] = []
+    for label, class_name in enumerate(class_names):
+        members = sorted(
+            os.path.relpath(os.path.join(folder, file), root)
+            for folder, _, names in os.walk(os.path.join(root, class_name))
+            for file in names
+            if file.lower().endswith(IMAGE_EXTENSIONS)
+        )
+        if not members:
+            raise ValueError(
+                f"data set {name!r}: {os.path.join(root, class_name)} holds no image "
+                f"({', '.join(IMAGE_EXTENSIONS)})"
+            )
+        files += members
+        labels += [label] * len(members)
+    return _table(files, labels, class_names, root, name=name)
+
+
+def _table(
+    files: Sequence[str],
+    labels: Sequence[int],
+    class_names: Sequence[str],
+    image_root: str,
+    *,
+    name: str,
+) -> ImageTable:
+    image_root = os.path.expanduser(image_root)
+    if files:
+        # One look: a wrong root is found now, not after the model was built.
+        check_file(
+            os.path.join(image_root, files[0]),
+            name=name,
+            hint=f"put the images of the data set below {os.path.abspath(image_root)}, or give "
+            "their folder in LT_DET.CLASSIFICATION.DATASETS",
+        )
+
+    def image_of(index: int) -> dict[str, Any]:
+        return {"file_name": os.path.join(image_root, files[index])}
+
+    return ImageTable(name, np.asarray(labels, dtype=np.int64), tuple(class_names), image_of)

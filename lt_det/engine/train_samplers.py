@@ -1,0 +1,106 @@
+"""Which training images are drawn how often: detection and classification alike."""
+
+from __future__ import annotations
+
+from typing import Any, Sequence
+
+import numpy as np
+import torch
+from detectron2.data.samplers import RepeatFactorTrainingSampler, TrainingSampler
+from detectron2.utils import comm
+from torch.utils.data import Sampler
+
+from lt_det.data.samplers import (
+    WeightedImageSampler,
+    class_balanced_image_weights,
+    class_image_counts,
+    classes_of_images,
+    rarest_class_weights,
+)
+from lt_det.losses.class_weights import effective_number
+
+#: Values of LT_DET.SAMPLER.NAME, and what they draw a class (an image's rarest) in proportion to,
+#: n being its number of images:
+SAMPLERS = {
+    "instance": "n: every image once an epoch",
+    "class_balanced": "1",
+    "square_root": "sqrt(n)",
+    "repeat_factor": "n max(1, sqrt(t / f)), t being DATALOADER.REPEAT_THRESHOLD",
+    "progressive": "from n in the first epoch to 1 in the last",
+    "effective_number": "n / (1 - beta^n), beta being LT_DET.SAMPLER.BETA",
+}
+_OF_DETECTRON2 = {
+    "TrainingSampler": "instance",
+    "RepeatFactorTrainingSampler": "repeat_factor",
+    "ClassBalancedSampler": "class_balanced",
+}
+
+
+def build_train_sampler(cfg: Any, dicts: Sequence[dict], *, seed: int) -> Sampler:
+    """Return the endless sampler of LT_DET.SAMPLER.NAME, or else of DATALOADER.SAMPLER_TRAIN.
+
+    Sources: Kang et al., arXiv:1910.09217, section 4.1 (class-balanced, square root, progressive);
+    Gupta et al., arXiv:1908.03195 (repeat factors); Cui et al., arXiv:1901.05555 (effective
+    number). An image of several classes is drawn as the rarest of them.
+
+    Raises:
+        ValueError: if there is no sampler of that name.
+    """
+    name = cfg.LT_DET.SAMPLER.NAME
+    if not name:
+        name = _OF_DETECTRON2.get(cfg.DATALOADER.SAMPLER_TRAIN)
+        if name is None:
+            raise ValueError(
+                f"DATALOADER.SAMPLER_TRAIN must be one of {sorted(_OF_DETECTRON2)}, got "
+                f"{cfg.DATALOADER.SAMPLER_TRAIN!r}"
+            )
+    if name not in SAMPLERS:
+        raise ValueError(
+            f"LT_DET.SAMPLER.NAME must be '' or one of {sorted(SAMPLERS)}, got {name!r}"
+        )
+    if name == "instance":
+        return TrainingSampler(len(dicts), seed=seed)
+    image_classes = classes_of_images(dicts)
+    if name == "repeat_factor":
+        factors = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
+            [{"annotations": [{"category_id": c} for c in classes]} for classes in image_classes],
+            cfg.DATALOADER.REPEAT_THRESHOLD,
+        )
+        return RepeatFactorTrainingSampler(factors, seed=seed)
+    if name == "class_balanced":
+        return class_balanced_sampler(image_classes, seed=seed)
+    num_classes = _num_classes(image_classes)
+    counts = class_image_counts(image_classes, num_classes=num_classes)
+    if name == "progressive":
+        balanced = class_balanced_image_weights(image_classes, num_classes=num_classes)
+        draws = cfg.SOLVER.MAX_ITER * cfg.SOLVER.IMS_PER_BATCH
+        return _weighted((balanced > 0).astype(np.float64), balanced, draws=draws, seed=seed)
+    if name == "square_root":
+        class_weights = counts**-0.5
+    else:
+        tensor = torch.from_numpy(counts)
+        class_weights = 1 / effective_number(tensor, beta=cfg.LT_DET.SAMPLER.BETA).numpy()
+    return _weighted(rarest_class_weights(image_classes, class_weights), seed=seed)
+
+
+def class_balanced_sampler(image_classes: Sequence[Sequence[int]], *, seed: int) -> Sampler:
+    """Return endless weighted draws of this rank, for images with the given class ids."""
+    weights = class_balanced_image_weights(image_classes, num_classes=_num_classes(image_classes))
+    return _weighted(weights, seed=seed)
+
+
+def _num_classes(image_classes: Sequence[Sequence[int]]) -> int:
+    return 1 + max((c for classes in image_classes for c in classes), default=0)
+
+
+def _weighted(
+    weights: np.ndarray, last: np.ndarray | None = None, *, seed: int, draws: int = 0
+) -> Sampler:
+    return WeightedImageSampler(
+        weights,
+        last_weights=last,
+        draws=draws,
+        seed=seed,
+        rank=comm.get_rank(),
+        world_size=comm.get_world_size(),
+    )
