@@ -216,6 +216,32 @@ def test_the_loss_is_the_criterion_over_the_normalizer(loss, parameters):
     assert losses[0]["loss_cls"] == pytest.approx(float(expected), rel=1e-5)
 
 
+def test_class_weights_multiply_the_rows_of_positives():
+    """FL + CB: by hand from the unweighted table."""
+    weights = {"LT_DET__CLASS_WEIGHTS__NAME": "inverse_frequency"}
+    counts = torch.tensor([60.0, 20, 10, 6, 3, 1], dtype=torch.float64)
+    plain, weighted = retinanet(), retinanet(**weights)
+    seen = {}
+    for model in (plain, weighted):
+        model.criterion.bind(counts, 60)
+        inner = model.losses
+
+        def spy(anchors, logits, labels, *rest, inner=inner):
+            seen.update(logits=torch.cat(logits, 1).flatten(0, 1), labels=torch.cat(labels))
+            return inner(anchors, logits, labels, *rest)
+
+        model.losses = spy
+    loss_plain, loss = (run(model, steps=1)[0][0]["loss_cls"] for model in (plain, weighted))
+    valid = seen["labels"] >= 0
+    labels = seen["labels"][valid]
+    targets = nn.functional.one_hot(labels, NUM_CLASSES + 1)[:, :-1].float()
+    rows = plain.criterion(seen["logits"][valid].detach(), targets).sum(dim=1).double()
+    per_class = torch.cat([(1 / counts) / (1 / counts).mean(), torch.ones(1)])
+    ratio = (rows * per_class[labels]).sum() / rows.sum()
+    assert abs(ratio - 1) > 0.01
+    assert loss / loss_plain == pytest.approx(float(ratio), rel=1e-4)
+
+
 @pytest.mark.parametrize(("loss", "parameters"), LOSSES, ids=str)
 def test_autocast_stays_near_float32(loss, parameters):
     keys = {f"LT_DET__LOSS_PARAMS__{loss.upper()}__{k}": v for k, v in parameters.items()}
