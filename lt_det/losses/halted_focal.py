@@ -21,6 +21,7 @@ from lt_det.losses.margin import (
     softmax_margin,
 )
 from lt_det.losses.reduction import Reduction, reduce_loss
+from lt_det.losses.tail import tail_classes
 
 HaltedMode = Literal["positives", "p_t", "release"]
 
@@ -114,18 +115,3 @@ def softmax_halted_focal_loss(
 def needs_counts(*, tail_fraction: float, **_: Any) -> bool:
     """Return whether these hyper-parameters tell rare classes from frequent ones."""
     return tail_fraction != 1
-
-
-def tail_classes(class_counts: Tensor, *, tail_fraction: float) -> Tensor:
-    """Return ``(C,)`` bool: the ``round(tail_fraction * C)`` rarest classes, ties by class id.
-
-    Raises:
-        ValueError: if ``tail_fraction`` is not in [0, 1].
-    """
-    if not 0.0 <= tail_fraction <= 1.0:
-        raise ValueError(f"tail_fraction must be in [0, 1], got {tail_fraction}")
-    # Not int(): in floats (1 - 0.8) * 10 is 1.99...
-    size = round(tail_fraction * class_counts.numel())
-    tail = torch.zeros(class_counts.numel(), dtype=torch.bool, device=class_counts.device)
-    tail[torch.argsort(class_counts, stable=True)[:size]] = True
-    return tail

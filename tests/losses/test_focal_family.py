@@ -17,8 +17,8 @@ from lt_det.losses.focal import sigmoid_focal_loss, softmax_focal_loss
 from lt_det.losses.halted_focal import (
     sigmoid_halted_focal_loss,
     softmax_halted_focal_loss,
-    tail_classes,
 )
+from lt_det.losses.tail import tail_classes
 
 PROBABILITIES = [0.1, 0.3, 0.5, 0.7, 0.9, 0.99]
 #: Of a positive: worked out from the formulas, independently of this package.
@@ -161,6 +161,8 @@ def test_tail_is_rounded_and_ties_go_by_class_id():
     counts = torch.tensor([50.0, 5, 5, 90, 5, 1, 200, 7, 8, 9])
     assert tail_classes(counts, tail_fraction=0.2).nonzero().flatten().tolist() == [1, 5]
     assert tail_classes(counts, tail_fraction=0.3).nonzero().flatten().tolist() == [1, 2, 5]
+    # 0.29 * 100 is 28.99...
+    assert int(tail_classes(torch.ones(100), tail_fraction=0.29).sum()) == 29
     assert [int(tail_classes(counts, tail_fraction=t / 10).sum()) for t in range(11)] == list(
         range(11)
     )
