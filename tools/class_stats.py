@@ -7,7 +7,7 @@ A data set registered with Detectron2 (built-in ones under ``$DETECTRON2_DATASET
 
 A COCO- or LVIS-format json that is not registered; needs no Detectron2::
 
-    python tools/class_stats.py my_train --json annotations/train.json
+    python tools/class_stats.py --json annotations/train.json
 """
 
 from __future__ import annotations
@@ -31,8 +31,10 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("dataset", nargs="+", help="registered name(s); several are added up")
-    parser.add_argument("--json", help="count this json instead; DATASET is then only its name")
+    parser.add_argument("dataset", nargs="*", help="registered name(s); several are added up")
+    parser.add_argument(
+        "--json", help="count this json instead; DATASET, if given, is then only its name"
+    )
     parser.add_argument(
         "--image-root", default="", help="with --json: also check that the images are there"
     )
@@ -55,6 +57,10 @@ def parse_args(arguments: list[str] | None = None) -> argparse.Namespace:
     arguments_ = parser.parse_args(arguments)
     if arguments_.json and len(arguments_.dataset) > 1:
         parser.error("--json counts one data set, give it one name")
+    if arguments_.json and not arguments_.dataset:
+        arguments_.dataset = [Path(arguments_.json).stem]
+    if not arguments_.dataset:
+        parser.error("name a registered data set, or a file with --json")
     if arguments_.image_root and not arguments_.json:
         parser.error("--image-root goes with --json")
     return arguments_
