@@ -98,6 +98,21 @@ def test_retinanet_losses_and_schedules(loss, schedule):
     assert (solver.MAX_ITER, solver.STEPS) == (90000, (60000, 80000))
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """yaml takes the last of two equal keys without a word."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
+        assert len(keys) == len(set(keys)), f"{node.start_mark}: a key twice in {keys}"
+        return super().construct_mapping(node, deep=deep)
+
+
+def test_no_key_is_there_twice():
+    for path in (REPOSITORY / "configs").rglob("*.yaml"):
+        with open(path) as file:
+            yaml.load(file, Loader=_UniqueKeys)  # noqa: S506
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=name)
 def test_first_line_is_the_command(path):
     first = path.read_text().splitlines()[0]
