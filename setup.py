@@ -9,7 +9,7 @@ ROOT = Path(__file__).parent
 VERSION = (ROOT / "lt_det" / "version.py").read_text().split('"')[-2]
 
 INSTALL_REQUIRES = [
-    "torch>=1.13",  # tensors, autograd, torch.func.functional_call for the meta step
+    "torch>=2.0",  # tensors, autograd; the meta step needs torch.func (2.0)
     "numpy>=1.21",  # class statistics and evaluation work on arrays
     "pycocotools>=2.0.6",  # run-length masks, the exchange format of COCO and LVIS
     "pyyaml>=5.1",  # safe reading of configs: yaml files with python tags are refused

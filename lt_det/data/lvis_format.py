@@ -163,16 +163,23 @@ def _check_images(images: Sequence[Mapping[str, Any]], *, where: str) -> None:
 
 
 def _warn_missing_federated(images: Sequence[Mapping[str, Any]], *, name: str) -> None:
+    """Say what the evaluation makes of it, see ``evaluation.lvis_ground_truth``."""
     for key in FEDERATED_KEYS:
         num_missing = sum(key not in image for image in images)
-        if num_missing:
-            meaning = {
-                "neg_category_ids": "the evaluation counts no false positive of a class that is "
-                "not annotated in the image",
-                "not_exhaustive_category_ids": "the evaluation takes every class of an image as "
-                "annotated completely",
-            }[key]
-            warn_once(
-                f"Data set {name!r}: {num_missing} of {len(images)} images have no {key!r}; taken "
-                f"as an empty list: {meaning}"
+        if not num_missing:
+            continue
+        if key == "not_exhaustive_category_ids":
+            meaning = "the evaluation takes every class of these images as annotated completely"
+        elif num_missing < len(images):
+            meaning = (
+                "the evaluation counts no false positive of a class that is not annotated in "
+                "these images"
             )
+        else:
+            meaning = (
+                "the evaluation takes the data set as annotated exhaustively, as COCO is: a "
+                "detection of a class that is absent from its image is a false positive"
+            )
+        warn_once(
+            f"Data set {name!r}: {num_missing} of {len(images)} images have no {key!r}; {meaning}"
+        )

@@ -98,6 +98,8 @@ class LongTailCOCOEvaluator(COCOEvaluator):
     def _derive_coco_results(
         self, coco_eval: Any, iou_type: str, class_names: Sequence[str] | None = None
     ) -> dict[str, float]:
+        if coco_eval is not None and class_names:
+            class_names = self._in_order_of_metric(coco_eval, class_names)
         results = super()._derive_coco_results(coco_eval, iou_type, class_names=class_names)
         if iou_type == "keypoints":
             return results
@@ -122,16 +124,28 @@ class LongTailCOCOEvaluator(COCOEvaluator):
             )
         return results
 
+    def _in_order_of_metric(self, coco_eval: Any, of_classes: Sequence[Any]) -> list[Any]:
+        """Return one item for each rising category id, from items by contiguous id."""
+        mapping = self._metadata.get("thing_dataset_id_to_contiguous_id")
+        if not mapping:
+            return list(of_classes)
+        return [of_classes[mapping[i]] for i in coco_eval.params.catIds]
+
     def _category_rows(
         self, coco_eval: Any, class_names: Sequence[str] | None
     ) -> list[dict[str, Any]]:
-        """Return one row a class, in the order of the metric: rising category ids."""
+        """Return one row a class, in the order of the metric: rising category ids.
+
+        ``class_names`` are in that order already.
+        """
         # (thresholds, recalls, classes, areas, limits): all areas, the highest limit.
         precision = coco_eval.eval["precision"][:, :, :, 0, -1]
         category_ids = coco_eval.params.catIds
         stats = self._lt_class_stats
         groups: Sequence[str | None] = (
-            stats.frequency_groups if stats else [None] * len(category_ids)
+            self._in_order_of_metric(coco_eval, stats.frequency_groups)
+            if stats
+            else [None] * len(category_ids)
         )
         names = class_names or [coco_eval.cocoGt.cats[i]["name"] for i in category_ids]
         evaluated = set(coco_eval.params.imgIds)

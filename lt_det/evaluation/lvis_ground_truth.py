@@ -31,6 +31,7 @@ class LVISGroundTruth:
             "not_exhaustive_category_ids", the two lists always there.
         annotations: those with an area; "id" (place in the json, from 1), "image_id",
             "category_id", "bbox", "area", "ignore", and "segmentation" if asked for and there.
+            Crowds are ignored, see :func:`read_ground_truth`.
         categories: "id", "name" and, where the json has it, "frequency"; sorted by id.
     """
 
@@ -103,6 +104,10 @@ def read_ground_truth(
     set is not federated but annotated exhaustively, as COCO is: every category that is absent from
     an image is then a negative there, and one log line says so.
 
+    Annotations with "iscrowd" (COCO's format; LVIS has none) are ignored, and their category
+    counts as not exhaustively annotated in their image: no detection of it is a false positive
+    there. lvis-api itself reads "ignore" only and would take a crowd for one object.
+
     Args:
         ground_truth: content or path of the json; never changed.
         with_masks: whether to keep the segmentations (most of the memory).
@@ -137,6 +142,7 @@ def read_ground_truth(
         category_ids={c["id"] for c in categories},
         with_masks=with_masks,
     )
+    _excuse_crowds(images, ground_truth.get("annotations", []))
     return LVISGroundTruth(images=images, annotations=annotations, categories=categories)
 
 
@@ -193,12 +199,29 @@ def _annotations(
             "category_id": category_id,
             "bbox": list(annotation["bbox"]),
             "area": area,
-            "ignore": int(bool(annotation.get("ignore", 0))),
+            "ignore": int(bool(annotation.get("ignore", 0) or annotation.get("iscrowd", 0))),
         }
         if with_masks and "segmentation" in annotation:
             copy["segmentation"] = annotation["segmentation"]
         copies.append(copy)
     return copies
+
+
+def _excuse_crowds(images: list[dict[str, Any]], annotations: list[Mapping[str, Any]]) -> None:
+    """List the categories of crowds as not exhaustively annotated, in place."""
+    crowds: dict[int, set[int]] = {}
+    for annotation in annotations:
+        if annotation.get("iscrowd", 0):
+            crowds.setdefault(annotation["image_id"], set()).add(annotation["category_id"])
+    if not crowds:
+        return
+    logger.info(
+        "The ground truth has crowds in %d images: no detection is judged by them", len(crowds)
+    )
+    for image in images:
+        if image["id"] in crowds:
+            listed = image["not_exhaustive_category_ids"]
+            image["not_exhaustive_category_ids"] = sorted({*listed, *crowds[image["id"]]})
 
 
 def _area(annotation: Mapping[str, Any], size: tuple[int, int]) -> float:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -66,6 +67,50 @@ def test_stock_keys_are_untouched_and_groups_are_means_of_classes(
         assert sum(c["num_gt_instances"] for c in content["categories"]) == len(objects)
         pairs_found = {(a["category_id"], a["image_id"]) for a in objects}
         assert sum(c["num_gt_images"] for c in content["categories"]) == len(pairs_found)
+
+
+def test_classes_in_another_order_than_their_ids(ground_truth, tmp_path):
+    """The metric goes by rising category ids, models and statistics by contiguous ids."""
+    pairs = predictions(ground_truth, seed=1)
+    plain = LongTailCOCOEvaluator(NAME, class_stats=class_stats(ground_truth))
+    feed(plain, pairs)
+    expected = plain.evaluate()["bbox"]
+
+    metadata = MetadataCatalog.get(NAME)
+    num_classes = len(metadata.thing_classes)
+    order = np.random.default_rng(5).permutation(num_classes)  # old contiguous id -> new
+    assert (order != np.arange(num_classes)).any()
+    old = class_stats(ground_truth)
+    inverse = np.argsort(order)
+    stats = replace(
+        old,
+        class_names=tuple(old.class_names[i] for i in inverse),
+        image_counts=tuple(old.image_counts[i] for i in inverse),
+        instance_counts=tuple(old.instance_counts[i] for i in inverse),
+    )
+    mapping = metadata.thing_dataset_id_to_contiguous_id
+    json_file = metadata.json_file
+    MetadataCatalog.remove(NAME)
+    MetadataCatalog.get(NAME).set(
+        json_file=json_file,
+        thing_classes=list(stats.class_names),
+        thing_dataset_id_to_contiguous_id={i: int(order[k]) for i, k in mapping.items()},
+    )
+    for _, output in pairs:
+        classes = output["instances"].pred_classes
+        output["instances"].pred_classes = torch.from_numpy(order)[classes]
+    evaluator = LongTailCOCOEvaluator(NAME, output_dir=str(tmp_path), class_stats=stats)
+    feed(evaluator, pairs)
+    results = evaluator.evaluate()["bbox"]
+    assert results.keys() == expected.keys()
+    for key, value in expected.items():
+        assert results[key] == pytest.approx(value, abs=1e-9, nan_ok=True), key
+    content = json.loads((tmp_path / "per_category_bbox.json").read_text())
+    names = {c["id"]: c["name"] for c in ground_truth["categories"]}
+    groups = dict(zip(stats.class_names, stats.frequency_groups))
+    for row in content["categories"]:
+        assert row["name"] == names[row["category_id"]]
+        assert row["group"] == groups[row["name"]]
 
 
 def test_without_statistics_the_groups_are_nan_with_a_warning(ground_truth, caplog):

@@ -66,6 +66,26 @@ def test_a_detection_elsewhere_counts_only_where_absence_was_verified(backend, s
 
 
 @pytest.mark.parametrize("backend", sorted(BACKENDS))
+def test_crowds_are_no_objects_and_excuse_detections_in_their_image(backend, caplog):
+    ground_truth = two_images(neg_category_ids=[1], not_exhaustive_category_ids=[])
+    crowd = {"id": 2, "image_id": 8, "category_id": 1, "bbox": FAR, "area": 1600.0, "iscrowd": 1}
+    ground_truth["annotations"].append(crowd)
+    untouched = copy.deepcopy(ground_truth)
+    # Before the hit: three detections inside of the crowd and one beside it.
+    records = [{**found(1, FAR, s), "image_id": 8} for s in (0.95, 0.93, 0.92)]
+    records += [{**found(1, BOX, 0.9), "image_id": 8}, found(1, BOX, 0.8)]
+    with caplog.at_level(logging.INFO, logger="lt_det"):
+        result = lvis_average_precision(ground_truth, records, iou_type="bbox", backend=backend)
+    assert result.summary["AP"] == pytest.approx(100, abs=1e-9)
+    assert "crowds in 1 images" in caplog.text
+    assert ground_truth == untouched
+    # As an ordinary object it would cost recall and, after its first hit, precision.
+    del crowd["iscrowd"]
+    result = lvis_average_precision(ground_truth, records, iou_type="bbox", backend=backend)
+    assert result.summary["AP"] < 75
+
+
+@pytest.mark.parametrize("backend", sorted(BACKENDS))
 def test_a_set_without_any_lists_is_exhaustive_and_says_so_once(backend, caplog):
     ground_truth = two_images()
     for image in ground_truth["images"]:
