@@ -26,7 +26,8 @@ def argument_parser() -> argparse.ArgumentParser:
         nargs="+",
         metavar="FILE",
         help="config files to train one after the other, each from the checkpoint of the one "
-        "before; instead of --config-file. Outputs go to OUTPUT_DIR/<name of the file>. "
+        "before; instead of --config-file. Outputs go to the OUTPUT_DIR of each config; with "
+        "OUTPUT_DIR on the command line, to OUTPUT_DIR/<name of the file>. "
         "With --resume, stages that are done are skipped",
     )
     return parser

@@ -7,7 +7,7 @@ import copy
 import itertools
 import logging
 import os
-from typing import Any, Callable
+from typing import Any, Callable, Sequence
 
 from lt_det.engine.setup import load_config
 
@@ -17,18 +17,22 @@ logger = logging.getLogger(__name__)
 def run_stages(args: argparse.Namespace, run: Callable[[argparse.Namespace], Any]) -> Any:
     """Call ``run`` for each config of ``args.stages``; return what the last call returns.
 
-    Stage i writes to OUTPUT_DIR/NAME, with NAME its config's file name and OUTPUT_DIR that of the
-    command line or of the first config. With ``args.resume`` a stage with ``model_final.pth`` is
-    skipped, and the first unfinished one is resumed.
+    A stage writes to the OUTPUT_DIR of its config; with OUTPUT_DIR on the command line to
+    OUTPUT_DIR/NAME, NAME its config's file name. With ``args.resume`` a stage with
+    ``model_final.pth`` is skipped, and the first unfinished one is resumed.
 
     Raises:
-        ValueError: if two configs have the same file name, the first word is no yaml file, or
-            ``args.eval_only`` is set.
+        ValueError: if two stages would write to the same folder, the first word is no yaml file,
+            or ``args.eval_only`` or ``args.config_file`` is set.
     """
     if getattr(args, "eval_only", False):
         raise ValueError(
             "--stages trains; evaluate one config with --eval-only --config-file FILE "
             "MODEL.WEIGHTS CHECKPOINT"
+        )
+    if getattr(args, "config_file", ""):
+        raise ValueError(
+            f"--config-file {args.config_file!r} goes without --stages, which names all configs"
         )
     # The parser cannot know where the files end and the KEY VALUE pairs begin.
     files = list(itertools.takewhile(lambda word: word.endswith((".yaml", ".yml")), args.stages))
@@ -36,23 +40,34 @@ def run_stages(args: argparse.Namespace, run: Callable[[argparse.Namespace], Any
         raise ValueError(f"--stages needs yaml files, got {args.stages}")
     args = copy.copy(args)
     args.stages, args.opts = files, [*args.stages[len(files) :], *args.opts]
-    names = [os.path.splitext(os.path.basename(path))[0] for path in args.stages]
-    if len(set(names)) != len(names):
-        raise ValueError(f"--stages needs configs of different names, got {names}")
-    root = load_config(args.stages[0], args.opts).OUTPUT_DIR
+    names = [os.path.splitext(os.path.basename(path))[0] for path in files]
+    outputs = _output_folders(files, names, args.opts)
     result, weights, done = None, None, []
-    for path, name in zip(args.stages, names):
+    for path, name, output in zip(files, names, outputs):
         stage = copy.copy(args)
-        output = os.path.join(root, name)
         stage.config_file = path
         stage.opts = [*args.opts, "OUTPUT_DIR", output]
         if weights is not None:
             stage.opts += ["MODEL.WEIGHTS", weights]
         weights = os.path.join(output, "model_final.pth")
-        if args.resume and os.path.isfile(weights) and path != args.stages[-1]:
+        if args.resume and os.path.isfile(weights) and path != files[-1]:
             done.append(name)
             continue
         result = run(stage)
     # Only now there is a log to write it to.
     logger.info("Stages run: %s; done before: %s", [n for n in names if n not in done], done)
     return result
+
+
+def _output_folders(files: Sequence[str], names: Sequence[str], opts: Sequence[str]) -> list[str]:
+    configs = [load_config(path, opts) for path in files]
+    folders = [cfg.OUTPUT_DIR for cfg in configs]
+    if "OUTPUT_DIR" in opts[::2]:
+        folders = [os.path.join(folder, name) for folder, name in zip(folders, names)]
+    if len({os.path.abspath(folder) for folder in folders}) != len(folders):
+        raise ValueError(
+            f"--stages would write several stages to the same folder, got {folders}: give the "
+            "configs different OUTPUT_DIRs, or different file names and OUTPUT_DIR on the command "
+            "line"
+        )
+    return folders

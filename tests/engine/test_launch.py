@@ -114,8 +114,33 @@ def test_two_processes_start_by_detectron2_s_own_flag(tmp_path):
     assert record["processes"] == 2
 
 
-def test_stages_need_different_names(tmp_path):
+def stage_options(*words: str, **values: object) -> list[list[str]]:
+    """Return the KEY VALUE pairs that each of the stages would be run with."""
+    seen: list[list[str]] = []
+    args = argparse.Namespace(stages=list(words), opts=[], resume=False, **values)
+    run_stages(args, lambda stage: seen.append([stage.config_file, *stage.opts]))
+    return seen
+
+
+def test_stages_write_where_their_configs_say(tmp_path):
+    first = write_config(tmp_path, "first", OUTPUT_DIR=str(tmp_path / "a"))
+    second = write_config(tmp_path, "second", OUTPUT_DIR=str(tmp_path / "b"))
+    weights = str(tmp_path / "a" / "model_final.pth")
+    assert stage_options(first, second, "SEED", "1") == [
+        [first, "SEED", "1", "OUTPUT_DIR", str(tmp_path / "a")],
+        [second, "SEED", "1", "OUTPUT_DIR", str(tmp_path / "b"), "MODEL.WEIGHTS", weights],
+    ]
+    root = str(tmp_path / "root")
+    one, two = stage_options(first, second, "OUTPUT_DIR", root)
+    assert one[-2:] == ["OUTPUT_DIR", f"{root}/first"]
+    assert two[-2:] == ["MODEL.WEIGHTS", f"{root}/first/model_final.pth"]
+
+
+def test_stages_need_folders_of_their_own_and_no_other_config(tmp_path):
     path = write_config(tmp_path, "same")
-    args = argparse.Namespace(stages=[path, path], opts=[], resume=False)
-    with pytest.raises(ValueError, match=r"different names, got \['same', 'same'\]"):
-        run_stages(args, lambda _: None)
+    other = write_config(tmp_path, "other")
+    for words in ((path, path, "OUTPUT_DIR", "root"), (path, other)):
+        with pytest.raises(ValueError, match=r"several stages to the same folder.*OUTPUT_DIR"):
+            stage_options(*words)
+    with pytest.raises(ValueError, match="--config-file 'x.yaml' goes without --stages"):
+        stage_options(path, other, config_file="x.yaml")
