@@ -73,6 +73,20 @@ CALLABLES = [
     (comm, "shared_random_seed", (), "engine/train_loader.py"),
     (EventStorage, "latest", (), "engine/hooks.py"),
     (Backbone, "output_shape", (), "modeling/timm_backbone.py"),
+    (CascadeROIHeads, "_forward_box", ("features", "proposals"), "modeling/roi_heads.py"),
+    (CascadeROIHeads, "_run_stage", ("features", "proposals"), "modeling/fast_inference.py"),
+    (
+        CascadeROIHeads,
+        "_create_proposals_from_boxes",
+        ("boxes", "image_sizes"),
+        "modeling/fast_inference.py",
+    ),
+    (
+        RetinaNet,
+        "inference_single_image",
+        ("anchors", "box_cls", "box_delta", "image_size"),
+        "modeling/dense_inference.py",
+    ),
     (RetinaNet, "losses", DENSE_LOSSES, "modeling/dense_losses.py"),
     (FCOS, "losses", (*DENSE_LOSSES, "pred_centerness"), "modeling/dense_losses.py"),
     (

@@ -1,7 +1,7 @@
 """Fast R-CNN output layers with any loss of the loss table.
 
 Shape shorthand: R regions of the batch, K foreground classes; label K is the background.
-Box regression, inference and parameter names are those of Detectron2, so its checkpoints load.
+Box regression, detections and parameter names are those of Detectron2, so its checkpoints load.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from lt_det.losses.base_criterion import BaseCriterion
 from lt_det.modeling.build import build_criterion, build_prior
 from lt_det.modeling.classifier import set_prior_bias
+from lt_det.modeling.fast_inference import predict_detections
 
 #: labels (R,) -> weights (R,)
 RegionWeighting = Callable[[Tensor], Tensor]
@@ -33,10 +34,12 @@ class LongTailOutputLayers(FastRCNNOutputLayers):
         region_weighting: if set, weighs the regions' losses (the Meta Reweighter sets it). A
             plain attribute: it is neither a parameter nor in a checkpoint of the model.
         loss_observer: if set, is called with the logits and labels of each training batch.
+        fast_inference: whether to find the detections by ours or by Detectron2's code.
     """
 
     kind: str
     cls_score: nn.Module
+    fast_inference: bool = True
 
     def __init__(
         self, input_shape: ShapeSpec | int, *, criterion: BaseCriterion, **kwargs: Any
@@ -102,6 +105,14 @@ class LongTailOutputLayers(FastRCNNOutputLayers):
             labels = torch.zeros(0, dtype=torch.int64, device=logits.device)
         loss_cls = self.classification_loss(logits, labels, regions_per_image=sizes)
         return {**losses, "loss_cls": loss_cls}
+
+    def inference(
+        self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]
+    ) -> tuple[list[Instances], list[Tensor]]:
+        """Return the detections of each image, and the proposal that each comes from."""
+        if self.fast_inference:
+            return predict_detections(self, predictions, proposals)
+        return super().inference(predictions, proposals)
 
     def _with_background(self, logits: Tensor) -> Tensor:
         """Return ``(R, K + 1)`` logits, background last."""

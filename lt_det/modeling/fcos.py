@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from detectron2.modeling.meta_arch.fcos import FCOS
 
+from lt_det.modeling.dense_inference import DenseInference
 from lt_det.modeling.dense_losses import DenseLosses
 
 
-class LongTailFCOS(DenseLosses, FCOS):
+class LongTailFCOS(DenseLosses, DenseInference, FCOS):
     """:class:`FCOS` with another classification loss; for LazyConfig only, as Detectron2's.
 
     Arguments are those of :class:`FCOS`, whose focal_loss_* have no effect, and of

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from lt_det.losses.base_criterion import BaseCriterion
 from lt_det.modeling.build import build_criterion, build_prior
+from lt_det.modeling.dense_inference import DenseInference
 from lt_det.modeling.dense_losses import DenseLosses, Normalizer
 
 
 @META_ARCH_REGISTRY.register()
-class LongTailRetinaNet(DenseLosses, RetinaNet):
+class LongTailRetinaNet(DenseLosses, DenseInference, RetinaNet):
     """:class:`RetinaNet` with the loss of LT_DET.LOSS."""
 
     classification_loss = "loss_cls"
@@ -27,6 +28,7 @@ class LongTailRetinaNet(DenseLosses, RetinaNet):
         criterion: BaseCriterion,
         normalizer: Normalizer = "global",
         prior_counts: Tensor | Sequence[float] | None = None,
+        fast_inference: bool = True,
         **kwargs: Any,
     ) -> None:
         """Build Detectron2's model and hold ``criterion``.
@@ -35,6 +37,7 @@ class LongTailRetinaNet(DenseLosses, RetinaNet):
             criterion: loss of kind "sigmoid".
             normalizer: see :class:`~lt_det.modeling.dense_losses.DenseLosses`.
             prior_counts: as there.
+            fast_inference: find the same detections faster than Detectron2's code.
             kwargs: see :class:`RetinaNet`; its focal_loss_* have no effect.
 
         Raises:
@@ -43,10 +46,11 @@ class LongTailRetinaNet(DenseLosses, RetinaNet):
         super().__init__(
             criterion=criterion, normalizer=normalizer, prior_counts=prior_counts, **kwargs
         )
+        self.fast_inference = fast_inference
 
     @classmethod
     def from_config(cls, cfg: Any) -> dict[str, Any]:
-        """Read Detectron2's keys, LT_DET.LOSS, LT_DET.PRIOR and LT_DET.RETINANET.
+        """Read Detectron2's keys, LT_DET.LOSS, LT_DET.PRIOR, LT_DET.RETINANET and LT_DET.FAST_INFERENCE.
 
         The mean prior is MODEL.RETINANET.PRIOR_PROB.
 
@@ -66,4 +70,5 @@ class LongTailRetinaNet(DenseLosses, RetinaNet):
             "criterion": build_criterion(cfg),
             "prior_counts": build_prior(cfg)["prior_counts"],
             "normalizer": cfg.LT_DET.RETINANET.NORMALIZER,
+            "fast_inference": cfg.LT_DET.FAST_INFERENCE,
         }

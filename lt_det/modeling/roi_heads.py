@@ -20,6 +20,7 @@ from lt_det.losses.base_criterion import BaseCriterion
 from lt_det.modeling.box_predictor import LongTailOutputLayers, replace_predictor
 from lt_det.modeling.build import build_criterion, build_prior
 from lt_det.modeling.classifier import CosineClassifier
+from lt_det.modeling.fast_inference import cascade_detections
 
 
 def check_switches(cfg: Any) -> None:
@@ -52,6 +53,7 @@ def build_predictor(cfg: Any, stock: nn.Module) -> LongTailOutputLayers:
         )
     elif kind != "linear":
         raise ValueError(f"LT_DET.CLASSIFIER.NAME must be 'linear' or 'cosine', got {kind!r}")
+    predictor.fast_inference = cfg.LT_DET.FAST_INFERENCE
     return predictor
 
 
@@ -76,6 +78,11 @@ class LongTailCascadeROIHeads(CascadeROIHeads):
         ret = super()._init_box_head(cfg, input_shape)
         predictors = [build_predictor(cfg, stock) for stock in ret["box_predictors"]]
         return {**ret, "box_predictors": predictors}
+
+    def _forward_box(self, features: Any, proposals: Any, targets: Any = None) -> Any:
+        if self.training or not self.box_predictor[-1].fast_inference:
+            return super()._forward_box(features, proposals, targets)
+        return cascade_detections(self, features, proposals)
 
 
 @ROI_HEADS_REGISTRY.register()

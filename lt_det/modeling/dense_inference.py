@@ -1,0 +1,189 @@
+"""Post-processing of dense detectors (RetinaNet, FCOS): Detectron2's, faster at many classes.
+
+Shape shorthand: R anchors of a feature level, K foreground classes.
+
+Detectron2 lists every score above the threshold (with their indices 20 bytes a score) and takes
+the best few of the list. Here the scores are read in pieces, and what cannot be among the best
+any more is never listed.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, Sequence
+
+import torch
+from detectron2.modeling.meta_arch.dense_detector import DenseDetector
+from detectron2.structures import Boxes, Instances
+from torch import Tensor
+
+from lt_det.modeling.exact_nms import batched_nms_best
+from lt_det.modeling.fast_inference import is_recorded
+from lt_det.modeling.nms_probe import suppression_of
+
+# Scores read at a time: 4 MB of float32.
+_PIECE = 2**20
+# torch.topk looks for the k best of n with a heap where 64 k <= n, else it sorts.
+_HEAP_FACTOR = 64
+
+
+class DenseInference(DenseDetector):
+    """Goes before a dense detector in the bases of a class, and finds the same detections faster.
+
+    Attributes:
+        fast_inference: False: by Detectron2's code.
+    """
+
+    fast_inference: bool = True
+
+    def inference_single_image(
+        self,
+        anchors: list[Boxes],
+        box_cls: list[Tensor],
+        box_delta: list[Tensor],
+        image_size: tuple[int, int],
+    ) -> Instances:
+        """Return the detections of one image; arguments as in :class:`RetinaNet`."""
+        # Detectron2 takes a negative limit as the end of a slice: that is left to it.
+        if not self.fast_inference or self.max_detections_per_image < 0 or is_recorded():
+            return super().inference_single_image(anchors, box_cls, box_delta, image_size)
+        return dense_detections(
+            anchors,
+            box_cls,
+            box_delta,
+            image_size,
+            box2box_transform=self.box2box_transform,
+            score_threshold=self.test_score_thresh,
+            topk_candidates=self.test_topk_candidates,
+            iou_threshold=self.test_nms_thresh,
+            limit=self.max_detections_per_image,
+        )
+
+
+def dense_detections(
+    anchors: Sequence[Boxes],
+    scores: Sequence[Tensor],
+    deltas: Sequence[Tensor],
+    image_size: tuple[int, int],
+    *,
+    box2box_transform: Any,
+    score_threshold: float,
+    topk_candidates: int,
+    iou_threshold: float,
+    limit: int,
+) -> Instances:
+    """Return the detections of one image, equal to the last bit to Detectron2's RetinaNet.
+
+    Args:
+        anchors: R boxes for each feature level.
+        scores: ``(R, K)`` in [0, 1] for each level.
+        deltas: ``(R, 4)`` for each level.
+        image_size: (height, width) in pixels.
+        box2box_transform: decodes ``deltas`` at ``anchors``.
+        score_threshold: candidates score higher.
+        topk_candidates: the best so many of each level are decoded.
+        iou_threshold: IoU above which the better of two boxes of a class is kept.
+        limit: the best so many detections are returned; >= 0.
+
+    Returns:
+        ``pred_boxes``, ``scores``, ``pred_classes``, best first.
+    """
+    all_boxes, all_scores, all_classes = [], [], []
+    for level_anchors, level_scores, level_deltas in zip(anchors, scores, deltas):
+        best_scores, positions = best_scores_above(
+            level_scores, score_threshold=score_threshold, limit=topk_candidates
+        )
+        rows = torch.div(positions, level_scores.shape[1], rounding_mode="floor")
+        all_classes.append(positions % level_scores.shape[1])
+        all_scores.append(best_scores)
+        all_boxes.append(
+            box2box_transform.apply_deltas(level_deltas[rows], level_anchors.tensor[rows])
+        )
+    boxes, flat, classes = torch.cat(all_boxes), torch.cat(all_scores), torch.cat(all_classes)
+    keep = batched_nms_best(
+        flat,
+        score_threshold=-1.0,  # all of them: scores are not negative
+        iou_threshold=iou_threshold,
+        limit=limit,
+        classes_of=classes.__getitem__,
+        boxes_of=boxes.__getitem__,
+        suppression=suppression_of(flat.device),
+    )
+    return Instances(
+        image_size,
+        pred_boxes=Boxes(boxes[keep]),
+        scores=flat[keep],
+        pred_classes=classes[keep],
+    )
+
+
+def best_scores_above(
+    scores: Tensor, *, score_threshold: float, limit: int
+) -> tuple[Tensor, Tensor]:
+    """Return the best scores above a threshold and their positions in ``scores.flatten()``.
+
+    Of equal scores those, and in that order, that ``topk`` on the list of all scores above the
+    threshold gives.
+
+    Args:
+        scores: ``(R, K)``.
+        score_threshold: only higher scores count.
+        limit: the number wanted, fewer if there are fewer.
+
+    Returns:
+        ``(n,)`` scores, falling, and ``(n,)`` int64.
+    """
+    listed = list_contenders(scores, score_threshold=score_threshold, limit=limit)
+    values = scores.reshape(-1)[listed]
+    best, order = values.topk(min(limit, len(listed)))
+    if len(listed) >= _HEAP_FACTOR * limit > 0 and not _heap_decides(scores.device.type):
+        # Unknown order of equal scores. One score more shows whether the last one has equals.
+        more = values.topk(limit + 1)[0]
+        if bool((more[1:] == more[:-1]).any()):
+            above = scores > score_threshold
+            best, order = scores[above].topk(limit)
+            listed = above.reshape(-1).nonzero()[:, 0]
+    return best, listed[order]
+
+
+def list_contenders(scores: Tensor, *, score_threshold: float, limit: int) -> Tensor:
+    """Return positions, rising, among which the best ``limit`` scores are.
+
+    topk goes through a list with a heap of the best so far, and an element that is not above the
+    worst in the heap changes nothing: without it the result is the same, equal scores included.
+    So from 64 ``limit`` elements on, where topk takes the heap, only such are listed.
+    """
+    rows = max(1, _PIECE // max(1, scores.shape[1]))
+    listed: list[Tensor] = []
+    num_listed, worst, heap = 0, score_threshold, scores.new_zeros(0)
+    for start in range(0, len(scores), rows):
+        piece = scores[start : start + rows].reshape(-1)
+        found = (piece > worst).nonzero()[:, 0]
+        if not len(found):
+            continue
+        listed.append(found + start * scores.shape[1])
+        num_listed += len(found)
+        heap = torch.cat([heap, piece[found]])
+        heap = heap.topk(min(limit, len(heap)))[0]
+        if num_listed >= _HEAP_FACTOR * limit and limit > 0:
+            worst = max(worst, float(heap[-1]))
+    if not listed:
+        return torch.zeros(0, dtype=torch.int64, device=scores.device)
+    return torch.cat(listed)
+
+
+@functools.lru_cache(maxsize=None)
+def _heap_decides(device_type: str) -> bool:
+    """Return whether the installed ``topk`` treats equal scores as a heap does; tried out."""
+    if device_type != "cpu":
+        return False
+    generator = torch.Generator().manual_seed(0)
+    values = (torch.rand(40_000, generator=generator) * 3000).round() / 3000
+    for limit in (10, 50):
+        start = values[: _HEAP_FACTOR * limit]
+        worst = start.topk(limit)[0][-1]
+        rest = (values[len(start) :] > worst).nonzero()[:, 0] + len(start)
+        listed = torch.cat([torch.arange(len(start)), rest])
+        if not torch.equal(listed[values[listed].topk(limit)[1]], values.topk(limit)[1]):
+            return False
+    return True
