@@ -50,7 +50,7 @@ class LongTailRetinaNet(DenseLosses, DenseInference, RetinaNet):
 
     @classmethod
     def from_config(cls, cfg: Any) -> dict[str, Any]:
-        """Read Detectron2's keys, LT_DET.LOSS, LT_DET.PRIOR, LT_DET.RETINANET and LT_DET.FAST_INFERENCE.
+        """Read Detectron2's keys, LT_DET.LOSS, PRIOR, RETINANET and FAST_INFERENCE.
 
         The mean prior is MODEL.RETINANET.PRIOR_PROB.
 
