@@ -32,7 +32,8 @@ WEIGHTS = [{"beta": 0.0}] + [
     {"beta": 0.99, "normalisation": n, "bonus_scale": 0.3} for n in ("mean_one", "paper", "max")
 ]
 EUREKA = [{**b, **w} for b in BONUS for w in WEIGHTS]
-#: Parameters to try for each loss; a loss of the table that is not here is tried as it is.
+#: Parameters to try for each loss; a loss that is not here is tried with its defaults. A new loss
+#: needs its formula in tests/reference/losses.py and its call in scalar_rows().
 PARAMETERS = {
     "balanced_softmax": [{"tau": tau} for tau in (0.0, 0.25, 1.0)],
     "balanced_sigmoid": [{"keep_constant": keep} for keep in (False, True)],
@@ -45,6 +46,9 @@ PARAMETERS = {
     ],
     "eureka": [{**p, "gamma": g} for p in EUREKA for g in (0.5, 2.0)],
     "softmax_eureka": EUREKA,
+    "ldam": [{"max_margin": m, "scale": s} for m in (0.0, 0.5) for s in (1.0, 4.0)],
+    # probability 1: without chance
+    "softmax_equalization": [{"threshold": t, "probability": 1.0} for t in (0.0, 0.05, 0.3)],
 }
 CASES = [(name, p) for name in sorted(LOSSES) for p in PARAMETERS.get(name, [{}])]
 
@@ -61,7 +65,10 @@ def scalar_rows(name: str, logits: list, labels: list, parameters: dict) -> list
     rows = list(zip(logits, labels))
     if name in ("softmax_ce", "softmax_focal"):
         return [getattr(reference, name)(z, y, **parameters) for z, y in rows]
-    if name in ("balanced_softmax", "softmax_halted_focal", "softmax_eureka"):
+    if name == "softmax_equalization":
+        spared = [n / sum(COUNTS) < parameters["threshold"] for n in COUNTS]
+        return [reference.equalization(z, y, spared) for z, y in rows]
+    if name in ("balanced_softmax", "softmax_halted_focal", "softmax_eureka", "ldam"):
         return [getattr(reference, name)(z, y, COUNTS, **parameters) for z, y in rows]
     if name == "balanced_sigmoid":
         return [
