@@ -17,6 +17,7 @@ import torch
 from torch.utils.data import Sampler
 
 from lt_det.data.class_stats import annotations_of
+from lt_det.data.stored_records import StoredRecords
 
 # torch.multinomial takes no more categories.
 _MAX_IMAGES = 2**24
@@ -28,6 +29,15 @@ def classes_of_images(dataset_dicts: Sequence[Mapping[str, Any]]) -> list[list[i
     Args:
         dataset_dicts: N dicts in Detectron2's format.
     """
+    if isinstance(dataset_dicts, StoredRecords):
+        index, classes, crowds = dataset_dicts.instances()
+        found: list[list[int]] = [[] for _ in range(len(dataset_dicts))]
+        # One number for each pair sorts faster than pairs.
+        num_classes = int(classes.max(initial=0)) + 1
+        images, ids = np.divmod(np.unique((index * num_classes + classes)[~crowds]), num_classes)
+        for image, category_id in zip(images.tolist(), ids.tolist()):
+            found[image].append(category_id)
+        return found
     return [
         sorted(
             {

@@ -20,12 +20,12 @@ from lt_det.data.annotation_checks import NUM_NAMED
 from lt_det.data.annotation_json import (
     check_exists,
     contiguous_ids,
-    hash_file,
     in_contiguous_order,
     read_annotation_json,
     read_categories,
 )
 from lt_det.data.class_stats import ClassStats
+from lt_det.data.file_digest import content_hash
 from lt_det.data.frequency_groups import frequency_groups
 from lt_det.data.json_stats import CountSource, count_json, declared_frequency_groups
 
@@ -65,8 +65,9 @@ def class_stats_of_json(
         None if class_names is None else list(class_names),
         None if id_map is None else sorted(id_map.items()),
     ]
-    key = hashlib.sha256((hash_file(json_file) + json.dumps(options)).encode()).hexdigest()
     folder = default_cache_dir() if cache_dir is None else Path(cache_dir)
+    digest = content_hash(json_file, cache_dir=folder)
+    key = hashlib.sha256((digest + json.dumps(options)).encode()).hexdigest()
     path = folder / f"class_stats_{key[:32]}.json"
     stats = _read_cached(path)
     if stats is None:

@@ -27,7 +27,7 @@ MetaSource = Union[ForwardMetaBatches, CachedMetaBatches]
 
 
 def build_streams(
-    cfg: Any, detector: nn.Module, dicts: list[dict], *, start_iter: int
+    cfg: Any, detector: nn.Module, dicts: Sequence[dict], *, start_iter: int
 ) -> tuple[TrainStream, MetaSource | None]:
     """Return training batches and, with LT_DET.META.ENABLED, meta batches.
 
@@ -63,7 +63,7 @@ def _meta_ims_per_batch(cfg: Any) -> int:
     return cfg.LT_DET.META.IMS_PER_BATCH or cfg.SOLVER.IMS_PER_BATCH
 
 
-def _detector_meta(cfg: Any, detector: nn.Module, dicts: list[dict]) -> MetaSource:
+def _detector_meta(cfg: Any, detector: nn.Module, dicts: Sequence[dict]) -> MetaSource:
     ims_per_batch = _meta_ims_per_batch(cfg)
     stream = build_meta_stream(cfg, dicts, ims_per_batch=ims_per_batch)
     if cfg.LT_DET.META.REGIONS == "forward":

@@ -21,7 +21,9 @@ from detectron2.utils import comm
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 from lt_det.data.samplers import classes_of_images
+from lt_det.data.stored_records import StoredRecords
 from lt_det.engine.image_loader import build_image_mapper
+from lt_det.engine.train_dicts import load_train_dicts
 from lt_det.engine.train_samplers import build_train_sampler, class_balanced_sampler
 from lt_det.modeling.build import is_image_classifier
 
@@ -160,28 +162,7 @@ class TrainStream:
         return iter(self._loader)
 
 
-def load_train_dicts(cfg: Any) -> list[dict]:
-    """Return Detectron2's data set dicts of DATASETS.TRAIN.
-
-    Raises:
-        ValueError: if there is no image left to train on.
-    """
-    dicts = get_detection_dataset_dicts(
-        cfg.DATASETS.TRAIN,
-        filter_empty=cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS,
-        min_keypoints=(
-            cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if cfg.MODEL.KEYPOINT_ON else 0
-        ),
-        proposal_files=cfg.DATASETS.PROPOSAL_FILES_TRAIN if cfg.MODEL.LOAD_PROPOSALS else None,
-    )
-    if not len(dicts):
-        raise ValueError(
-            f"DATASETS.TRAIN {tuple(cfg.DATASETS.TRAIN)} holds no image with annotations"
-        )
-    return dicts
-
-
-def build_train_stream(cfg: Any, dicts: list[dict] | None = None) -> TrainStream:
+def build_train_stream(cfg: Any, dicts: Sequence[dict] | None = None) -> TrainStream:
     """Return the training loader of a config."""
     if dicts is None:
         dicts = load_train_dicts(cfg)
@@ -196,7 +177,7 @@ def build_train_stream(cfg: Any, dicts: list[dict] | None = None) -> TrainStream
     )
 
 
-def build_meta_stream(cfg: Any, dicts: list[dict], *, ims_per_batch: int) -> TrainStream:
+def build_meta_stream(cfg: Any, dicts: Sequence[dict], *, ims_per_batch: int) -> TrainStream:
     """Return class-balanced batches of the training set, augmented like it."""
     # Another seed than training's: else both would augment alike at the same position.
     seed = shared_seed(cfg) + 1
@@ -208,13 +189,14 @@ def build_meta_stream(cfg: Any, dicts: list[dict], *, ims_per_batch: int) -> Tra
     )
 
 
-def _mapped(cfg: Any, dicts: list[dict]) -> dict[str, Any]:
+def _mapped(cfg: Any, dicts: Sequence[dict]) -> dict[str, Any]:
     """Return the arguments of a stream that say what is loaded, and how."""
     workers = cfg.DATALOADER.NUM_WORKERS
     if is_image_classifier(cfg):
         mapper = build_image_mapper(cfg, is_train=True)
         return {"items": dicts, "mapper": mapper, "maps_batches": True, "num_workers": workers}
-    items = DatasetFromList(dicts, copy=False)
+    # Stored records are shared by the workers as they are.
+    items = dicts if isinstance(dicts, StoredRecords) else DatasetFromList(dicts, copy=False)
     return {"items": items, "mapper": DatasetMapper(cfg, True), "num_workers": workers}
 
 

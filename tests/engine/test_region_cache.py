@@ -60,6 +60,7 @@ def test_fingerprint_knows_what_regions_depend_on(setting, keys):
 
 def test_fingerprint_knows_frozen_weights_and_images(setting):
     cfg, model, dicts = setting
+    dicts = list(dicts)  # records of a store are made anew each time
     prints = {region_fingerprint(cfg, model, dicts), region_fingerprint(cfg, model, dicts[1:])}
     dicts[0]["annotations"][0]["category_id"] += 1
     prints.add(region_fingerprint(cfg, model, dicts))
