@@ -108,6 +108,11 @@ def _status_kb(key: str) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{key}:"))
 
 
+def peak_mb() -> float:
+    """Return the peak resident memory of this process since it started, in MB."""
+    return _status_kb("VmHWM") / 1024
+
+
 def in_child(script: str, *arguments: str) -> float:
     """Run ``python script arguments...`` and return the number in its last line of output."""
     result = subprocess.run(
