@@ -21,7 +21,8 @@ MAY_IMPORT = {
     "evaluation": {"data"},
     "modeling": {"data", "losses"},
     "config": {"data", "losses", "meta", "modeling", "evaluation"},
-    "report": {"data", "evaluation"},
+    # Losses, for their curves.
+    "report": {"data", "evaluation", "losses"},
     # The report, for the picture at the end of a training.
     "engine": {"data", "losses", "meta", "modeling", "evaluation", "config", "report"},
     "demo": {"data", "engine", "report"},

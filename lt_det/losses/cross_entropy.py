@@ -10,7 +10,7 @@ from lt_det.losses.reduction import Reduction, reduce_loss
 
 
 def softmax_ce_loss(logits: Tensor, labels: Tensor, *, reduction: Reduction = "none") -> Tensor:
-    """Return the softmax cross-entropy, in nats.
+    """Return ``-log p_y``, the softmax cross-entropy, in nats.
 
     Args:
         logits: ``(N, C)`` float. In an R-CNN, C = K + 1 and the background is the last column.
@@ -30,7 +30,7 @@ def softmax_ce_loss(logits: Tensor, labels: Tensor, *, reduction: Reduction = "n
 
 
 def sigmoid_ce_loss(logits: Tensor, targets: Tensor, *, reduction: Reduction = "none") -> Tensor:
-    """Return the binary cross-entropy of each class by itself, in nats.
+    """Return ``-log p_t`` of each class by itself, the binary cross-entropy, in nats.
 
     Args:
         logits: ``(N, K)`` float, foreground classes only.

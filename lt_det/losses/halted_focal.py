@@ -36,7 +36,9 @@ def sigmoid_halted_focal_loss(
     mode: HaltedMode = "positives",
     reduction: Reduction = "none",
 ) -> Tensor:
-    """Return the halted focal loss of each class by itself, in nats; it may be negative.
+    """Return focal loss where ``p_t <= phi``, else ``-alpha_t (log p_t + b)``, in nats.
+
+    ``b = -(1 - (1 - phi)^gamma) log phi``; the loss may be negative.
 
     Args:
         logits: ``(N, K)`` float, foreground classes only.
@@ -83,7 +85,9 @@ def softmax_halted_focal_loss(
     tail_fraction: float = 1.0,
     reduction: Reduction = "none",
 ) -> Tensor:
-    """Return the halted focal loss of the rarest classes, focal loss of the others, in nats.
+    """Return focal loss, but ``-(log p_y + b)`` where ``p_y > phi`` and y is rare, in nats.
+
+    ``b = -(1 - (1 - phi)^gamma) log phi``; the loss may be negative.
 
     Args:
         logits: ``(N, C)`` float, C >= 2.
