@@ -166,10 +166,13 @@ def save_loss_plot(
                 p = curves[0].probability
                 ce = loss_curve(PLAIN_LOSS["softmax"], p)
                 axis.plot(p, getattr(ce, quantity), color="0.75", linewidth=4, label="CE")
-            values = np.concatenate([getattr(curve, quantity) for curve in curves])
+            values = np.stack([getattr(curve, quantity) for curve in curves])
             for curve, style in zip(curves, _styles(curves)):
                 axis.plot(curve.probability, getattr(curve, quantity), label=curve.label, **style)
-            bottom, top = max(values.min(), lowest), min(max(values.max(), highest), 7)
+            # Cut where curves run to infinity, but show half of each.
+            middle = np.median(values, axis=1)
+            bottom = min(max(values.min(), lowest), middle.min(), 0)
+            top = max(min(values.max(), highest), middle.max(), 0)
             margin = 0.04 * (top - bottom)
             axis.set_ylim(bottom - margin, top + margin)
             axis.axhline(0, color="black", linewidth=0.5)
