@@ -6,6 +6,7 @@ import lt_det.detectron2_required  # noqa: F401  # isort: skip
 
 import functools
 import logging
+import os
 from typing import Any, Callable, Sequence
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -31,6 +32,7 @@ READERS: dict[str, Callable[..., ImageTable]] = {
     "csv": read_csv,
     "folder": read_folders,
 }
+_WITH_IMAGE_ROOT = ("list", "inaturalist")
 
 
 def register_image_dataset(
@@ -50,7 +52,9 @@ def register_image_dataset(
     Args:
         name: for ``DATASETS.TRAIN`` and ``DATASETS.TEST``.
         kind: key of :data:`READERS`.
-        path: file or folder, as the reader of the kind says.
+        path: file or folder, as the reader of the kind says. If relative, it starts from the
+            folder in the environment variable DETECTRON2_DATASETS (./datasets), as the paths of
+            Detectron2's own data sets do.
         split: split, or folder of the images, as the reader says.
         imbalance_factor: above 1, the seeded long-tailed subset of
             :func:`lt_det.data.long_tail_subset.long_tailed_subset`.
@@ -64,6 +68,9 @@ def register_image_dataset(
             f"data set {name!r}: kind must be one of {sorted(READERS)}, got {kind!r} "
             "(LT_DET.CLASSIFICATION.DATASETS)"
         )
+    path = _under_datasets(path)
+    if kind in _WITH_IMAGE_ROOT:
+        split = _under_datasets(split)
     source = (kind, path, split, float(imbalance_factor), seed)
     if name in DatasetCatalog.list():
         known = MetadataCatalog.get(name).get("image_source")
@@ -104,6 +111,11 @@ def register_images_from_config(
             )
         factor = imbalance_factor if entry[0] in long_tailed else 1.0
         register_image_dataset(*entry, imbalance_factor=factor, seed=seed)
+
+
+def _under_datasets(path: str) -> str:
+    root = os.path.expanduser(os.environ.get("DETECTRON2_DATASETS", "datasets"))
+    return os.path.join(root, os.path.expanduser(path))
 
 
 def _load(

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from lt_det.data.samplers import (
     WeightedImageSampler,
     class_balanced_image_weights,
+    class_image_counts,
     classes_of_images,
+    rarest_class_weights,
 )
 
 
@@ -152,3 +154,35 @@ def test_neither_global_randomness_is_used_nor_the_weights_changed():
 def test_bad_arguments_are_named(arguments, text):
     with pytest.raises(ValueError, match=text):
         WeightedImageSampler(**{"weights": [1.0], "seed": 0, **arguments})
+
+
+def test_progressive_stream_goes_from_the_first_weights_to_the_last():
+    first, last = [1.0] * 4, [0.0, 0.0, 0.0, 1.0]
+    sampler = WeightedImageSampler(first, last_weights=last, draws=3 * 1024, seed=0)
+    drawn = np.array(take(sampler, 4 * 1024)).reshape(4, 1024)
+    shares = (drawn == 3).mean(axis=1)
+    # 1/4 of the draws, half way between, all; and all after the end.
+    np.testing.assert_allclose(shares, [0.25, 0.625, 1.0, 1.0], atol=0.05)
+
+
+def test_progressive_stream_mixes_probabilities_whatever_the_weights_sum_to():
+    sampler = WeightedImageSampler([1e6, 0], last_weights=[0, 3], draws=3 * 1024, seed=0)
+    assert np.mean(take(sampler, 2 * 1024)[1024:]) == pytest.approx(0.5, abs=0.05)
+    with pytest.raises(ValueError, match="last_weights must have 2 entries as weights has, got 1"):
+        WeightedImageSampler([1, 1], last_weights=[1], seed=0)
+    with pytest.raises(ValueError, match="last_weights must be 1 to"):
+        WeightedImageSampler([1, 1], last_weights=[1, -1], seed=0)
+
+
+def test_image_of_several_classes_weighs_as_the_rarest():
+    weights = rarest_class_weights([[0, 2], [1], [], [2, 1, 0]], np.array([0.1, 0.7, 0.3]))
+    assert weights.tolist() == [0.3, 0.7, 0.0, 0.7]
+
+
+def test_counts_are_of_images():
+    counts = class_image_counts([[0, 0], [0, 1], []], num_classes=3)
+    assert counts.tolist() == [2, 1, 1]  # the class without an image counts as one
+
+
+def test_classified_images_are_their_own_annotation():
+    assert classes_of_images([{"category_id": 4, "image_id": 1, "file_name": "x"}]) == [[4]]

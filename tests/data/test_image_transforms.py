@@ -1,0 +1,137 @@
+"""Crop, flip, cutout and colours of image batches."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lt_det.data.image_transforms import (
+    ImageBatchMapper,
+    auto_augment,
+    crop,
+    cut_out,
+    read_image,
+    resize,
+    resized_crop,
+)
+
+IMAGES = torch.randint(1, 256, (6, 3, 5, 7), dtype=torch.uint8)
+
+
+def records(images):
+    return [
+        {"image": image.permute(1, 2, 0).numpy(), "image_id": 10 + i, "category_id": i}
+        for i, image in enumerate(images)
+    ]
+
+
+def places_of(piece, whole):
+    """Return where ``piece`` (3, h, w) is found in ``whole`` (3, H, W)."""
+    h, w = piece.shape[1:]
+    return [
+        (y, x)
+        for y in range(whole.shape[1] - h + 1)
+        for x in range(whole.shape[2] - w + 1)
+        if torch.equal(piece, whole[:, y : y + h, x : x + w])
+    ]
+
+
+def test_random_crops_are_pieces_of_their_image_at_all_places():
+    seen = set()
+    padded = torch.nn.functional.pad(IMAGES, (2, 2, 2, 2))
+    for _ in range(40):
+        for image, piece in zip(padded, crop(IMAGES, 4, padding=2, at_random=True)):
+            places = places_of(piece, image)
+            assert places
+            seen |= set(places)
+    assert {y for y, _ in seen} == set(range(6))
+    assert {x for _, x in seen} == set(range(8))
+
+
+def test_centre_crop():
+    assert torch.equal(crop(IMAGES, 3, padding=0, at_random=False), IMAGES[:, :, 1:4, 2:5])
+    with pytest.raises(ValueError, match="cannot crop 9 x 9 pixels .* of 5 x 7 with 1 pixels"):
+        crop(IMAGES, 9, padding=1, at_random=False)
+
+
+def test_half_of_the_images_are_mirrored_whole():
+    images = IMAGES[:1, :, :5, :5].repeat(400, 1, 1, 1)
+    out = torch.stack([x["image"] for x in ImageBatchMapper(size=5, flip=True)(records(images))])
+    mirrored = (out == images.flip(-1)).flatten(1).all(1)
+    assert ((out == images).flatten(1).all(1) | mirrored).all()
+    assert 150 < int(mirrored.sum()) < 250  # 200 +- 5 standard deviations
+
+
+def test_cutout_is_a_square_clipped_at_the_border():
+    images = torch.ones(3000, 1, 6, 6)
+    holes = cut_out(images, 4)[:, 0] == 0
+    heights = holes.any(2).sum(1)
+    widths = holes.any(1).sum(1)
+    assert torch.equal(holes.flatten(1).sum(1), heights * widths)  # a rectangle
+    # Rows start at -2..3, so 2, 3, 4, 4, 4, 3 of them are inside.
+    shares = torch.bincount(heights, minlength=5) / len(heights)
+    torch.testing.assert_close(shares, torch.tensor([0, 0, 1, 2, 3]) / 6, atol=0.05, rtol=0)
+    # Every pixel of the middle is hit by 4 of 6 rows and 4 of 6 columns.
+    assert abs(float(holes[:, 3, 3].float().mean()) - 16 / 36) < 0.05
+    assert torch.equal(images, torch.ones(3000, 1, 6, 6))  # not in place
+
+
+def test_mapper_keeps_labels_ids_and_colour_order():
+    square = IMAGES[:, :, :, :5]
+    rgb = ImageBatchMapper(size=5)(records(square))
+    bgr = ImageBatchMapper(size=5, color_order="BGR")(records(square))
+    for i, (a, b) in enumerate(zip(rgb, bgr)):
+        assert (a["image_id"], a["category_id"]) == (10 + i, i)
+        assert torch.equal(a["image"], square[i])
+        assert torch.equal(b["image"], square[i][[2, 1, 0]])
+        assert a["image"].dtype == torch.uint8
+
+
+def test_images_of_several_sizes_need_a_resized_crop():
+    mixed = [*records(IMAGES[:1]), *records(IMAGES[:1, :, :4])]
+    mixed[1]["image_id"] = 77
+    with pytest.raises(ValueError, match="images 10 and 77 have the shapes"):
+        ImageBatchMapper(size=4)(mixed)
+    for each in (resized_crop(4, color_jitter=0.4), resize(4)):
+        out = ImageBatchMapper(size=4, each=each)(mixed)
+        assert [x["image"].shape for x in out] == [(3, 4, 4)] * 2
+
+
+@pytest.mark.parametrize("policy", ["cifar10", "imagenet", "randaugment", "trivialaugment"])
+def test_policies_change_images_and_follow_the_seed(policy):
+    transform = auto_augment(policy)
+    image = torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8)
+
+    def drawn(seed):
+        torch.manual_seed(seed)
+        return torch.stack([transform(image) for _ in range(8)])
+
+    assert torch.equal(drawn(0), drawn(0))
+    assert not torch.equal(drawn(0), drawn(1))
+    assert drawn(0).dtype == torch.uint8
+
+
+def test_unknown_policy():
+    assert auto_augment("") is None
+    with pytest.raises(ValueError, match="AUTO_AUGMENT must be '' or one of .*got 'cifar'"):
+        auto_augment("cifar")
+
+
+def test_files_are_read_as_rgb(tmp_path):
+    path = tmp_path / "x.png"
+    Image.fromarray(np.full((3, 4), 9, np.uint8)).save(path)
+    assert read_image({"file_name": str(path), "image_id": 1}).shape == (3, 4, 3)
+    path.write_bytes(b"no image")
+    with pytest.raises(ValueError, match="image 1: .*x.png is no image"):
+        read_image({"file_name": str(path), "image_id": 1})
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match="image 1: there is no file"):
+        read_image({"file_name": str(path), "image_id": 1})
+
+
+@pytest.mark.parametrize("numbers", [{"size": 0}, {"size": 1, "padding": -1}])
+def test_numbers_out_of_range(numbers):
+    with pytest.raises(ValueError, match="size must be at least 1"):
+        ImageBatchMapper(**numbers)

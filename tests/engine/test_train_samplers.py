@@ -1,0 +1,86 @@
+"""How often each class is drawn."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+from lt_det.engine.setup import load_config
+from lt_det.engine.train_samplers import SAMPLERS, build_train_sampler
+
+COUNTS = np.array([400, 100, 4])
+RECORDS = [
+    {"image_id": i, "category_id": int(c)} for i, c in enumerate(np.repeat([0, 1, 2], COUNTS))
+]
+
+
+def class_shares(*opts, records=RECORDS, draws=60480, skip=0):
+    cfg = load_config("", opts)
+    sampler = build_train_sampler(cfg, records, seed=0)
+    chosen = list(itertools.islice(sampler, skip, skip + draws))
+    classes = [records[i]["category_id"] for i in chosen]
+    return np.bincount(classes, minlength=3) / draws
+
+
+@pytest.mark.parametrize(
+    ("name", "rates"),
+    [
+        ("instance", COUNTS),
+        ("class_balanced", [1, 1, 1]),
+        ("square_root", np.sqrt(COUNTS)),
+        ("effective_number", COUNTS / (1 - 0.99**COUNTS)),
+        # t 0.5: f is 400/504, 100/504 and 4/504.
+        ("repeat_factor", COUNTS * np.maximum(1, np.sqrt(0.5 / (COUNTS / 504)))),
+    ],
+)
+def test_classes_are_drawn_at_the_documented_rate(name, rates):
+    found = class_shares(
+        *("LT_DET.SAMPLER.NAME", name, "LT_DET.SAMPLER.BETA", 0.99),
+        *("DATALOADER.REPEAT_THRESHOLD", 0.5),
+    )
+    np.testing.assert_allclose(found, np.array(rates) / np.sum(rates), atol=0.01)
+
+
+def test_progressive_ends_balanced():
+    options = (
+        *("LT_DET.SAMPLER.NAME", "progressive"),
+        *("SOLVER.MAX_ITER", 605, "SOLVER.IMS_PER_BATCH", 100),
+    )
+    begin = class_shares(*options, draws=1000)
+    np.testing.assert_allclose(begin, COUNTS / COUNTS.sum(), atol=0.04)
+    end = class_shares(*options, draws=1000, skip=59500)
+    np.testing.assert_allclose(end, [1 / 3] * 3, atol=0.06)
+    middle = class_shares(*options, draws=2000, skip=29250)
+    np.testing.assert_allclose(middle, (COUNTS / COUNTS.sum() + 1 / 3) / 2, atol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("ours", "detectron2"),
+    [("instance", "TrainingSampler"), ("repeat_factor", "RepeatFactorTrainingSampler")],
+)
+def test_names_of_detectron2_mean_the_same(ours, detectron2):
+    a, b = (
+        list(itertools.islice(build_train_sampler(load_config("", opts), RECORDS, seed=3), 900))
+        for opts in (("LT_DET.SAMPLER.NAME", ours), ("DATALOADER.SAMPLER_TRAIN", detectron2))
+    )
+    assert a == b
+
+
+@pytest.mark.parametrize("name", sorted(SAMPLERS))
+def test_detection_records_are_drawn_as_their_rarest_class(name):
+    records = [
+        {"annotations": [{"category_id": c} for c in classes]}
+        for classes in ([0], [0, 1], [0, 1, 2], [])
+    ]
+    cfg = load_config("", ("LT_DET.SAMPLER.NAME", name))
+    chosen = set(itertools.islice(build_train_sampler(cfg, records, seed=0), 500))
+    assert {0, 1, 2} <= chosen
+
+
+def test_unknown_samplers():
+    with pytest.raises(ValueError, match="LT_DET.SAMPLER.NAME must be '' or one of .*'sqrt'"):
+        class_shares("LT_DET.SAMPLER.NAME", "sqrt")
+    with pytest.raises(ValueError, match="DATALOADER.SAMPLER_TRAIN must be one of .*'Training'"):
+        class_shares("DATALOADER.SAMPLER_TRAIN", "Training")
