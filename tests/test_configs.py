@@ -113,6 +113,15 @@ def test_no_key_is_there_twice():
             yaml.load(file, Loader=_UniqueKeys)  # noqa: S506
 
 
+@pytest.mark.parametrize("path", ROI_CONFIGS, ids=name)
+def test_price_does_not_grow_with_the_classes(path):
+    cfg = load_config(str(path))
+    if not cfg.MODEL.ROI_MASK_HEAD.CLS_AGNOSTIC_MASK:
+        assert cfg.MODEL.ROI_MASK_HEAD.NAME == "LongTailMaskHead"
+    if not cfg.MODEL.ROI_BOX_HEAD.CLS_AGNOSTIC_BBOX_REG:
+        assert cfg.LT_DET.FAST_BOX_REGRESSION
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=name)
 def test_first_line_is_the_command(path):
     first = path.read_text().splitlines()[0]

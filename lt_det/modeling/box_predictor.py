@@ -16,7 +16,9 @@ from detectron2.structures import Instances
 from torch import Tensor, nn
 
 from lt_det.losses.base_criterion import BaseCriterion
+from lt_det.modeling.box_regression import ByClassBoxRegression, Predictions, all_classes
 from lt_det.modeling.build import build_criterion, build_prior
+from lt_det.modeling.classification_stats import log_classification_stats
 from lt_det.modeling.classifier import set_prior_bias
 from lt_det.modeling.fast_inference import predict_detections
 
@@ -26,7 +28,7 @@ RegionWeighting = Callable[[Tensor], Tensor]
 LossObserver = Callable[[Tensor, Tensor, Sequence[int]], None]
 
 
-class LongTailOutputLayers(FastRCNNOutputLayers):
+class LongTailOutputLayers(ByClassBoxRegression):
     """What the softmax and the sigmoid predictor share; use one of those.
 
     Attributes:
@@ -82,9 +84,7 @@ class LongTailOutputLayers(FastRCNNOutputLayers):
             loss = (losses * weights).sum() / max(labels.numel(), 1)
         return loss * self.loss_weight.get("loss_cls", 1.0)
 
-    def losses(
-        self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]
-    ) -> dict[str, Tensor]:
+    def losses(self, predictions: Predictions, proposals: list[Instances]) -> dict[str, Tensor]:
         """Return "loss_cls" and "loss_box_reg", both scalars, and log Detectron2's statistics.
 
         Args:
@@ -95,27 +95,30 @@ class LongTailOutputLayers(FastRCNNOutputLayers):
         logits, deltas = predictions
         sizes = [len(p) for p in proposals]
         if sum(sizes):
-            # The base class logs accuracy and computes box regression; its classification loss,
-            # which wants a background column, is replaced and never differentiated.
-            losses = super().losses((self._with_background(logits.detach()), deltas), proposals)
             labels = torch.cat([p.gt_classes for p in proposals])
+            predicted = self._predicted_classes(logits.detach())
+            log_classification_stats(predicted, labels, num_classes=self.num_classes)
+            loss_box_reg = self.box_loss(deltas, labels, proposals)
         else:
             # Detectron2 fails on no regions (its empty labels are float): zero, with a graph.
-            losses = {"loss_box_reg": deltas.sum() * 0.0}
             labels = torch.zeros(0, dtype=torch.int64, device=logits.device)
-        loss_cls = self.classification_loss(logits, labels, regions_per_image=sizes)
-        return {**losses, "loss_cls": loss_cls}
+            loss_box_reg = all_classes(predictions)[1].sum() * 0.0
+        return {
+            "loss_cls": self.classification_loss(logits, labels, regions_per_image=sizes),
+            "loss_box_reg": loss_box_reg * self.loss_weight.get("loss_box_reg", 1.0),
+        }
 
     def inference(
-        self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]
+        self, predictions: Predictions, proposals: list[Instances]
     ) -> tuple[list[Instances], list[Tensor]]:
         """Return the detections of each image, and the proposal that each comes from."""
+        predictions = all_classes(predictions)
         if self.fast_inference:
             return predict_detections(self, predictions, proposals)
         return super().inference(predictions, proposals)
 
-    def _with_background(self, logits: Tensor) -> Tensor:
-        """Return ``(R, K + 1)`` logits, background last."""
+    def _predicted_classes(self, logits: Tensor) -> Tensor:
+        """Return ``(R,)`` int64 in [0, K], K = background."""
         raise NotImplementedError
 
     def adopt(self, stock: FastRCNNOutputLayers) -> None:
@@ -148,10 +151,14 @@ class SoftmaxOutputLayers(LongTailOutputLayers):
     def from_config(cls, cfg: Any, input_shape: ShapeSpec) -> dict[str, Any]:
         """Read Detectron2's keys and LT_DET.LOSS."""
         ret = FastRCNNOutputLayers.from_config(cfg, input_shape)
-        return {**ret, "criterion": build_criterion(cfg)}
+        return {
+            **ret,
+            "criterion": build_criterion(cfg),
+            "fast_box_regression": cfg.LT_DET.FAST_BOX_REGRESSION,
+        }
 
-    def _with_background(self, logits: Tensor) -> Tensor:
-        return logits
+    def _predicted_classes(self, logits: Tensor) -> Tensor:
+        return logits.argmax(dim=1)
 
     def adopt(self, stock: FastRCNNOutputLayers) -> None:
         """Take over all parameters of Detectron2's predictor, in place."""
@@ -205,6 +212,7 @@ class SigmoidOutputLayers(LongTailOutputLayers):
         return {
             **ret,
             "criterion": build_criterion(cfg),
+            "fast_box_regression": cfg.LT_DET.FAST_BOX_REGRESSION,
             **build_prior(cfg),
         }
 
@@ -217,9 +225,10 @@ class SigmoidOutputLayers(LongTailOutputLayers):
         scores = torch.cat([scores, scores.new_zeros(scores.shape[0], 1)], dim=1)
         return scores.split([len(p) for p in proposals], dim=0)
 
-    def _with_background(self, logits: Tensor) -> Tensor:
+    def _predicted_classes(self, logits: Tensor) -> Tensor:
         # Logit 0 is score 1/2: a region counts as background where no class reaches that.
-        return torch.cat([logits, logits.new_zeros(logits.shape[0], 1)], dim=1)
+        highest, classes = logits.max(dim=1)
+        return classes.masked_fill(highest < 0, self.num_classes)
 
     def adopt(self, stock: FastRCNNOutputLayers) -> None:
         """Take over the box regression and the K foreground rows' weights, in place.

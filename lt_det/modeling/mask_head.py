@@ -19,6 +19,7 @@ from detectron2.structures import Instances
 from torch import Tensor, nn
 
 from lt_det.data.warn_once import warn_once
+from lt_det.modeling.class_rows import class_rows, why_all_classes
 
 
 def region_logits(features: Tensor, classes: Tensor, *, predictor: nn.Conv2d) -> Tensor:
@@ -31,29 +32,27 @@ def region_logits(features: Tensor, classes: Tensor, *, predictor: nn.Conv2d) ->
         classes: ``(R,)`` int64 in [0, K).
         predictor: 1 x 1 convolution from C to K channels, with or without a bias.
     """
-    # index_select: its gradient is index_add, which adds in a fixed order on the CPU.
-    weight = predictor.weight.flatten(1).index_select(0, classes)[:, None]  # (R, 1, C)
+    num_classes = predictor.out_channels
+    weight = class_rows(predictor.weight.flatten(1), classes, num_classes=num_classes)  # (R, 1, C)
     pixels = features.flatten(2)  # (R, C, S * S)
     if predictor.bias is None:
         logits = torch.bmm(weight, pixels)
     else:
-        bias = predictor.bias.index_select(0, classes)[:, None, None]
-        logits = torch.baddbmm(bias, weight, pixels)
+        bias = class_rows(predictor.bias, classes, num_classes=num_classes)  # (R, 1)
+        logits = torch.baddbmm(bias[:, :, None], weight, pixels)
     return logits.unflatten(2, features.shape[2:])
 
 
 def why_not_by_region(predictor: nn.Module) -> str:
     """Return why :func:`region_logits` would not do what ``predictor`` does, or ""."""
-    if type(predictor) not in (Conv2d, nn.Conv2d):
-        return f"its predictor is {type(predictor).__name__}"
+    reason = why_all_classes(predictor, types=(Conv2d, nn.Conv2d))
     settings = ("kernel_size", "stride", "padding", "groups")
+    if reason:
+        return reason
     if [getattr(predictor, name) for name in settings] != [(1, 1), (1, 1), (0, 0), 1]:
-        return "its predictor is no 1 x 1 convolution"
+        return "the layer is no 1 x 1 convolution"
     if getattr(predictor, "norm", None) or getattr(predictor, "activation", None):
-        return "its predictor has a norm or an activation"
-    # A hook may change what the layer computes (old-style weight norm does) or want to see it.
-    if getattr(predictor, "_forward_pre_hooks", None) or getattr(predictor, "_forward_hooks", None):
-        return "its predictor has hooks"
+        return "the layer has a norm or an activation"
     return ""
 
 

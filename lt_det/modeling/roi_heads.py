@@ -46,6 +46,7 @@ def build_predictor(cfg: Any, stock: nn.Module) -> LongTailOutputLayers:
     criterion = build_criterion(cfg)
     prior = build_prior(cfg) if criterion.kind == "sigmoid" else {}
     predictor = replace_predictor(stock, criterion, **prior)
+    predictor.fast_box_regression = cfg.LT_DET.FAST_BOX_REGRESSION
     kind = cfg.LT_DET.CLASSIFIER.NAME
     if kind == "cosine":
         predictor.cls_score = CosineClassifier(

@@ -7,6 +7,7 @@ from detectron2.config import CfgNode, get_cfg
 from detectron2.modeling import build_model
 from detectron2.structures import BitMasks, Boxes, Instances
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lt_det.config import add_lt_det_config
 
@@ -102,3 +103,24 @@ def small_batch(*, foreground: bool = True) -> list[dict]:
         instances.gt_masks = BitMasks(masks)
         batch.append({"image": image, "height": height, "width": width, "instances": instances})
     return batch
+
+
+class LargestTensor(TorchDispatchMode):
+    """Notes the elements of the largest tensor that any operation makes, and the operations.
+
+    Backward included.
+    """
+
+    elements = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations: set[str] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        self.operations.add(func.overloadpacket.__name__)
+        for tensor in result if isinstance(result, (list, tuple)) else [result]:
+            if isinstance(tensor, torch.Tensor):
+                self.elements = max(self.elements, tensor.numel())
+        return result
