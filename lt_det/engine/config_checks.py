@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from detectron2.config import CfgNode
 from detectron2.utils import comm
+from torch import nn
+
+from lt_det.config import add_lt_det_config
+from lt_det.losses import get_loss
+from lt_det.losses.base_criterion import BaseCriterion
 
 
 def check_config(cfg: Any) -> None:
@@ -14,6 +20,8 @@ def check_config(cfg: Any) -> None:
     Raises:
         ValueError: names the keys and what to set.
     """
+    check_keys_are_there(cfg)
+    check_device(cfg)
     node = cfg.LT_DET
     if node.META.ENABLED and not node.DECOUPLED:
         raise ValueError(
@@ -30,13 +38,78 @@ def check_config(cfg: Any) -> None:
             f"LT_DET.META.REGIONS must be 'forward' or 'bank', got {node.META.REGIONS!r}"
         )
     ranks = comm.get_world_size()
-    for key, value in (
-        ("SOLVER.IMS_PER_BATCH", cfg.SOLVER.IMS_PER_BATCH),
-        ("LT_DET.META.IMS_PER_BATCH", node.META.IMS_PER_BATCH),
+    for key, value, least in (
+        ("SOLVER.IMS_PER_BATCH", cfg.SOLVER.IMS_PER_BATCH, 1),
+        ("LT_DET.META.IMS_PER_BATCH", node.META.IMS_PER_BATCH, 0),
+        ("LT_DET.META.BANK_IMAGES", node.META.BANK_IMAGES, 1),
+        ("LT_DET.REGION_CACHE.EPOCHS", node.REGION_CACHE.EPOCHS, 1),
     ):
-        if value % ranks:
+        if value < least:
+            raise ValueError(f"{key} must be at least {least}, got {value}")
+        if value % ranks and key.endswith("IMS_PER_BATCH"):
             raise ValueError(f"{key} {value} must be a multiple of the {ranks} processes")
     if not cfg.DATASETS.TRAIN:
         raise ValueError("DATASETS.TRAIN is empty")
+    _check_unit(cfg)
     if cfg.SOLVER.AMP.ENABLED and not torch.cuda.is_available():
         raise ValueError("SOLVER.AMP.ENABLED needs CUDA, and there is none")
+
+
+def check_keys_are_there(cfg: Any) -> None:
+    """Raise for a config without the keys of this package.
+
+    Raises:
+        ValueError: says which function adds them.
+    """
+    if "LT_DET" not in cfg:
+        raise ValueError(
+            "cfg has no LT_DET: call lt_det.config.add_lt_det_config(cfg) right after get_cfg()"
+        )
+
+
+def check_device(cfg: Any) -> None:
+    """Raise if MODEL.DEVICE is not on this machine.
+
+    Raises:
+        ValueError: says to set MODEL.DEVICE cpu.
+    """
+    if str(cfg.MODEL.DEVICE).startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(
+            f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}, but PyTorch finds no GPU on this machine: set "
+            "MODEL.DEVICE cpu (at the end of the command line)"
+        )
+
+
+def _check_unit(cfg: Any) -> None:
+    for name in (cfg.LT_DET.LOSS, cfg.LT_DET.DEFER.LOSS):
+        if not name or cfg.LT_DET.CLASS_STATS.UNIT != "instance":
+            continue
+        spec = get_loss(name)
+        parameters = cfg.LT_DET.LOSS_PARAMS.get(name.upper(), {})
+        needed = spec.bound_arguments(**{k.lower(): v for k, v in parameters.items()})
+        if "num_images" in needed:
+            raise ValueError(
+                f"LT_DET.LOSS {name!r} needs the share of images with a class, which instances "
+                "are not: set LT_DET.CLASS_STATS.UNIT image"
+            )
+
+
+def check_loss_is_used(cfg: Any, model: nn.Module) -> None:
+    """Raise if the config chooses a loss and the model has Detectron2's own.
+
+    Raises:
+        ValueError: names the keys that would do nothing.
+    """
+    if any(isinstance(module, BaseCriterion) for module in model.modules()):
+        return
+    defaults = CfgNode()
+    add_lt_det_config(defaults)
+    keys = ("LOSS", "CLASS_WEIGHTS", "DEFER", "PRIOR", "CLASSIFIER")
+    changed = [f"LT_DET.{key}" for key in keys if cfg.LT_DET[key] != defaults.LT_DET[key]]
+    if changed:
+        raise ValueError(
+            f"{' and '.join(changed)} would do nothing: {type(model).__name__} with "
+            f"MODEL.ROI_HEADS.NAME {cfg.MODEL.ROI_HEADS.NAME!r} has a loss of its own. Set "
+            "MODEL.ROI_HEADS.NAME to LongTailROIHeads, LongTailCascadeROIHeads or "
+            "LongTailRes5ROIHeads, or MODEL.META_ARCHITECTURE to one of this package"
+        )

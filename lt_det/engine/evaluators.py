@@ -9,15 +9,20 @@ from typing import Any
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 
+from lt_det.data.annotation_json import check_exists
 from lt_det.data.class_stats import ClassStats
-from lt_det.data.datasets import class_names_of
+from lt_det.data.datasets import check_registered, class_names_of
 from lt_det.data.image_datasets import EVALUATOR_TYPE
+from lt_det.engine.evaluated_model import evaluated_model
 from lt_det.evaluation.classification_evaluator import ClassificationEvaluator
 from lt_det.evaluation.coco_evaluator import LongTailCOCOEvaluator
+from lt_det.evaluation.lvis_backends import check_backend
 from lt_det.evaluation.lvis_evaluator import LongTailLVISEvaluator
-from lt_det.modeling.build import build_class_stats, model_num_classes
+from lt_det.modeling.build import build_class_stats, model_num_classes, training_sets
 
 logger = logging.getLogger(__name__)
+
+_KINDS = ("lvis", "coco", EVALUATOR_TYPE)
 
 
 def build_evaluator(
@@ -32,28 +37,23 @@ def build_evaluator(
     Args:
         cfg: config.
         dataset_name: registered name.
-        output_folder: where results go; None is OUTPUT_DIR/inference.
-        class_stats: of the training set, for APr / APc / APf and many / medium / few; None counts
-            it, and where it is not on this machine the groups of the test json are taken.
+        output_folder: where results go; None is OUTPUT_DIR/inference, with several test sets
+            OUTPUT_DIR/inference/NAME.
+        class_stats: of the training set, for APr / APc / APf and many / medium / few; None takes
+            those of the model under evaluation or counts the set, and where it is not on this
+            machine the groups of the test json are taken.
 
     Raises:
         ValueError: if the data set has another number of classes than the model.
         NotImplementedError: if there is no evaluator for its type.
     """
-    metadata = MetadataCatalog.get(dataset_name)
-    names = metadata.get("thing_classes")
-    if names is not None and len(names) != model_num_classes(cfg):
-        raise ValueError(
-            f"the model has {model_num_classes(cfg)} classes (NUM_CLASSES), DATASETS.TEST "
-            f"{dataset_name!r} has {len(names)}"
-        )
-    if class_stats is None:
-        try:
-            class_stats = build_class_stats(cfg)
-        except (KeyError, FileNotFoundError) as error:
-            logger.warning("frequency groups are not those of the training set: %s", error)
-    output_folder = output_folder or os.path.join(cfg.OUTPUT_DIR, "inference")
-    kind = metadata.get("evaluator_type")
+    _check_classes(cfg, dataset_name)
+    class_stats = class_stats or evaluated_model().class_stats or _class_stats_if_here(cfg)
+    if output_folder is None:
+        several = len(cfg.DATASETS.TEST) > 1
+        parts = ["inference", dataset_name] if several else ["inference"]
+        output_folder = os.path.join(cfg.OUTPUT_DIR, *parts)
+    kind = MetadataCatalog.get(dataset_name).get("evaluator_type")
     if kind == "lvis":
         return LongTailLVISEvaluator(
             dataset_name,
@@ -73,8 +73,66 @@ def build_evaluator(
             output_dir=output_folder,
             confidence=cfg.LT_DET.EVAL.CONFIDENCE,
         )
-    raise NotImplementedError(
+    raise NotImplementedError(_no_evaluator(dataset_name, kind))
+
+
+def check_test_sets(cfg: Any) -> None:
+    """Raise where :func:`build_evaluator` would, before hours of training and not after.
+
+    Raises:
+        KeyError: if a data set of DATASETS.TEST is not registered.
+        FileNotFoundError: if its json is missing.
+        ValueError: if there is no evaluator for it, it has another number of classes than the
+            model, or LT_DET.EVAL.BACKEND is unknown.
+        ImportError: if that backend is not installed.
+    """
+    for name in cfg.DATASETS.TEST:
+        try:
+            check_registered(name)
+        except KeyError as error:
+            raise KeyError(f"DATASETS.TEST: {error.args[0]}") from error
+        metadata = MetadataCatalog.get(name)
+        kind = metadata.get("evaluator_type")
+        if kind not in _KINDS:
+            raise ValueError(f"DATASETS.TEST: {_no_evaluator(name, kind)}")
+        json_file = os.fspath(metadata.get("json_file") or "")
+        if json_file and "://" not in json_file:
+            check_exists(json_file, name=name)
+        _check_classes(cfg, name)
+        if kind == "lvis":
+            try:
+                check_backend(cfg.LT_DET.EVAL.BACKEND)
+            except (ImportError, ValueError) as error:
+                raise type(error)(
+                    f"LT_DET.EVAL.BACKEND {cfg.LT_DET.EVAL.BACKEND!r}, which evaluates "
+                    f"DATASETS.TEST {name!r} (set it () to train only): {error}"
+                ) from error
+
+
+def _check_classes(cfg: Any, dataset_name: str) -> None:
+    names = MetadataCatalog.get(dataset_name).get("thing_classes")
+    if names is not None and len(names) != model_num_classes(cfg):
+        raise ValueError(
+            f"the model has {model_num_classes(cfg)} classes (NUM_CLASSES), DATASETS.TEST "
+            f"{dataset_name!r} has {len(names)}"
+        )
+
+
+def _class_stats_if_here(cfg: Any) -> ClassStats | None:
+    """Return the statistics of the training set, None with a warning where there is none."""
+    reason: object = "DATASETS.TRAIN is empty"
+    if training_sets(cfg):
+        try:
+            return build_class_stats(cfg)
+        except (KeyError, FileNotFoundError) as error:
+            reason = error
+    logger.warning("frequency groups are not those of the training set: %s", reason)
+    return None
+
+
+def _no_evaluator(dataset_name: str, kind: object) -> str:
+    return (
         f"data set {dataset_name!r} has evaluator_type {kind!r}; there are evaluators for "
-        "'lvis', 'coco' and 'classification'. Set MetadataCatalog.get(name).evaluator_type, or "
+        f"{', '.join(map(repr, _KINDS))}. Set MetadataCatalog.get(name).evaluator_type, or "
         "override LongTailTrainer.build_evaluator"
     )

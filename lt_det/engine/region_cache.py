@@ -11,7 +11,7 @@ import itertools
 import logging
 import os
 import shutil
-from typing import Any, Iterable, NamedTuple, Sequence
+from typing import Any, Callable, Iterable, NamedTuple, Sequence
 
 from detectron2.data import DatasetMapper
 from detectron2.utils import comm
@@ -29,6 +29,9 @@ from lt_det.engine.region_tap import TappedStage, frozen_regions
 from lt_det.engine.train_loader import seed_everything
 
 logger = logging.getLogger(__name__)
+
+#: One of Detectron2's data set dicts -> what the model takes.
+Mapper = Callable[[dict], Any]
 
 #: Images that one interrupted process loses at most; 128 MiB with 512 regions of 1,024 floats.
 IMAGES_PER_SHARD = 64
@@ -65,7 +68,9 @@ def compute_regions(
     return records
 
 
-def build_region_cache(cfg: Any, detector: nn.Module, dicts: Sequence[dict]) -> RegionStore:
+def build_region_cache(
+    cfg: Any, detector: nn.Module, dicts: Sequence[dict], *, mapper: Mapper | None = None
+) -> RegionStore:
     """Return cached regions of the training set, LT_DET.REGION_CACHE.EPOCHS times over.
 
     Record ``e * len(dicts) + i`` belongs to image i in augmentation e. The shards lie beside
@@ -77,6 +82,7 @@ def build_region_cache(cfg: Any, detector: nn.Module, dicts: Sequence[dict]) -> 
         cfg: config.
         detector: in training mode, with its weights loaded.
         dicts: data set dicts of the training set.
+        mapper: None is Detectron2's ``DatasetMapper``.
 
     Raises:
         ValueError: if LT_DET.REGION_CACHE.DTYPE is unknown, or the cache would be larger than
@@ -87,11 +93,13 @@ def build_region_cache(cfg: Any, detector: nn.Module, dicts: Sequence[dict]) -> 
         raise ValueError(
             f"LT_DET.REGION_CACHE.DTYPE must be one of {sorted(DTYPES)}, got {node.DTYPE!r}"
         )
+    mapper = mapper or DatasetMapper(cfg, True)
+    # The main rank's: with a disk each, the images may have other dates on the others.
+    fingerprint = comm.all_gather(region_fingerprint(cfg, detector, dicts, mapper=mapper))[0]
     folder = os.path.join(
-        os.path.dirname(os.path.abspath(cfg.OUTPUT_DIR)),
-        f"regions_{region_fingerprint(cfg, detector, dicts)}",
+        os.path.dirname(os.path.abspath(cfg.OUTPUT_DIR)), f"regions_{fingerprint}"
     )
-    writer = _ShardWriter(cfg, detector, dicts, folder)
+    writer = _ShardWriter(cfg, detector, dicts, folder, mapper=mapper)
     shards = writer.all_shards()
     opened = {shard: _open_shard(shard.path) for shard in shards}
     # Every rank takes a share of what any rank lacks: they may have a disk each.
@@ -132,8 +140,11 @@ class _Shard(NamedTuple):
 class _ShardWriter:
     """Computes shards of region features, the same whichever process does."""
 
-    def __init__(self, cfg: Any, detector: nn.Module, dicts: Sequence[dict], folder: str) -> None:
+    def __init__(
+        self, cfg: Any, detector: nn.Module, dicts: Sequence[dict], folder: str, *, mapper: Mapper
+    ) -> None:
         self._cfg, self._detector, self._dicts, self._folder = cfg, detector, dicts, folder
+        self._mapper = mapper
         self._dtype = DTYPES[cfg.LT_DET.REGION_CACHE.DTYPE]
         self._seed = max(cfg.SEED, 0)
 
@@ -158,13 +169,12 @@ class _ShardWriter:
             shards: of this rank.
             num_missing: of all ranks; the disk must hold them.
         """
-        mapper = DatasetMapper(self._cfg, True)
         images = sum(shard.end - shard.start for shard in shards)
         with tqdm(total=images, desc="region features", unit="img", disable=None) as bar:
             for number, shard in enumerate(shards):
                 position = shard.epoch * len(self._dicts) + shard.start
                 seed_everything(self._seed, position)
-                samples = (mapper(record) for record in self._dicts[shard.start : shard.end])
+                samples = (self._mapper(record) for record in self._dicts[shard.start : shard.end])
                 records = compute_regions(self._detector, samples, bar=bar)
                 write_shard(shard.path, records, dtype=self._dtype)
                 if number == 0:
@@ -186,8 +196,13 @@ class _ShardWriter:
         )
 
 
-def region_fingerprint(cfg: Any, detector: nn.Module, dicts: Sequence[dict]) -> str:
-    """Return a hash of all that region features depend on: weights, images, input, proposals."""
+def region_fingerprint(
+    cfg: Any, detector: nn.Module, dicts: Sequence[dict], *, mapper: Mapper | None = None
+) -> str:
+    """Return a hash of all that region features depend on: weights, images, input, proposals.
+
+    Of an image the name, size and date; of another mapper than Detectron2's its class.
+    """
     digest = hashlib.sha256()
     trained = {id(p) for p in detector.parameters() if p.requires_grad}
     named = [*detector.named_parameters(), *detector.named_buffers()]
@@ -196,7 +211,7 @@ def region_fingerprint(cfg: Any, detector: nn.Module, dicts: Sequence[dict]) -> 
             digest.update(name.encode())
             digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     for record in dicts:
-        digest.update(str(record.get("file_name")).encode())
+        digest.update(repr(_file_state(record.get("file_name"))).encode())
         digest.update(str([(a["category_id"], a["bbox"]) for a in record["annotations"]]).encode())
     # All keys of the model: any of poolers, cascade thresholds, norms and so on may matter.
     model = cfg.MODEL.clone()
@@ -209,5 +224,17 @@ def region_fingerprint(cfg: Any, detector: nn.Module, dicts: Sequence[dict]) -> 
         cfg.LT_DET.REGION_CACHE.DTYPE,
         IMAGES_PER_SHARD,
     ]
+    if mapper is not None and type(mapper) is not DatasetMapper:
+        keys.append(f"{type(mapper).__module__}.{type(mapper).__qualname__}")
+        keys.append(getattr(mapper, "__qualname__", None))  # of a function
     digest.update(repr(keys).encode())
     return digest.hexdigest()[:16]
+
+
+def _file_state(file_name: str | None) -> tuple:
+    """Return what changes when a file does; its name alone where it is not a local file."""
+    try:
+        status = os.stat(file_name or "")
+    except OSError:
+        return (file_name,)
+    return (file_name, status.st_size, status.st_mtime_ns)

@@ -7,6 +7,7 @@ the page cache of the machine, shared by all its processes.
 from __future__ import annotations
 
 import os
+import uuid
 from typing import Any, List, Sequence, Tuple
 
 import torch
@@ -36,7 +37,8 @@ def write_shard(path: str, records: Sequence[ImageRegions], *, dtype: torch.dtyp
         # Image j has the regions from the j-th to the next of these.
         tensors[f"ends_{i}"] = torch.tensor([0, *sizes]).cumsum(0)
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    partial = f"{path}.{os.getpid()}.partial"
+    # Process ids repeat on machines that share a file system.
+    partial = f"{path}.{uuid.uuid4().hex}.partial"
     try:
         save_file(tensors, partial)
         os.replace(partial, path)

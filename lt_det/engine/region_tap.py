@@ -75,15 +75,17 @@ def frozen_regions(model: nn.Module, batch: list[dict]) -> list[TappedStage]:
     heads = model.roi_heads
     predictors = list(box_predictors(model))
     weighting = [p.region_weighting for p in predictors]
-    had_mask = heads.mask_on
+    had_mask, vis_period = heads.mask_on, getattr(model, "vis_period", 0)
+    detector: Any = model
     try:
         heads.mask_on = False
+        detector.vis_period = 0  # its own storage is at iteration 0: it would draw every batch
         for predictor in predictors:
             predictor.region_weighting = None
         with EventStorage(), RegionTap(model) as stages:  # a storage of its own, to discard
             model(batch)
     finally:
-        heads.mask_on = had_mask
+        heads.mask_on, detector.vis_period = had_mask, vis_period
         for predictor, saved in zip(predictors, weighting):
             predictor.region_weighting = saved
     return stages

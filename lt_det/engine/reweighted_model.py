@@ -86,21 +86,29 @@ class ReweightedModel(nn.Module):
     def _move_psi(self, stages: Sequence[Any]) -> None:
         # Outside of autocast: the step of a classifier is small beside its half-precision grain.
         device_type = stages[0].features.device.type
+        batches = self._meta_batches()
         with torch.autocast(device_type, enabled=False):
-            batches = self._meta_batches()
             self.meta.update(
                 [
                     ClassifierStage(
                         classifier=stage.predictor.cls_score,
                         regions=Regions(stage.features.float(), stage.labels),
                         meta_regions=Regions(batch.features.float(), batch.labels),
-                        row_losses=stage.predictor.criterion.row_losses,
+                        row_losses=self._row_losses(stage.predictor),
                         meta_row_losses=self._meta_row_losses(stage.predictor),
                     )
                     for stage, batch in zip(stages, batches)
                 ],
                 self._optimizer,
             )
+
+    @staticmethod
+    def _row_losses(predictor: LongTailOutputLayers) -> Callable[[Tensor, Tensor], Tensor]:
+        """Return the losses of the real step, so that the inner one is as long."""
+        factor = predictor.loss_weight.get("loss_cls", 1.0)
+        if factor == 1.0:
+            return predictor.criterion.row_losses
+        return lambda logits, labels: factor * predictor.criterion.row_losses(logits, labels)
 
     def _meta_row_losses(
         self, predictor: LongTailOutputLayers

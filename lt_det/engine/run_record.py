@@ -12,14 +12,16 @@ import detectron2
 import torch
 from detectron2.utils import comm
 
+from lt_det.engine.evaluated_model import evaluated_model
 from lt_det.evaluation.results import write_json
 from lt_det.version import __version__
 
 
 def write_run_record(cfg: Any, results: Mapping[str, Any]) -> None:
-    """Write OUTPUT_DIR/results.json: results, command, commit, seed, versions, machine.
+    """Write OUTPUT_DIR/results.json: results, weights, command, commit, seed, versions, machine.
 
-    Only the main process writes; the file appears whole or not at all.
+    Only the main process writes; the file appears whole or not at all. "weights" is null in the
+    middle of a training, "iterations" where the weights do not say how long they were trained.
 
     Args:
         cfg: config of the run.
@@ -34,7 +36,8 @@ def write_run_record(cfg: Any, results: Mapping[str, Any]) -> None:
             "command": " ".join([os.path.basename(sys.executable), *sys.argv]),
             "commit": _commit(),
             "seed": cfg.SEED,
-            "iterations": cfg.SOLVER.MAX_ITER,
+            "weights": evaluated_model().weights,
+            "iterations": evaluated_model().iterations,
             "processes": comm.get_world_size(),
             "versions": {
                 "lt_det": __version__,

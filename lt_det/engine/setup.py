@@ -6,6 +6,7 @@ import argparse
 import difflib
 import logging
 import os
+import re
 from typing import Any, Iterator, Sequence
 
 import yaml
@@ -62,7 +63,7 @@ def load_config(config_file: str, opts: Sequence[str] = ()) -> CfgNode:
         except RecursionError as error:
             raise ValueError(f"{config_file!r} is a _BASE_ of itself") from error
         except ValueError as error:
-            raise ValueError(f"{config_file!r}: {error}") from error
+            raise ValueError(f"{config_file!r}: {error}{_float_hint(error)}") from error
         except (TypeError, AttributeError, AssertionError) as error:
             # A list or nothing in place of keys, a value in place of a node.
             raise ValueError(f"{config_file!r} is no tree of config keys: {error}") from error
@@ -77,7 +78,7 @@ def load_config(config_file: str, opts: Sequence[str] = ()) -> CfgNode:
         except (AssertionError, KeyError) as error:
             raise _unknown_key(cfg, error, "the command line") from error
         except ValueError as error:
-            raise ValueError(f"{key} {value!r}: {error}") from error
+            raise ValueError(f"{key} {value!r}: {error}{_float_hint(error)}") from error
     register_datasets(cfg)
     return cfg
 
@@ -103,6 +104,14 @@ def _forget_loggers() -> None:
     # It remembers its arguments and would not add the handlers again.
     if hasattr(setup_logger, "cache_clear"):
         setup_logger.cache_clear()
+
+
+def _float_hint(error: ValueError) -> str:
+    """Return what to write where a whole number stands for a float."""
+    match = re.search(
+        r"<class 'float'> vs. <class 'int'>\) with values \(.* vs. (.*?)\)", str(error)
+    )
+    return f"; write {match[1]}.0" if match else ""
 
 
 def _unknown_key(cfg: CfgNode, error: BaseException, source: str) -> Exception:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Sequence, Union
+import logging
+from typing import Any, Iterable, Sequence, Union
 
 from detectron2.utils import comm
 from torch import nn
@@ -26,46 +27,70 @@ from lt_det.modeling.build import model_num_classes
 MetaSource = Union[ForwardMetaBatches, CachedMetaBatches]
 
 
+logger = logging.getLogger(__name__)
+
+
 def build_streams(
-    cfg: Any, detector: nn.Module, dicts: Sequence[dict], *, start_iter: int
-) -> tuple[TrainStream, MetaSource | None]:
+    cfg: Any, detector: nn.Module, loader: Iterable[list], *, start_iter: int
+) -> tuple[Iterable[list], MetaSource | None]:
     """Return training batches and, with LT_DET.META.ENABLED, meta batches.
 
     Args:
         cfg: config.
         detector: with its weights loaded; computes the region cache where one is asked for.
-        dicts: data set dicts of the training set.
+        loader: of the training set. Meta batches and the region cache take images and mapper
+            from a :class:`TrainStream`; of any other loader these are not known, and it cannot
+            start late.
         start_iter: both begin with the batch of this iteration.
+
+    Raises:
+        ValueError: if the region cache is asked to do without a :class:`TrainStream`.
     """
     meta: MetaSource | None = None
+    known = loader if isinstance(loader, TrainStream) else None
+    if known is None:
+        logger.warning(
+            "build_train_loader returns a %s and no TrainStream: a resumed run gets other batches "
+            "than an uninterrupted one%s. Return build_train_loader(cfg, mapper=...) of "
+            "LongTailTrainer instead where only the mapper is another one",
+            type(loader).__name__,
+            ", and meta batches have Detectron2's mapper" if cfg.LT_DET.META.ENABLED else "",
+        )
     if cfg.LT_DET.REGION_CACHE.ENABLED:
+        if known is None:
+            raise ValueError(
+                "LT_DET.REGION_CACHE.ENABLED needs to know images and mapper: build_train_loader "
+                f"must return a TrainStream, got {type(loader).__name__}"
+            )
         detector.train()
-        records = build_region_cache(cfg, detector, dicts)
+        dicts = known.records()
+        records = build_region_cache(cfg, detector, dicts, mapper=known.mapper)
         sampler = build_train_sampler(
             cfg, dicts * cfg.LT_DET.REGION_CACHE.EPOCHS, seed=shared_seed(cfg)
         )
-        stream = TrainStream(records, sampler=sampler, ims_per_batch=cfg.SOLVER.IMS_PER_BATCH)
+        loader = known = TrainStream(
+            records, sampler=sampler, ims_per_batch=cfg.SOLVER.IMS_PER_BATCH
+        )
         if cfg.LT_DET.META.ENABLED:
             classes = records.classes_of_images(num_classes=model_num_classes(cfg))
             meta = _cached_meta(cfg, detector, records, classes)
-    else:
-        stream = build_train_stream(cfg, dicts)
-        if cfg.LT_DET.META.ENABLED:
-            meta = _detector_meta(cfg, detector, dicts)
-    stream.start_at(start_iter)
+    elif cfg.LT_DET.META.ENABLED:
+        meta = _detector_meta(cfg, detector, known or build_train_stream(cfg))
+    if known is not None:
+        known.start_at(start_iter)
     if meta is not None:
         # psi has moved in every iteration so far that is a multiple of the interval.
         meta.start_at(-(-start_iter // cfg.LT_DET.META.INTERVAL))
-    return stream, meta
+    return loader, meta
 
 
 def _meta_ims_per_batch(cfg: Any) -> int:
     return cfg.LT_DET.META.IMS_PER_BATCH or cfg.SOLVER.IMS_PER_BATCH
 
 
-def _detector_meta(cfg: Any, detector: nn.Module, dicts: Sequence[dict]) -> MetaSource:
+def _detector_meta(cfg: Any, detector: nn.Module, training: TrainStream) -> MetaSource:
     ims_per_batch = _meta_ims_per_batch(cfg)
-    stream = build_meta_stream(cfg, dicts, ims_per_batch=ims_per_batch)
+    stream = build_meta_stream(cfg, training, ims_per_batch=ims_per_batch)
     if cfg.LT_DET.META.REGIONS == "forward":
         return ForwardMetaBatches(detector, stream)
     detector.train()

@@ -104,6 +104,10 @@ class TrainStream:
     """An endless training loader that can start at any iteration.
 
     Iterating yields batches, lists of what the mapper returns.
+
+    Attributes:
+        items: the records.
+        mapper: record -> sample.
     """
 
     def __init__(
@@ -131,6 +135,7 @@ class TrainStream:
             maps_batches: ``mapper`` takes the records of a batch and returns its samples.
             num_workers: loader processes of each rank.
         """
+        self.items, self.mapper = items, mapper
         self._sampler = PositionedSampler(sampler, length=len(items))
         self._per_rank = ims_per_batch // comm.get_world_size()
         # Detectron2's own loader deals positions to the workers in another way in each version.
@@ -158,46 +163,66 @@ class TrainStream:
         """Make the next iterator begin with the batch of ``iteration``."""
         self._sampler.start = iteration * self._per_rank
 
+    def records(self) -> Any:
+        """Return all records as a list, or as :class:`StoredRecords` where they are such."""
+        if isinstance(self.items, (list, StoredRecords)):
+            return self.items
+        return [self.items[i] for i in range(len(self.items))]
+
     def __iter__(self) -> Iterator[list]:
         return iter(self._loader)
 
 
-def build_train_stream(cfg: Any, dicts: Sequence[dict] | None = None) -> TrainStream:
-    """Return the training loader of a config."""
+def build_train_stream(
+    cfg: Any,
+    dicts: Sequence[dict] | None = None,
+    *,
+    mapper: Callable[[Any], Any] | None = None,
+) -> TrainStream:
+    """Return the training loader of a config.
+
+    Args:
+        cfg: config.
+        dicts: of the training set; None loads it.
+        mapper: data set dict -> sample (for image classifiers dicts -> samples); None is
+            Detectron2's ``DatasetMapper`` of the config.
+    """
     if dicts is None:
         dicts = load_train_dicts(cfg)
+    # Stored records are shared by the workers as they are.
+    shared = is_image_classifier(cfg) or isinstance(dicts, StoredRecords)
     return TrainStream(
+        dicts if shared else DatasetFromList(dicts, copy=False),
         sampler=build_train_sampler(cfg, dicts, seed=shared_seed(cfg)),
         ims_per_batch=cfg.SOLVER.IMS_PER_BATCH,
         seed=cfg.SEED if cfg.SEED >= 0 else None,
         aspect_ratio_grouping=(
             cfg.DATALOADER.ASPECT_RATIO_GROUPING and not is_image_classifier(cfg)
         ),
-        **_mapped(cfg, dicts),
+        **_mapped(cfg, mapper),
     )
 
 
-def build_meta_stream(cfg: Any, dicts: Sequence[dict], *, ims_per_batch: int) -> TrainStream:
-    """Return class-balanced batches of the training set, augmented like it."""
+def build_meta_stream(cfg: Any, stream: TrainStream, *, ims_per_batch: int) -> TrainStream:
+    """Return class-balanced batches of the images of ``stream``, augmented like them."""
     # Another seed than training's: else both would augment alike at the same position.
     seed = shared_seed(cfg) + 1
     return TrainStream(
-        sampler=class_balanced_sampler(classes_of_images(dicts), seed=seed),
+        stream.items,
+        sampler=class_balanced_sampler(classes_of_images(stream.records()), seed=seed),
         ims_per_batch=ims_per_batch,
         seed=seed if cfg.SEED >= 0 else None,
-        **_mapped(cfg, dicts),
+        **_mapped(cfg, stream.mapper),
     )
 
 
-def _mapped(cfg: Any, dicts: Sequence[dict]) -> dict[str, Any]:
-    """Return the arguments of a stream that say what is loaded, and how."""
+def _mapped(cfg: Any, mapper: Callable[[Any], Any] | None) -> dict[str, Any]:
+    """Return the arguments of a stream that say how records are loaded."""
+    classifies = is_image_classifier(cfg)
+    if mapper is None:
+        mapper = build_image_mapper(cfg, is_train=True) if classifies else DatasetMapper(cfg, True)
     workers = cfg.DATALOADER.NUM_WORKERS
-    if is_image_classifier(cfg):
-        mapper = build_image_mapper(cfg, is_train=True)
-        return {"items": dicts, "mapper": mapper, "maps_batches": True, "num_workers": workers}
-    # Stored records are shared by the workers as they are.
-    items = dicts if isinstance(dicts, StoredRecords) else DatasetFromList(dicts, copy=False)
-    return {"items": items, "mapper": DatasetMapper(cfg, True), "num_workers": workers}
+    return {"mapper": mapper, "maps_batches": classifies, "num_workers": workers}
 
 
 def build_image_test_loader(cfg: Any, dataset_name: str) -> DataLoader:

@@ -65,6 +65,8 @@ def build_train_sampler(cfg: Any, dicts: Sequence[dict], *, seed: int) -> Sample
         factors = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
             [{"annotations": [{"category_id": c} for c in classes]} for classes in image_classes],
             cfg.DATALOADER.REPEAT_THRESHOLD,
+            # Detectron2 v0.6 always takes the root, and has no key for it.
+            **({"sqrt": cfg.DATALOADER.REPEAT_SQRT} if "REPEAT_SQRT" in cfg.DATALOADER else {}),
         )
         return RepeatFactorTrainingSampler(factors, seed=seed)
     if name == "class_balanced":

@@ -6,39 +6,38 @@ import logging
 import os
 import weakref
 from collections import OrderedDict
-from typing import Any
+from typing import Any, Iterable
 
 from detectron2.engine import AMPTrainer, DefaultTrainer, HookBase, SimpleTrainer, TrainerBase
+from detectron2.engine.hooks import EvalHook
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 
-from lt_det.data.class_stats import ClassStats, Unit
 from lt_det.engine.checkpoint import ClassStatsState, LongTailCheckpointer
-from lt_det.engine.config_checks import check_config
-from lt_det.engine.evaluators import build_evaluator
+from lt_det.engine.config_checks import (
+    check_config,
+    check_device,
+    check_keys_are_there,
+    check_loss_is_used,
+)
+from lt_det.engine.evaluated_model import EvaluatedModel, evaluating, load_evaluated_model
+from lt_det.engine.evaluators import build_evaluator, check_test_sets
 from lt_det.engine.hooks import LogClassWeights, ProgressBar, SeedEachIteration
 from lt_det.engine.region_classifier import RegionClassifier
 from lt_det.engine.reweighted_model import ReweightedModel
 from lt_det.engine.run_record import write_run_record
 from lt_det.engine.streams import MetaSource, build_streams
-from lt_det.engine.train_loader import (
-    TrainStream,
-    build_image_test_loader,
-    build_train_stream,
-    load_train_dicts,
-)
-from lt_det.losses.criterion import Criterion
+from lt_det.engine.train_loader import build_image_test_loader, build_train_stream
+from lt_det.engine.training_model import bind_class_stats, wrap_ddp
+from lt_det.engine.world_size import scale_to_world_size
 from lt_det.meta.meta_reweighter import MetaReweighter
 from lt_det.modeling.build import (
-    bound_counts,
     build_class_stats,
     is_image_classifier,
     model_num_classes,
 )
 from lt_det.modeling.decoupled import freeze_all_but_classifier
-from lt_det.modeling.image_classifier import LongTailImageClassifier
 
 logger = logging.getLogger(__name__)
 
@@ -61,20 +60,25 @@ class LongTailTrainer(DefaultTrainer):
         """
         # DefaultTrainer builds a loop that this one replaces, so only its base is initialised.
         TrainerBase.__init__(self)
-        cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
+        check_keys_are_there(cfg)
+        cfg = self.auto_scale_workers(cfg, comm.get_world_size())
         check_config(cfg)
         self.cfg = cfg
         self.class_stats = build_class_stats(cfg)
-        self._dicts = load_train_dicts(cfg)
+        if self._has_stock_evaluators():
+            check_test_sets(cfg)
+        # Nothing is read from it before train().
+        self._loader: Iterable[list] = self.build_train_loader(cfg)
 
         detector = self.build_model(cfg)
+        check_loss_is_used(cfg, detector)
         bind_class_stats(detector, self.class_stats, unit=cfg.LT_DET.CLASS_STATS.UNIT)
         if cfg.LT_DET.DECOUPLED:
             detector = freeze_all_but_classifier(detector)
         optimizer = self.build_optimizer(cfg, detector)
         self._detector = detector
         self.meta: MetaReweighter | None = self._build_meta() if cfg.LT_DET.META.ENABLED else None
-        self._stream: TrainStream | None = None
+        self._stream: Iterable[list] = ()
         self._meta_batches: MetaSource | None = None
 
         module = RegionClassifier(detector) if cfg.LT_DET.REGION_CACHE.ENABLED else detector
@@ -147,7 +151,7 @@ class LongTailTrainer(DefaultTrainer):
     def _build_streams(self) -> None:
         """Build training and meta batches, each at the place where the run starts."""
         self._stream, self._meta_batches = build_streams(
-            self.cfg, self._detector, self._dicts, start_iter=self.start_iter
+            self.cfg, self._detector, self._loader, start_iter=self.start_iter
         )
         self._trainer.data_loader = self._stream
         if not isinstance(getattr(type(self._trainer), "_data_loader_iter", None), property):
@@ -157,7 +161,13 @@ class LongTailTrainer(DefaultTrainer):
     def build_hooks(self) -> list[HookBase]:
         """Return Detectron2's hooks and ours; the writers stay last."""
         # PreciseBN would want a loader here, before there is one, and has nothing to do with us.
-        ret = [hook for hook in super().build_hooks() if hook is not None]
+        ret = [
+            EvalHook(self.cfg.TEST.EVAL_PERIOD, self._evaluate)
+            if isinstance(hook, EvalHook)
+            else hook
+            for hook in super().build_hooks()
+            if hook is not None
+        ]
         ours: list[HookBase] = []
         if self.cfg.SEED >= 0:
             ours.append(SeedEachIteration(self.cfg.SEED))
@@ -188,6 +198,16 @@ class LongTailTrainer(DefaultTrainer):
                 "SOLVER.BASE_LR, a longer SOLVER.WARMUP_ITERS, or SOLVER.CLIP_GRADIENTS.ENABLED"
             ) from error
 
+    def _evaluate(self) -> OrderedDict:
+        """Evaluate the model as it is; what :class:`EvalHook` calls."""
+        # After the last iteration the number is one higher already.
+        iterations = min(self.iter + 1, self.max_iter)
+        saved = os.path.join(self.cfg.OUTPUT_DIR, "model_final.pth")
+        weights = saved if iterations == self.max_iter and os.path.isfile(saved) else None
+        with evaluating(EvaluatedModel(weights, iterations, self.class_stats)):
+            self._last_eval_results = self.test(self.cfg, self.model)
+        return self._last_eval_results
+
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the loop and of the Meta Reweighter."""
         state = super().state_dict()
@@ -199,9 +219,16 @@ class LongTailTrainer(DefaultTrainer):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore what :meth:`state_dict` returned."""
-        super().load_state_dict(state_dict)
-        if "state_dict" not in vars(DefaultTrainer):  # v0.6, see above
-            self._trainer.load_state_dict(state_dict["_trainer"])
+        try:
+            super().load_state_dict(state_dict)
+            if "state_dict" not in vars(DefaultTrainer):  # v0.6, see above
+                self._trainer.load_state_dict(state_dict["_trainer"])
+        except ValueError as error:
+            raise ValueError(
+                f"the checkpoint to resume from, in OUTPUT_DIR {self.cfg.OUTPUT_DIR!r}, is of "
+                f"another training ({error}): a second stage needs an OUTPUT_DIR of its own, or "
+                "start without --resume"
+            ) from error
         if self.meta is not None:
             if "meta" not in state_dict:
                 raise ValueError(
@@ -210,10 +237,21 @@ class LongTailTrainer(DefaultTrainer):
                 )
             self.meta.load_state_dict(state_dict["meta"])
 
+    @staticmethod
+    def auto_scale_workers(cfg: Any, num_workers: int) -> Any:
+        """Return the config with SOLVER.REFERENCE_WORLD_SIZE applied, to our keys as well."""
+        return scale_to_world_size(cfg, num_workers)
+
     @classmethod
-    def build_train_loader(cls, cfg: Any) -> TrainStream:
-        """Return an endless loader of training batches."""
-        return build_train_stream(cfg)
+    def build_train_loader(cls, cfg: Any, mapper: Any = None) -> Iterable[list]:
+        """Return an endless loader of training batches; override it for a mapper of your own.
+
+        Args:
+            cfg: config.
+            mapper: data set dict -> sample; None is Detectron2's. Meta batches and the region
+                cache use the same.
+        """
+        return build_train_stream(cfg, mapper=mapper)
 
     @classmethod
     def build_test_loader(cls, cfg: Any, dataset_name: str) -> Any:
@@ -237,37 +275,20 @@ class LongTailTrainer(DefaultTrainer):
         return results
 
     @classmethod
+    def _has_stock_evaluators(cls) -> bool:
+        return cls.build_evaluator.__func__ is LongTailTrainer.build_evaluator.__func__  # type: ignore[attr-defined]
+
+    @classmethod
     def evaluate_checkpoint(cls, cfg: Any, *, resume: bool = False) -> OrderedDict:
         """Evaluate MODEL.WEIGHTS, or with ``resume`` OUTPUT_DIR's last checkpoint.
 
-        Frequency groups are those kept in the checkpoint, where there are any.
+        Raises:
+            ValueError: if there are no weights, or config and data contradict each other.
         """
+        check_keys_are_there(cfg)
+        check_device(cfg)
+        if cls._has_stock_evaluators():
+            check_test_sets(cfg)
         model = cls.build_model(cfg)
-        checkpointer = LongTailCheckpointer(model, cfg.OUTPUT_DIR)
-        extra = checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
-        stats = ClassStats.from_dict(extra["class_stats"]) if "class_stats" in extra else None
-        evaluators = [build_evaluator(cfg, name, class_stats=stats) for name in cfg.DATASETS.TEST]
-        return cls.test(cfg, model, evaluators)
-
-
-def bind_class_stats(model: nn.Module, stats: ClassStats, *, unit: Unit) -> None:
-    """Give every criterion in ``model`` the class counts of the training set.
-
-    Args:
-        model: any module.
-        stats: of the training set.
-        unit: "image" or "instance".
-    """
-    background = not isinstance(model, LongTailImageClassifier)
-    for module in model.modules():
-        if isinstance(module, Criterion):
-            module.bind(*bound_counts(stats, kind=module.kind, unit=unit, background=background))
-
-
-def wrap_ddp(module: nn.Module) -> nn.Module:
-    """Return ``module`` in DDP if there are several processes, on GPUs or CPUs."""
-    if comm.get_world_size() == 1:
-        return module
-    device = next(module.parameters()).device
-    device_ids = None if device.type == "cpu" else [comm.get_local_rank()]
-    return DistributedDataParallel(module, device_ids=device_ids, broadcast_buffers=False)
+        with evaluating(load_evaluated_model(cfg, model, resume=resume)):
+            return cls.test(cfg, model)

@@ -153,6 +153,19 @@ def _import_hotcoco() -> Any:
     return hotcoco
 
 
+def check_backend(backend: str) -> None:
+    """Raise if a backend is unknown or not installed.
+
+    Raises:
+        ValueError: if there is no backend of that name.
+        ImportError: says what to install.
+    """
+    importers = {"hotcoco": _import_hotcoco, "lvis-api": _import_lvis}
+    if backend not in importers:
+        raise ValueError(f"backend: expected one of {tuple(importers)}, got {backend!r}")
+    importers[backend]()
+
+
 def _import_lvis() -> Any:
     root = logging.getLogger()
     handlers = list(root.handlers)

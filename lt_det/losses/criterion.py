@@ -85,9 +85,15 @@ class Criterion(BaseCriterion):
         """Set the class counts ``(C,)`` and the number of annotated images.
 
         Raises:
-            ValueError: if a count is not positive and finite.
+            ValueError: if a count is not positive and finite, or where the loss needs shares of
+                images above the number of images.
         """
-        check_class_counts(class_counts.cpu(), num_columns=class_counts.numel(), num_images=None)
+        needed = self.spec.bound_arguments(**self.hyperparameters)
+        check_class_counts(
+            class_counts.cpu(),
+            num_columns=class_counts.numel(),
+            num_images=num_images if "num_images" in needed else None,
+        )
         self.class_counts = class_counts
         self.num_images = num_images
         self.weights = None

@@ -28,16 +28,20 @@ class ClassReweighter(nn.Module):
             histogram: ``(K,)``, how many regions of the batch (of all ranks) have each class. If
                 all zero, every weight is 1 and no gradient reaches psi.
         """
-        histogram = histogram.to(self.psi)
+        # In float64: the terms of the gradient cancel where a batch has one class only, and Adam
+        # would take what float32 leaves of them for a direction.
+        psi = self.psi.double()
+        histogram = histogram.to(psi)
         total = histogram.sum()
-        squashed = torch.sigmoid(self.psi)
+        squashed = torch.sigmoid(psi)
         mass = (squashed * histogram).sum()
         # Where nothing is foreground, 1/1 * 1 instead of 0/0.
         empty = total == 0
         scale = torch.where(empty, torch.ones_like(mass), total) / torch.where(
             empty, torch.ones_like(mass), mass
         )
-        return torch.where(empty, torch.ones_like(squashed), squashed * scale)
+        weights = torch.where(empty, torch.ones_like(squashed), squashed * scale)
+        return weights.to(self.psi.dtype)
 
     @torch.no_grad()
     def relative_weights(self) -> Tensor:

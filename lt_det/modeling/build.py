@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 from typing import Any
@@ -29,8 +30,8 @@ def build_class_stats(cfg: Any) -> ClassStats:
     Reads LT_DET.CLASS_STATS.DATASETS, or DATASETS.TRAIN where that is empty.
 
     Raises:
-        ValueError: if no training set is named, or the number of classes is another one than
-            the model's.
+        ValueError: if no training set is named, the number of classes is another one than the
+            model's, or the counted sets have other classes than those of DATASETS.TRAIN.
     """
     node = cfg.LT_DET.CLASS_STATS
     register_datasets(cfg)
@@ -40,10 +41,7 @@ def build_class_stats(cfg: Any) -> ClassStats:
             "DATASETS.TRAIN is empty: class statistics need the training set. Name it there or "
             "in LT_DET.CLASS_STATS.DATASETS"
         )
-    rare_max, common_max = node.RARE_MAX, node.COMMON_MAX
-    if is_image_classifier(cfg):
-        shots = cfg.LT_DET.CLASSIFICATION
-        rare_max, common_max = shots.FEW_MAX, shots.MEDIUM_MAX
+    rare_max, common_max = group_limits(cfg)
     stats = class_stats_of(
         names, count_source=node.SOURCE, rare_max=rare_max, common_max=common_max
     )
@@ -53,7 +51,25 @@ def build_class_stats(cfg: Any) -> ClassStats:
             f"{_num_classes_key(cfg)} is {num_classes}, but data set {stats.name!r} has "
             f"{stats.num_classes} classes: set {_num_classes_key(cfg)} {stats.num_classes}"
         )
+    for name in cfg.DATASETS.TRAIN if node.DATASETS else ():
+        trained = class_names_of(name)
+        differing = [pair for pair in zip(trained, stats.class_names) if pair[0] != pair[1]]
+        if differing or len(trained) != stats.num_classes:
+            raise ValueError(
+                f"LT_DET.CLASS_STATS.DATASETS {stats.name!r} and DATASETS.TRAIN {name!r} must have "
+                f"the same classes in the same order, got {stats.num_classes} and {len(trained)}; "
+                f"{len(differing)} differ, first {differing[:3]}"
+            )
     return stats
+
+
+def group_limits(cfg: Any) -> tuple[int, int]:
+    """Return the most images of a rare and of a common class."""
+    if is_image_classifier(cfg):
+        shots = cfg.LT_DET.CLASSIFICATION
+        return shots.FEW_MAX, shots.MEDIUM_MAX
+    node = cfg.LT_DET.CLASS_STATS
+    return node.RARE_MAX, node.COMMON_MAX
 
 
 def training_sets(cfg: Any) -> tuple[str, ...]:
@@ -159,17 +175,19 @@ def build_criterion(cfg: Any) -> BaseCriterion:
             "LT_DET.DEFER defers nothing: set LT_DET.CLASS_WEIGHTS.NAME, or LT_DET.DEFER.LOSS to "
             f"another loss than LT_DET.LOSS {node.LOSS!r}"
         )
-    images = cfg.SOLVER.IMS_PER_BATCH
-
-    def start_of_epoch() -> int:
-        return math.ceil(defer.START_EPOCH * after.annotated_images() / images)
-
+    start_of_epoch = functools.partial(
+        _start_of_epoch, after, epoch=defer.START_EPOCH, ims_per_batch=cfg.SOLVER.IMS_PER_BATCH
+    )
     return DeferredCriterion(
         _undeferred(cfg, defer.LOSS or node.LOSS, class_weights=None),
         after,
         start_iteration=defer.START_ITER or start_of_epoch,
         current_iteration=storage_iteration,
     )
+
+
+def _start_of_epoch(criterion: Criterion, *, epoch: float, ims_per_batch: int) -> int:
+    return math.ceil(epoch * criterion.annotated_images() / ims_per_batch)
 
 
 def storage_iteration() -> int | None:
@@ -200,19 +218,18 @@ def _undeferred(cfg: Any, name: str, *, class_weights: ClassWeights | None) -> C
         key.lower(): value for key, value in cfg.LT_DET.LOSS_PARAMS.get(name.upper(), {}).items()
     }
     criterion = Criterion(name, class_weights=class_weights, **parameters)
-    unit = cfg.LT_DET.CLASS_STATS.UNIT
-    cfg = cfg.clone()
-
-    def load_counts() -> tuple[Tensor, int]:
-        return bound_counts(
-            build_class_stats(cfg),
-            kind=criterion.kind,
-            unit=unit,
-            background=not is_image_classifier(cfg),
-        )
-
-    criterion.load_counts = load_counts
+    # No function of this one's own: a model with it could not be pickled.
+    criterion.load_counts = functools.partial(_load_counts, cfg.clone(), kind=criterion.kind)
     return criterion
+
+
+def _load_counts(cfg: Any, *, kind: str) -> tuple[Tensor, int]:
+    return bound_counts(
+        build_class_stats(cfg),
+        kind=kind,
+        unit=cfg.LT_DET.CLASS_STATS.UNIT,
+        background=not is_image_classifier(cfg),
+    )
 
 
 def build_prior(cfg: Any) -> dict[str, Any]:

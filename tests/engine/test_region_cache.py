@@ -8,7 +8,7 @@ from detectron2.utils import comm
 
 from lt_det.engine import region_cache
 from lt_det.engine.region_cache import build_region_cache, region_fingerprint, split_by_image
-from lt_det.engine.train_loader import load_train_dicts
+from lt_det.engine.train_dicts import load_train_dicts
 from lt_det.modeling.decoupled import freeze_all_but_classifier
 from tests.engine.tiny import tiny_config
 from tests.modeling.small_models import small_model

@@ -9,6 +9,7 @@ import pytest
 import torch
 from detectron2.data.samplers import TrainingSampler
 
+from lt_det.engine.train_dicts import load_train_dicts
 from lt_det.engine.train_loader import (
     PositionedSampler,
     TrainStream,
@@ -16,7 +17,6 @@ from lt_det.engine.train_loader import (
     build_train_sampler,
     build_train_stream,
     class_balanced_sampler,
-    load_train_dicts,
 )
 from tests.engine.tiny import tiny_config
 
@@ -92,9 +92,9 @@ def test_samplers_of_the_config(tmp_path, name):
 
 def test_meta_batches_are_not_the_training_batches(tmp_path):
     cfg = tiny_config(tmp_path, DATALOADER__SAMPLER_TRAIN="ClassBalancedSampler")
-    dicts = load_train_dicts(cfg)
+    stream = build_train_stream(cfg)
     meta = [
-        d["image_id"] for b in take(build_meta_stream(cfg, dicts, ims_per_batch=2), 8) for d in b
+        d["image_id"] for b in take(build_meta_stream(cfg, stream, ims_per_batch=2), 8) for d in b
     ]
-    train = [d["image_id"] for b in take(build_train_stream(cfg, dicts), 8) for d in b]
+    train = [d["image_id"] for b in take(stream, 8) for d in b]
     assert meta != train

@@ -11,7 +11,7 @@ import torch.multiprocessing as mp
 from detectron2.structures import Boxes, Instances
 from torch import nn
 
-from lt_det.engine.trainer import wrap_ddp
+from lt_det.engine.training_model import wrap_ddp
 from tests.modeling.test_retinanet import fcos, retinanet, run
 
 # Images of each rank with and without instances, for each step.

@@ -1,0 +1,80 @@
+"""Which model an evaluation is of: Detectron2's hooks and evaluators have no argument for it."""
+
+from __future__ import annotations
+
+import contextlib
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from typing import Any, Iterator
+
+from torch import nn
+
+from lt_det.data.class_stats import ClassStats
+from lt_det.engine.checkpoint import LongTailCheckpointer
+from lt_det.modeling.build import group_limits
+
+
+@dataclass(frozen=True)
+class EvaluatedModel:
+    """What is known of the model under evaluation.
+
+    Attributes:
+        weights: file with its weights; None in the middle of a training.
+        iterations: how many it was trained for; None if its file does not say so.
+        class_stats: of its training set; None to count it.
+    """
+
+    weights: str | None = None
+    iterations: int | None = None
+    class_stats: ClassStats | None = None
+
+
+_UNKNOWN = EvaluatedModel()
+_CURRENT: ContextVar[EvaluatedModel] = ContextVar("evaluated_model", default=_UNKNOWN)
+
+
+def evaluated_model() -> EvaluatedModel:
+    """Return what the innermost :func:`evaluating` says; nothing is known outside of it."""
+    return _CURRENT.get()
+
+
+@contextlib.contextmanager
+def evaluating(model: EvaluatedModel) -> Iterator[None]:
+    """Say for the time of the block which model is evaluated."""
+    token = _CURRENT.set(model)
+    try:
+        yield
+    finally:
+        _CURRENT.reset(token)
+
+
+def load_evaluated_model(cfg: Any, model: nn.Module, *, resume: bool) -> EvaluatedModel:
+    """Load weights into ``model``; return what their file says of them.
+
+    Class counts are those of the file; the limits of the frequency groups are the config's.
+
+    Args:
+        cfg: config.
+        model: built from it.
+        resume: take OUTPUT_DIR's last checkpoint, if there is one, and not MODEL.WEIGHTS.
+
+    Raises:
+        ValueError: if there are no weights.
+    """
+    checkpointer = LongTailCheckpointer(model, cfg.OUTPUT_DIR)
+    resuming = resume and checkpointer.has_checkpoint()
+    weights = checkpointer.get_checkpoint_file() if resuming else cfg.MODEL.WEIGHTS
+    if not weights:
+        raise ValueError(
+            "there is nothing to evaluate: set MODEL.WEIGHTS to a checkpoint, or give --resume "
+            f"and the OUTPUT_DIR of a training (now {cfg.OUTPUT_DIR!r})"
+        )
+    extra = checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+    stats = None
+    if "class_stats" in extra:
+        rare_max, common_max = group_limits(cfg)
+        stats = ClassStats.from_dict(extra["class_stats"])
+        stats = replace(stats, rare_max=rare_max, common_max=common_max)
+    # Checkpoints count iterations from 0.
+    iterations = extra["iteration"] + 1 if "iteration" in extra else None
+    return EvaluatedModel(weights, iterations, stats)

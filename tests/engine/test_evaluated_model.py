@@ -1,0 +1,111 @@
+"""What --eval-only evaluates, with which groups, and what results.json says about it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from detectron2.data import DatasetCatalog
+
+from lt_det.data.datasets import register_lvis_format
+from lt_det.engine import evaluators
+from lt_det.engine.trainer import LongTailTrainer
+from tests.engine.tiny import tiny_config, write_tiny_lvis
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Folder, checkpoint and records of a training that evaluates twice, after 1 and 2 of 2."""
+    folder = tmp_path_factory.mktemp("trained")
+    cfg = tiny_config(folder, SOLVER__MAX_ITER=2, SOLVER__CHECKPOINT_PERIOD=1, TEST__EVAL_PERIOD=1)
+    records = []
+
+    class Trainer(LongTailTrainer):
+        @classmethod
+        def test(cls, cfg, model, evaluators=None):
+            results = super().test(cfg, model, evaluators)
+            records.append(record(cfg))
+            return results
+
+    counted = []
+    count = evaluators.build_class_stats
+    evaluators.build_class_stats = lambda cfg: counted.append(1) or count(cfg)
+    try:
+        trainer = Trainer(cfg)
+        trainer.resume_or_load(resume=False)
+        trainer.train()
+    finally:
+        evaluators.build_class_stats = count
+    assert not counted  # the trainer knows them
+    return folder, os.path.join(cfg.OUTPUT_DIR, "model_final.pth"), records
+
+
+def record(cfg) -> dict:
+    return json.loads((Path(cfg.OUTPUT_DIR) / "results.json").read_text())
+
+
+def groups(folder) -> list[str]:
+    content = json.loads((Path(folder) / "per_category_bbox.json").read_text())
+    return [category["group"] for category in content["categories"]]
+
+
+def evaluation(trained, name, **keys):
+    folder, weights, _ = trained
+    keys = {"MODEL__WEIGHTS": weights, "OUTPUT_DIR": str(folder / name), **keys}
+    return tiny_config(folder, **keys)
+
+
+def test_record_says_what_was_evaluated(trained):
+    _, weights, (first, last) = trained
+    assert (first["iterations"], first["weights"]) == (1, None)
+    assert (last["iterations"], last["weights"]) == (2, weights)
+
+    middle = weights.replace("model_final", "model_0000000")
+    cfg = evaluation(trained, "middle", MODEL__WEIGHTS=middle, SOLVER__MAX_ITER=90)
+    LongTailTrainer.evaluate_checkpoint(cfg)
+    assert (record(cfg)["iterations"], record(cfg)["weights"]) == (1, middle)
+
+
+def test_limits_of_the_groups_are_the_config_s(trained):
+    """The checkpoint was trained with 10 and 100, by which all classes of 8 images are rare."""
+    cfg = evaluation(
+        trained, "limits", LT_DET__CLASS_STATS__RARE_MAX=1, LT_DET__CLASS_STATS__COMMON_MAX=4
+    )
+    LongTailTrainer.evaluate_checkpoint(cfg)
+    found = groups(os.path.join(cfg.OUTPUT_DIR, "inference"))
+    assert found[0] == "f"  # in all 8 images
+    assert set(found) == {"r", "c", "f"}
+
+
+def test_without_weights_nothing_is_evaluated(trained):
+    cfg = evaluation(trained, "none", MODEL__WEIGHTS="")
+    for resume in (False, True):
+        with pytest.raises(ValueError, match=r"nothing to evaluate: set MODEL.WEIGHTS"):
+            LongTailTrainer.evaluate_checkpoint(cfg, resume=resume)
+
+
+def test_without_a_training_set_the_checkpoint_s_counts_serve(trained, caplog):
+    cfg = evaluation(trained, "no_train", DATASETS__TRAIN=())
+    LongTailTrainer.evaluate_checkpoint(cfg)
+    assert set(groups(os.path.join(cfg.OUTPUT_DIR, "inference"))) == {"r"}
+    # Nor does one without counts need it.
+    evaluators.build_evaluator(cfg, cfg.DATASETS.TEST[0])
+    assert "groups are not those of the training set: DATASETS.TRAIN is empty" in caplog.text
+
+
+def test_every_test_set_has_files_of_its_own(trained):
+    folder, _, _ = trained
+    json_file, root = write_tiny_lvis(folder)
+    name = f"second_{abs(hash(str(folder)))}"
+    if name not in DatasetCatalog.list():
+        register_lvis_format(name, json_file, root)
+    cfg = evaluation(trained, "several")
+    cfg.DATASETS.TEST = (*cfg.DATASETS.TEST, name)
+    LongTailTrainer.evaluate_checkpoint(cfg)
+    inference = Path(cfg.OUTPUT_DIR) / "inference"
+    for test_set in cfg.DATASETS.TEST:
+        content = json.loads((inference / test_set / "per_category_bbox.json").read_text())
+        assert content["dataset"] == test_set
+    assert sorted(p.name for p in inference.iterdir()) == sorted(cfg.DATASETS.TEST)
