@@ -136,17 +136,31 @@ def check(sides: Sides) -> None:
             raise SystemExit("the detections differ")
 
 
+ROI_CASES = {
+    80: [
+        ("softmax", "untrained", "class-agnostic"),
+        ("softmax", "trained", "class-specific"),
+        ("sigmoid", "trained", "class-agnostic"),
+    ],
+    1203: [
+        ("softmax", "untrained", "class-agnostic"),
+        ("softmax", "trained", "class-agnostic"),
+        ("softmax", "trained", "class-specific"),
+        ("sigmoid", "untrained", "class-specific"),
+        ("sigmoid", "trained", "class-agnostic"),
+    ],
+}
+
+
 def names() -> list[str]:
     roi = [
         f"{head} head, {num_classes:,} classes, {kind}, {boxes}"
-        for num_classes in (80, 1203)
-        for head in ("softmax", "sigmoid")
-        for kind in ("untrained", "trained")
-        for boxes in ("class-agnostic", "class-specific")
+        for num_classes, cases in ROI_CASES.items()
+        for head, kind, boxes in cases
     ]
     dense = [
         f"RetinaNet, {num_classes:,} classes, {kind}"
-        for num_classes in (80, 1203)
+        for num_classes in ROI_CASES
         for kind in ("untrained", "trained")
     ]
     return roi + dense
