@@ -124,6 +124,19 @@ def test_tie_of_the_last_wanted_survivor_with_the_next():
             check(boxes, scores, classes, limit=limit)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_tie_of_the_last_wanted_survivor_with_the_next_block(seed, monkeypatch):
+    """The first block leaves exactly as many as wanted: eight pairs of boxes."""
+    monkeypatch.setattr(exact_nms, "_FIRST_BLOCK", 16)
+    boxes, scores, classes = candidates(2000, 3, seed=seed, size=0.001)
+    scores = scores * 0.1
+    pairs = torch.randperm(2000)[:16]
+    boxes[pairs[8:]], classes[pairs[8:]] = boxes[pairs[:8]], classes[pairs[:8]]
+    scores[torch.randperm(2000)[:300]] = 0.5  # equal to the eighth pair
+    scores[pairs] = torch.linspace(1, 0.5, 8).repeat(2)
+    check(boxes, scores, classes, limit=8)
+
+
 def test_unstable_devices_are_exact_too(monkeypatch):
     """A device whose sort orders equal scores in any way: everything is taken where it matters."""
     unstable = Suppression(1000, stable=False)
