@@ -14,11 +14,18 @@ from lt_det.data.warn_once import warn_once
 from lt_det.losses.criterion import Criterion
 from lt_det.modeling import exact_nms, fast_inference
 from lt_det.modeling.box_predictor import SigmoidOutputLayers, SoftmaxOutputLayers
+from lt_det.modeling.exact_nms import Suppression
 from lt_det.modeling.fast_inference import fast_rcnn_inference, predict_detections
 from tests.modeling.small_models import HEADS, small_batch, small_config, small_model
 
 SHAPE = (90, 120)
 NO_COUNTS = {"softmax": "softmax_ce", "sigmoid": "sigmoid_ce"}
+
+
+@pytest.fixture(autouse=True)
+def _known_suppression(monkeypatch):
+    """Not the probed one: where our code is wrong, the probe takes Detectron2's instead."""
+    monkeypatch.setattr(fast_inference, "suppression_of", lambda _: Suppression(1000, stable=True))
 
 
 def assert_same(actual, expected):
@@ -93,6 +100,12 @@ def test_ties(levels, limit):
     # All scores of all classes equal, as of a classifier that starts from zero.
     boxes, _ = image(90, 25, agnostic=True)
     check([boxes], [torch.full((90, 26), 1 / 26)], limit=limit)
+
+
+def test_a_score_equal_to_the_threshold_is_no_candidate():
+    boxes, _ = image(90, 25, agnostic=True)
+    scores = (torch.rand(90, 26) * 4).round() / 4
+    check([boxes], [scores], threshold=0.5, limit=-1)
 
 
 def test_batches_with_empty_images():
