@@ -140,8 +140,6 @@ def _settled_survivors(
     best = scores[kept[: limit + 1]]
     if bool((best[1:] == best[:-1]).any()):
         return None
-    if not stable and bool(best[:limit][-1] <= scores[block[-1]]):
-        return None  # the next block may begin with the same score
     return kept[:limit]
 
 

@@ -131,11 +131,22 @@ def test_tie_of_the_last_wanted_survivor_with_the_next_block(seed, monkeypatch):
     monkeypatch.setattr(exact_nms, "_FIRST_BLOCK", 16)
     boxes, scores, classes = candidates(2000, 3, seed=seed, size=0.001)
     scores = scores * 0.1
-    pairs = torch.randperm(2000)[:16]
+    pairs = torch.randperm(16)
     boxes[pairs[8:]], classes[pairs[8:]] = boxes[pairs[:8]], classes[pairs[:8]]
-    scores[torch.randperm(2000)[:300]] = 0.5  # equal to the eighth pair
+    scores[16 + torch.randperm(1900)[:300]] = 0.5  # equal to the eighth pair, and behind it
     scores[pairs] = torch.linspace(1, 0.5, 8).repeat(2)
     check(boxes, scores, classes, limit=8)
+
+
+def test_a_block_that_ends_within_equal_scores_takes_the_first(monkeypatch):
+    """A thousand copies of a box: the first one is a detection."""
+    monkeypatch.setattr(exact_nms, "_FIRST_BLOCK", 16)
+    boxes, scores, classes = candidates(2000, 3, size=0.001)
+    copies = torch.randperm(2000)[:1030]
+    scores[copies[:30]] += 2.0
+    boxes[copies[30:]], classes[copies[30:]] = boxes[copies[-1]].clone(), 1
+    scores[copies[30:]] = 1.5
+    check(boxes, scores, classes, limit=31)
 
 
 def test_unstable_devices_are_exact_too(monkeypatch):
@@ -148,11 +159,10 @@ def test_unstable_devices_are_exact_too(monkeypatch):
             check(*data, limit=40, suppression=unstable)
 
 
-@pytest.mark.parametrize("equal", ["within a class", "across blocks"])
-def test_unstable_devices_leave_the_fast_path_at_ties(monkeypatch, equal):
+def test_unstable_devices_leave_the_fast_path_at_ties(monkeypatch):
+    """One of the two suppresses the other, so no survivors are equal: only the class tells."""
     boxes, scores, classes = candidates(3000, 3, seed=5, size=2.0)
-    order = scores.argsort(descending=True)
-    monkeypatch.setattr(exact_nms, "_FIRST_BLOCK", 64)
+    first, second = scores.argsort(descending=True)[3:5]
     calls = []
     every = exact_nms._all_survivors
     monkeypatch.setattr(
@@ -161,18 +171,22 @@ def test_unstable_devices_leave_the_fast_path_at_ties(monkeypatch, equal):
     unstable = Suppression(1000, stable=False)
     run(boxes, scores, classes, limit=20, suppression=unstable)
     assert not calls
-    if equal == "within a class":
-        # One suppresses the other, so no two survivors are equal: only the class tells.
-        boxes[order[4]], classes[order[4]] = boxes[order[3]], classes[order[3]]
-        scores[order[4]] = scores[order[3]].clone()
-    else:
-        monkeypatch.setattr(exact_nms, "_FIRST_BLOCK", 8)
-        # 21 survivors end with a block whose last score goes on in the next.
-        boxes[:, 2:] = boxes[:, :2] + 0.01
-        scores[order[1:8]] += 1.0
-        scores[order[7:400]] = scores[order[7]].clone()
+    boxes[second], classes[second], scores[second] = boxes[first], classes[first], scores[first]
+    run(boxes, scores, classes, limit=20)
+    assert not calls
     run(boxes, scores, classes, limit=20, suppression=unstable)
     assert calls
+
+
+def test_a_survivor_suppresses_the_first_of_the_next_block(monkeypatch):
+    """Every candidate has a class of its own, but for copies of the best ten."""
+    monkeypatch.setattr(exact_nms, "_FIRST_BLOCK", 16)
+    boxes, scores, _ = candidates(2000, 1)
+    scores = scores.sort(descending=True)[0]
+    classes = torch.arange(2000)
+    copies = torch.cat([torch.arange(32) % 10, torch.zeros(1, dtype=torch.int64)])
+    boxes[10:43], classes[10:43] = boxes[copies], classes[copies]
+    check(boxes, scores, classes, limit=21)  # blocks of 42, then more
 
 
 def test_algorithm_is_that_of_the_full_number_of_candidates():
