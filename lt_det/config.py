@@ -18,6 +18,7 @@ from lt_det.evaluation.classification_metrics import bootstrap_intervals
 from lt_det.losses import LOSSES
 from lt_det.losses.class_weights import ClassWeights
 from lt_det.meta.meta_reweighter import MetaReweighter
+from lt_det.meta.meta_sampler import MetaSampler
 from lt_det.modeling.box_predictor import SigmoidOutputLayers
 from lt_det.modeling.box_regression import ByClassBoxRegression
 from lt_det.modeling.cifar_resnet import CifarResNet
@@ -97,10 +98,24 @@ def add_lt_det_config(cfg: CfgNode) -> None:
 
     # Second stage of decoupled training: train the classifier only (cls_score).
     node.DECOUPLED = False
+    # It starts from random weights instead of those of stage 1 (cRT; BALMS on images, not on LVIS).
+    node.RESET_CLASSIFIER = False
 
-    # BALMS: learn class weights of the second stage. Needs DECOUPLED.
+    # BALMS: learn class weights or class rates of the second stage. Needs DECOUPLED.
     node.META = CfgNode()
     node.META.ENABLED = False
+    # "reweighter": weights of the losses. "sampler": rates at which images are drawn (image
+    # classification only), which then has LR 0.01.
+    node.META.METHOD = "reweighter"
+    # "classifier", or "network": the inner step with all parameters, for small image classifiers;
+    # without DECOUPLED.
+    node.META.SCOPE = "classifier"
+    # Data sets to draw meta batches from; empty: DATASETS.TRAIN. The release had the validation
+    # split for ImageNet-LT and Places-LT, against its paper.
+    node.META.DATASETS = ()
+    # Of the sampler: "score" or "gumbel", TEMPERATURE of the latter, first rates n^-INIT_POWER.
+    for argument in ("estimator", "temperature", "init_power"):
+        node.META[argument.upper()] = default_of(MetaSampler, argument)
     # Adam on psi. Paper: 0.001; release: 0.01.
     node.META.LR = default_of(MetaReweighter, "lr")
     node.META.BETAS = default_of(MetaReweighter, "betas")

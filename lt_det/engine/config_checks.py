@@ -10,8 +10,10 @@ from detectron2.utils import comm
 from torch import nn
 
 from lt_det.config import add_lt_det_config
+from lt_det.engine.meta_build import METHODS
 from lt_det.losses import get_loss
 from lt_det.losses.base_criterion import BaseCriterion
+from lt_det.modeling.build import is_image_classifier
 
 
 def check_config(cfg: Any) -> None:
@@ -23,19 +25,12 @@ def check_config(cfg: Any) -> None:
     check_keys_are_there(cfg)
     check_device(cfg)
     node = cfg.LT_DET
-    if node.META.ENABLED and not node.DECOUPLED:
-        raise ValueError(
-            "LT_DET.META.ENABLED learns class weights of the second stage: set LT_DET.DECOUPLED "
-            "True and MODEL.WEIGHTS to a stage-1 checkpoint"
-        )
+    if node.META.ENABLED:
+        _check_meta(cfg)
     if node.REGION_CACHE.ENABLED and not node.DECOUPLED:
         raise ValueError(
             "LT_DET.REGION_CACHE.ENABLED needs all below the classifier frozen: set "
             "LT_DET.DECOUPLED True"
-        )
-    if node.META.REGIONS not in ("forward", "bank"):
-        raise ValueError(
-            f"LT_DET.META.REGIONS must be 'forward' or 'bank', got {node.META.REGIONS!r}"
         )
     ranks = comm.get_world_size()
     for key, value, least in (
@@ -112,4 +107,31 @@ def check_loss_is_used(cfg: Any, model: nn.Module) -> None:
             f"MODEL.ROI_HEADS.NAME {cfg.MODEL.ROI_HEADS.NAME!r} has a loss of its own. Set "
             "MODEL.ROI_HEADS.NAME to LongTailROIHeads, LongTailCascadeROIHeads or "
             "LongTailRes5ROIHeads, or MODEL.META_ARCHITECTURE to one of this package"
+        )
+
+
+def _check_meta(cfg: Any) -> None:
+    meta, images = cfg.LT_DET.META, is_image_classifier(cfg)
+    for key, known in (
+        ("METHOD", METHODS),
+        ("SCOPE", ("classifier", "network")),
+        ("REGIONS", ("forward", "bank")),
+    ):
+        if meta[key] not in known:
+            raise ValueError(f"LT_DET.META.{key} must be one of {known}, got {meta[key]!r}")
+    if meta.METHOD == "sampler" and not images:
+        raise ValueError(
+            "LT_DET.META.METHOD 'sampler' draws images by their class, and an image of a detector "
+            "has several: use 'reweighter', as BALMS does on LVIS"
+        )
+    if meta.SCOPE == "network":
+        if not images or cfg.LT_DET.DECOUPLED:
+            raise ValueError(
+                "LT_DET.META.SCOPE 'network' takes the inner step with all parameters: it is for "
+                "image classifiers, without LT_DET.DECOUPLED"
+            )
+    elif not cfg.LT_DET.DECOUPLED:
+        raise ValueError(
+            "LT_DET.META.ENABLED learns for the second stage: set LT_DET.DECOUPLED True and "
+            "MODEL.WEIGHTS to a stage-1 checkpoint"
         )

@@ -13,7 +13,7 @@ from lt_det.data.class_stats import ClassStats
 from lt_det.data.frequency_groups import GROUP_NAMES
 from lt_det.engine.train_loader import seed_everything
 from lt_det.evaluation.results import write_json
-from lt_det.meta.meta_reweighter import MetaReweighter
+from lt_det.meta.meta_learner import MetaLearner
 from lt_det.report.class_weights_plot import save_class_weights_plot
 
 
@@ -60,19 +60,20 @@ class ProgressBar(HookBase):
 
 
 class LogClassWeights(HookBase):
-    """Logs the learned class weights by frequency group; at the end saves them and a picture.
+    """Logs what a meta learner learned, by frequency group; at the end saves it and a picture.
 
     Scalars ``meta/weight_{rare,common,frequent}`` go to TensorBoard and metrics.json; the files
-    ``class_weights.json`` and ``class_weights.png`` to the output folder.
+    ``class_weights.json`` and ``class_weights.png`` to the output folder. With the Meta Sampler
+    they say "rate" for "weight".
     """
 
     def __init__(
-        self, meta: MetaReweighter, stats: ClassStats, output_dir: str, *, period: int = 20
+        self, meta: MetaLearner, stats: ClassStats, output_dir: str, *, period: int = 20
     ) -> None:
         """Watch ``meta``.
 
         Args:
-            meta: its weights are logged divided by their mean over classes.
+            meta: what it learned is logged divided by its mean over classes.
             stats: frequency groups of the classes.
             output_dir: where the files go.
             period: iterations between two log entries.
@@ -84,11 +85,11 @@ class LogClassWeights(HookBase):
         """Log the mean weight of each group."""
         if (self.trainer.iter + 1) % self._period and self.trainer.iter + 1 < self.trainer.max_iter:
             return
-        weights = self._meta.reweighter.relative_weights().cpu().numpy()
+        weights = self._meta.relative_values().cpu().numpy()
         for group, members in self._stats.group_members().items():
             if len(members):
                 self.trainer.storage.put_scalar(
-                    f"meta/weight_{GROUP_NAMES[group]}",
+                    f"meta/{self._meta.learned}_{GROUP_NAMES[group]}",
                     float(weights[members].mean()),
                     smoothing_hint=False,
                 )
@@ -97,9 +98,9 @@ class LogClassWeights(HookBase):
         """Save the weights, whole or not at all, and draw them against frequency."""
         if not comm.is_main_process():
             return
-        weights = self._meta.reweighter.relative_weights().cpu().tolist()
+        weights = self._meta.relative_values().cpu().tolist()
         record: dict[str, Any] = {
-            name: {"weight": weight, "image_count": count, "group": group}
+            name: {self._meta.learned: weight, "image_count": count, "group": group}
             for name, weight, count, group in zip(
                 self._stats.class_names,
                 weights,
@@ -107,7 +108,6 @@ class LogClassWeights(HookBase):
                 self._stats.frequency_groups,
             )
         }
-        write_json(os.path.join(self._output_dir, "class_weights.json"), record)
-        save_class_weights_plot(
-            self._stats, weights, os.path.join(self._output_dir, "class_weights.png")
-        )
+        path = os.path.join(self._output_dir, f"class_{self._meta.learned}s")
+        write_json(f"{path}.json", record)
+        save_class_weights_plot(self._stats, weights, f"{path}.png", what=self._meta.learned)

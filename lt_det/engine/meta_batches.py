@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterator
+from typing import Any, Callable, Iterator
 
 import torch
 from torch import nn
@@ -14,14 +14,20 @@ from lt_det.engine.region_store import ImageRegions
 from lt_det.engine.region_tap import frozen_regions
 from lt_det.engine.train_loader import TrainStream
 from lt_det.meta.hypergradient import Regions
+from lt_det.modeling.image_classifier import LongTailImageClassifier
 
 
-class ForwardMetaBatches:
-    """One forward of the frozen detector for each meta batch."""
+class MetaBatches:
+    """Meta batches: those of a class-balanced stream, made into what a learner wants."""
 
-    def __init__(self, detector: nn.Module, stream: TrainStream) -> None:
-        """Take images from ``stream``, a class-balanced one."""
-        self._detector, self._stream = detector, stream
+    def __init__(self, stream: TrainStream, regions_of: Callable[[list], list[Regions]]) -> None:
+        """Take batches from ``stream``.
+
+        Args:
+            stream: class-balanced.
+            regions_of: batch -> regions, one item for each classifier.
+        """
+        self._stream, self._regions_of = stream, regions_of
         self._batches: Iterator | None = None
 
     def start_at(self, update: int) -> None:
@@ -33,29 +39,22 @@ class ForwardMetaBatches:
         """Return the regions of the next meta batch, one item for each classifier."""
         if self._batches is None:
             self._batches = iter(self._stream)
-        stages = frozen_regions(self._detector, next(self._batches))
-        return [Regions(stage.features, stage.labels) for stage in stages]
+        return self._regions_of(next(self._batches))
 
 
-class CachedMetaBatches:
-    """Meta batches from records whose regions are known."""
+def regions_by_forward(model: nn.Module, batch: list[dict]) -> list[Regions]:
+    """Return what the classifiers of the frozen ``model`` see, by one forward."""
+    return [Regions(stage.features, stage.labels) for stage in frozen_regions(model, batch)]
 
-    def __init__(self, stream: TrainStream, *, device: torch.device) -> None:
-        """Take records from ``stream``, a class-balanced one."""
-        self._stream, self._device = stream, device
-        self._batches: Iterator | None = None
 
-    def start_at(self, update: int) -> None:
-        """Begin with the batch of the given update."""
-        self._stream.start_at(update)
-        self._batches = None
+def cached_regions(device: torch.device, batch: list[ImageRegions]) -> list[Regions]:
+    """Return regions that are known already."""
+    return [Regions(r.features.to(device), r.labels.to(device)) for r in collate_regions(batch)]
 
-    def __call__(self) -> list[Regions]:
-        """Return the regions of the next meta batch, one item for each classifier."""
-        if self._batches is None:
-            self._batches = iter(self._stream)
-        regions = collate_regions(next(self._batches))
-        return [Regions(r.features.to(self._device), r.labels.to(self._device)) for r in regions]
+
+def whole_images(model: LongTailImageClassifier, batch: list[dict]) -> list[Regions]:
+    """Return normalised images for regions: the inner step is the whole network's."""
+    return [Regions(model.images(batch), model.labels(batch))]
 
 
 def fill_bank(

@@ -11,13 +11,14 @@ import itertools
 import logging
 import os
 import shutil
-from typing import Any, Callable, Iterable, NamedTuple, Sequence
+from typing import Any, Callable, Iterable, Iterator, NamedTuple, Sequence
 
 from detectron2.data import DatasetMapper
 from detectron2.utils import comm
 from torch import nn
 from tqdm import tqdm
 
+from lt_det.data.class_stats import annotations_of
 from lt_det.engine.region_store import (
     DTYPES,
     ImageRegions,
@@ -27,6 +28,7 @@ from lt_det.engine.region_store import (
 )
 from lt_det.engine.region_tap import TappedStage, frozen_regions
 from lt_det.engine.train_loader import seed_everything
+from lt_det.modeling.build import is_image_classifier
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +37,8 @@ Mapper = Callable[[dict], Any]
 
 #: Images that one interrupted process loses at most; 128 MiB with 512 regions of 1,024 floats.
 IMAGES_PER_SHARD = 64
+#: So many images to classify stand for one of a detector.
+IMAGES_FOR_A_DETECTION = 32
 
 
 def split_by_image(stages: Sequence[TappedStage]) -> list[ImageRegions]:
@@ -147,20 +151,34 @@ class _ShardWriter:
         self._mapper = mapper
         self._dtype = DTYPES[cfg.LT_DET.REGION_CACHE.DTYPE]
         self._seed = max(cfg.SEED, 0)
+        self._maps_batches = is_image_classifier(cfg)
+        self._ims_per_forward, self._ims_per_shard = 8, IMAGES_PER_SHARD
+        if self._maps_batches:
+            # One row of features an image, not hundreds.
+            self._ims_per_forward *= IMAGES_FOR_A_DETECTION
+            self._ims_per_shard *= IMAGES_FOR_A_DETECTION
 
     def all_shards(self) -> list[_Shard]:
         """Return the shards of all epochs, in the order of their records."""
-        starts = range(0, len(self._dicts), IMAGES_PER_SHARD)
+        starts = range(0, len(self._dicts), self._ims_per_shard)
         return [
             _Shard(
                 epoch,
                 start,
-                min(start + IMAGES_PER_SHARD, len(self._dicts)),
+                min(start + self._ims_per_shard, len(self._dicts)),
                 os.path.join(self._folder, f"epoch{epoch}_{start:07d}.safetensors"),
             )
             for epoch in range(self._cfg.LT_DET.REGION_CACHE.EPOCHS)
             for start in starts
         ]
+
+    def _samples(self, records: Sequence[dict]) -> Iterator[dict]:
+        """Yield augmented samples."""
+        if not self._maps_batches:
+            yield from map(self._mapper, records)
+            return
+        for start in range(0, len(records), self._ims_per_forward):
+            yield from self._mapper(records[start : start + self._ims_per_forward])
 
     def write(self, shards: Sequence[_Shard], *, num_missing: int) -> None:
         """Compute and write shards, with a progress bar.
@@ -174,8 +192,10 @@ class _ShardWriter:
             for number, shard in enumerate(shards):
                 position = shard.epoch * len(self._dicts) + shard.start
                 seed_everything(self._seed, position)
-                samples = (self._mapper(record) for record in self._dicts[shard.start : shard.end])
-                records = compute_regions(self._detector, samples, bar=bar)
+                samples = self._samples(self._dicts[shard.start : shard.end])
+                records = compute_regions(
+                    self._detector, samples, bar=bar, ims_per_forward=self._ims_per_forward
+                )
                 write_shard(shard.path, records, dtype=self._dtype)
                 if number == 0:
                     self._check_size(os.path.getsize(shard.path), num_missing=num_missing)
@@ -212,7 +232,8 @@ def region_fingerprint(
             digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     for record in dicts:
         digest.update(repr(_file_state(record.get("file_name"))).encode())
-        digest.update(str([(a["category_id"], a["bbox"]) for a in record["annotations"]]).encode())
+        annotations = [(a["category_id"], a.get("bbox")) for a in annotations_of(record)]
+        digest.update(str((record.get("image_id"), annotations)).encode())
     # All keys of the model: any of poolers, cascade thresholds, norms and so on may matter.
     model = cfg.MODEL.clone()
     model.defrost()

@@ -9,7 +9,7 @@ from torch import nn
 
 from lt_det.engine.region_store import ImageRegions
 from lt_det.meta.hypergradient import Regions
-from lt_det.modeling.roi_heads import box_predictors
+from lt_det.modeling.classification_head import classification_heads
 
 
 class RegionClassifier(nn.Module):
@@ -32,7 +32,7 @@ class RegionClassifier(nn.Module):
         """
         if not self.training:
             return self.detector(batch)
-        predictors = list(box_predictors(self.detector))
+        predictors = list(classification_heads(self.detector))
         losses = {}
         for i, (predictor, regions) in enumerate(zip(predictors, collate_regions(batch))):
             sizes = [image[i][1].numel() for image in batch]

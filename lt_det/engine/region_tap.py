@@ -1,4 +1,4 @@
-"""Listening to what box classifiers see and are asked for."""
+"""Listening to what classifiers see and are asked for."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import torch
 from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 
-from lt_det.modeling.box_predictor import LongTailOutputLayers
-from lt_det.modeling.roi_heads import box_predictors
+from lt_det.modeling.classification_head import ClassificationHead, classification_heads
 
 
 class TappedStage:
@@ -28,7 +27,7 @@ class TappedStage:
     labels: Tensor
     regions_per_image: Sequence[int]
 
-    def __init__(self, predictor: LongTailOutputLayers) -> None:
+    def __init__(self, predictor: ClassificationHead) -> None:
         self.predictor = predictor
 
     def _see_features(self, _module: nn.Module, inputs: tuple) -> None:
@@ -43,7 +42,7 @@ class RegionTap:
 
     def __init__(self, model: nn.Module) -> None:
         """Listen to all box predictors of this package in ``model``."""
-        self.stages = [TappedStage(predictor) for predictor in box_predictors(model)]
+        self.stages = [TappedStage(predictor) for predictor in classification_heads(model)]
         self._handles: list[Any] = []
 
     def __enter__(self) -> list[TappedStage]:
@@ -72,20 +71,23 @@ def frozen_regions(model: nn.Module, batch: list[dict]) -> list[TappedStage]:
         model: detector in training mode, not wrapped in DDP.
         batch: what the data loader gives.
     """
-    heads = model.roi_heads
-    predictors = list(box_predictors(model))
+    heads: Any = getattr(model, "roi_heads", None)
+    predictors = list(classification_heads(model))
     weighting = [p.region_weighting for p in predictors]
-    had_mask, vis_period = heads.mask_on, getattr(model, "vis_period", 0)
+    had_mask, vis_period = getattr(heads, "mask_on", False), getattr(model, "vis_period", 0)
     detector: Any = model
     try:
-        heads.mask_on = False
+        if had_mask:
+            heads.mask_on = False
         detector.vis_period = 0  # its own storage is at iteration 0: it would draw every batch
         for predictor in predictors:
             predictor.region_weighting = None
         with EventStorage(), RegionTap(model) as stages:  # a storage of its own, to discard
             model(batch)
     finally:
-        heads.mask_on, detector.vis_period = had_mask, vis_period
+        if had_mask:
+            heads.mask_on = True
+        detector.vis_period = vis_period
         for predictor, saved in zip(predictors, weighting):
             predictor.region_weighting = saved
     return stages

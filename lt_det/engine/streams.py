@@ -1,17 +1,24 @@
-"""Training and meta batches of a run, from images or from cached regions."""
+"""Training and meta batches of a run, from images or from cached features."""
 
 from __future__ import annotations
 
 import logging
-from typing import Any, Iterable, Sequence, Union
+from functools import partial
+from typing import Any, Iterable, Sequence
 
+from detectron2.data import get_detection_dataset_dicts
 from detectron2.utils import comm
 from torch import nn
+from torch.utils.data import Sampler
 
+from lt_det.data.class_rate_sampler import ClassRateSampler
+from lt_det.data.samplers import classes_of_images
 from lt_det.engine.meta_batches import (
-    CachedMetaBatches,
-    ForwardMetaBatches,
+    MetaBatches,
+    cached_regions,
     fill_bank,
+    regions_by_forward,
+    whole_images,
 )
 from lt_det.engine.region_cache import build_region_cache
 from lt_det.engine.region_store import ImageRegions
@@ -22,40 +29,40 @@ from lt_det.engine.train_loader import (
     shared_seed,
 )
 from lt_det.engine.train_samplers import build_train_sampler, class_balanced_sampler
+from lt_det.meta.meta_learner import MetaLearner
+from lt_det.meta.meta_sampler import MetaSampler
 from lt_det.modeling.build import model_num_classes
-
-MetaSource = Union[ForwardMetaBatches, CachedMetaBatches]
-
 
 logger = logging.getLogger(__name__)
 
 
 def build_streams(
-    cfg: Any, detector: nn.Module, loader: Iterable[list], *, start_iter: int
-) -> tuple[Iterable[list], MetaSource | None]:
+    cfg: Any,
+    detector: nn.Module,
+    loader: Iterable[list],
+    *,
+    start_iter: int,
+    meta: MetaLearner | None = None,
+) -> tuple[Iterable[list], MetaBatches | None]:
     """Return training batches and, with LT_DET.META.ENABLED, meta batches.
 
     Args:
         cfg: config.
         detector: with its weights loaded; computes the region cache where one is asked for.
-        loader: of the training set. Meta batches and the region cache take images and mapper
-            from a :class:`TrainStream`; of any other loader these are not known, and it cannot
-            start late.
+        loader: of the training set. Meta batches, the Meta Sampler and the region cache take
+            images and mapper from a :class:`TrainStream`; of any other loader these are not
+            known, and it cannot start late.
         start_iter: both begin with the batch of this iteration.
+        meta: a Meta Sampler says which images are drawn.
 
     Raises:
-        ValueError: if the region cache is asked to do without a :class:`TrainStream`.
+        ValueError: if the region cache or the Meta Sampler is asked to do without a
+            :class:`TrainStream`.
     """
-    meta: MetaSource | None = None
+    meta_batches: MetaBatches | None = None
     known = loader if isinstance(loader, TrainStream) else None
     if known is None:
-        logger.warning(
-            "build_train_loader returns a %s and no TrainStream: a resumed run gets other batches "
-            "than an uninterrupted one%s. Return build_train_loader(cfg, mapper=...) of "
-            "LongTailTrainer instead where only the mapper is another one",
-            type(loader).__name__,
-            ", and meta batches have Detectron2's mapper" if cfg.LT_DET.META.ENABLED else "",
-        )
+        _warn_unknown(cfg, loader)
     if cfg.LT_DET.REGION_CACHE.ENABLED:
         if known is None:
             raise ValueError(
@@ -65,51 +72,85 @@ def build_streams(
         detector.train()
         dicts = known.records()
         records = build_region_cache(cfg, detector, dicts, mapper=known.mapper)
-        sampler = build_train_sampler(
-            cfg, dicts * cfg.LT_DET.REGION_CACHE.EPOCHS, seed=shared_seed(cfg)
-        )
+        dicts = dicts * cfg.LT_DET.REGION_CACHE.EPOCHS
+        sampler = build_train_sampler(cfg, dicts, seed=shared_seed(cfg))
         loader = known = TrainStream(
             records, sampler=sampler, ims_per_batch=cfg.SOLVER.IMS_PER_BATCH
         )
         if cfg.LT_DET.META.ENABLED:
             classes = records.classes_of_images(num_classes=model_num_classes(cfg))
-            meta = _cached_meta(cfg, detector, records, classes)
-    elif cfg.LT_DET.META.ENABLED:
-        meta = _detector_meta(cfg, detector, known or build_train_stream(cfg))
+            meta_batches = _cached_meta(cfg, detector, records, classes)
+    else:
+        dicts = known.records() if known is not None and isinstance(meta, MetaSampler) else ()
+        if cfg.LT_DET.META.ENABLED:
+            meta_batches = _model_meta(cfg, detector, known or build_train_stream(cfg))
+    if isinstance(meta, MetaSampler):
+        if known is None:
+            raise ValueError(
+                "LT_DET.META.METHOD 'sampler' draws the images: build_train_loader must return a "
+                f"TrainStream, got {type(loader).__name__}"
+            )
+        loader = known = known.with_sampler(_rate_sampler(cfg, meta, dicts))
     if known is not None:
         known.start_at(start_iter)
-    if meta is not None:
+    if meta_batches is not None:
         # psi has moved in every iteration so far that is a multiple of the interval.
-        meta.start_at(-(-start_iter // cfg.LT_DET.META.INTERVAL))
-    return loader, meta
+        meta_batches.start_at(-(-start_iter // cfg.LT_DET.META.INTERVAL))
+    return loader, meta_batches
+
+
+def _warn_unknown(cfg: Any, loader: Iterable[list]) -> None:
+    logger.warning(
+        "build_train_loader returns a %s and no TrainStream: a resumed run gets other batches "
+        "than an uninterrupted one%s. Return build_train_loader(cfg, mapper=...) of "
+        "LongTailTrainer instead where only the mapper is another one",
+        type(loader).__name__,
+        ", and meta batches have Detectron2's mapper" if cfg.LT_DET.META.ENABLED else "",
+    )
+
+
+def _rate_sampler(cfg: Any, meta: MetaSampler, dicts: Sequence[dict]) -> Sampler:
+    return ClassRateSampler(
+        [classes[0] for classes in classes_of_images(dicts)],
+        lambda: meta.class_probabilities().cpu().numpy(),
+        batch_size=cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size(),
+        seed=shared_seed(cfg),
+        rank=comm.get_rank(),
+    )
 
 
 def _meta_ims_per_batch(cfg: Any) -> int:
     return cfg.LT_DET.META.IMS_PER_BATCH or cfg.SOLVER.IMS_PER_BATCH
 
 
-def _detector_meta(cfg: Any, detector: nn.Module, training: TrainStream) -> MetaSource:
+def _model_meta(cfg: Any, model: Any, training: TrainStream) -> MetaBatches:
+    node = cfg.LT_DET.META
+    if node.DATASETS:
+        dicts = get_detection_dataset_dicts(node.DATASETS)
+        training = build_train_stream(cfg, dicts, mapper=training.mapper)
     ims_per_batch = _meta_ims_per_batch(cfg)
     stream = build_meta_stream(cfg, training, ims_per_batch=ims_per_batch)
-    if cfg.LT_DET.META.REGIONS == "forward":
-        return ForwardMetaBatches(detector, stream)
-    detector.train()
+    if node.SCOPE == "network":
+        return MetaBatches(stream, partial(whole_images, model))
+    if node.REGIONS == "forward":
+        return MetaBatches(stream, partial(regions_by_forward, model))
+    model.train()
     bank = fill_bank(
-        detector,
+        model,
         stream,
-        num_images=cfg.LT_DET.META.BANK_IMAGES,
+        num_images=node.BANK_IMAGES,
         ims_per_forward=ims_per_batch // comm.get_world_size(),
     )
     # Its images were drawn class-balanced, so now they are drawn evenly: as if of one class.
-    return _cached_meta(cfg, detector, bank, [[0]] * len(bank))
+    return _cached_meta(cfg, model, bank, [[0]] * len(bank))
 
 
 def _cached_meta(
-    cfg: Any, detector: nn.Module, records: Sequence[ImageRegions], classes: list[list[int]]
-) -> CachedMetaBatches:
+    cfg: Any, model: nn.Module, records: Sequence[ImageRegions], classes: list[list[int]]
+) -> MetaBatches:
     stream = TrainStream(
         records,
         sampler=class_balanced_sampler(classes, seed=shared_seed(cfg) + 1),
         ims_per_batch=_meta_ims_per_batch(cfg),
     )
-    return CachedMetaBatches(stream, device=next(detector.parameters()).device)
+    return MetaBatches(stream, partial(cached_regions, next(model.parameters()).device))

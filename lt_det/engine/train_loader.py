@@ -136,6 +136,14 @@ class TrainStream:
             num_workers: loader processes of each rank.
         """
         self.items, self.mapper = items, mapper
+        self._options: dict[str, Any] = {
+            "ims_per_batch": ims_per_batch,
+            "mapper": mapper,
+            "seed": seed,
+            "aspect_ratio_grouping": aspect_ratio_grouping,
+            "maps_batches": maps_batches,
+            "num_workers": num_workers,
+        }
         self._sampler = PositionedSampler(sampler, length=len(items))
         self._per_rank = ims_per_batch // comm.get_world_size()
         # Detectron2's own loader deals positions to the workers in another way in each version.
@@ -158,6 +166,10 @@ class TrainStream:
             else:
                 options["collate_fn"] = list
                 self._loader = DataLoader(dataset, batch_sampler=batches, **options)
+
+    def with_sampler(self, sampler: Sampler) -> TrainStream:
+        """Return a stream of the same records that draws them by ``sampler``."""
+        return TrainStream(self.items, sampler=sampler, **self._options)
 
     def start_at(self, iteration: int) -> None:
         """Make the next iterator begin with the batch of ``iteration``."""

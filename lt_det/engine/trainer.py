@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import weakref
@@ -24,19 +25,21 @@ from lt_det.engine.config_checks import (
 from lt_det.engine.evaluated_model import EvaluatedModel, evaluating, load_evaluated_model
 from lt_det.engine.evaluators import build_evaluator, check_test_sets
 from lt_det.engine.hooks import LogClassWeights, ProgressBar, SeedEachIteration
+from lt_det.engine.meta_batches import MetaBatches
+from lt_det.engine.meta_build import build_meta_learner
+from lt_det.engine.meta_step_model import MetaStepModel
 from lt_det.engine.region_classifier import RegionClassifier
-from lt_det.engine.reweighted_model import ReweightedModel
 from lt_det.engine.run_record import write_run_record
-from lt_det.engine.streams import MetaSource, build_streams
+from lt_det.engine.streams import build_streams
 from lt_det.engine.train_loader import build_image_test_loader, build_train_stream
 from lt_det.engine.training_model import bind_class_stats, wrap_ddp
 from lt_det.engine.world_size import scale_to_world_size
-from lt_det.meta.meta_reweighter import MetaReweighter
+from lt_det.meta.meta_learner import MetaLearner
 from lt_det.modeling.build import (
     build_class_stats,
     is_image_classifier,
-    model_num_classes,
 )
+from lt_det.modeling.classification_head import classification_heads
 from lt_det.modeling.decoupled import freeze_all_but_classifier
 
 logger = logging.getLogger(__name__)
@@ -77,20 +80,23 @@ class LongTailTrainer(DefaultTrainer):
             detector = freeze_all_but_classifier(detector)
         optimizer = self.build_optimizer(cfg, detector)
         self._detector = detector
-        self.meta: MetaReweighter | None = self._build_meta() if cfg.LT_DET.META.ENABLED else None
+        self.meta: MetaLearner | None = None
+        if cfg.LT_DET.META.ENABLED:
+            self.meta = build_meta_learner(cfg, self.class_stats)
         self._stream: Iterable[list] = ()
-        self._meta_batches: MetaSource | None = None
+        self._meta_batches: MetaBatches | None = None
 
         module = RegionClassifier(detector) if cfg.LT_DET.REGION_CACHE.ENABLED else detector
         model: nn.Module = wrap_ddp(module)
         if self.meta is not None:
-            model = ReweightedModel(
+            model = MetaStepModel(
                 model,
                 meta=self.meta,
                 meta_batches=self._next_meta_batch,
                 optimizer=optimizer,
                 interval=cfg.LT_DET.META.INTERVAL,
                 meta_loss=cfg.LT_DET.META.LOSS,
+                whole_network=cfg.LT_DET.META.SCOPE == "network",
             )
         loop = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
         # The loader comes in train(): cached regions need the weights that are loaded later.
@@ -104,16 +110,6 @@ class LongTailTrainer(DefaultTrainer):
         )
         self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
         self.register_hooks(self.build_hooks())
-
-    def _build_meta(self) -> MetaReweighter:
-        node = self.cfg.LT_DET.META
-        return MetaReweighter(
-            model_num_classes(self.cfg),
-            lr=node.LR,
-            betas=node.BETAS,
-            inner_step=node.INNER_STEP,
-            device=self.cfg.MODEL.DEVICE,
-        )
 
     def _next_meta_batch(self) -> Any:
         if self._meta_batches is None:
@@ -133,7 +129,13 @@ class LongTailTrainer(DefaultTrainer):
                 "LT_DET.DECOUPLED trains the classifier of a stage-1 model: set MODEL.WEIGHTS to "
                 "its checkpoint (model_final.pth), or run both stages with --stages"
             )
+        heads = list(classification_heads(self._detector))
+        fresh = [copy.deepcopy(head.cls_score.state_dict()) for head in heads]
         super().resume_or_load(resume=resume)
+        if self.cfg.LT_DET.RESET_CLASSIFIER and not resuming:
+            for head, state in zip(heads, fresh):
+                head.cls_score.load_state_dict(state)
+            logger.info("LT_DET.RESET_CLASSIFIER: cls_score starts anew")
         if self.cfg.LT_DET.DECOUPLED and not resuming:
             incompatible = self.checkpointer.incompatible
             bad = [*incompatible.missing_keys, *(k for k, *_ in incompatible.incorrect_shapes)]
@@ -151,7 +153,7 @@ class LongTailTrainer(DefaultTrainer):
     def _build_streams(self) -> None:
         """Build training and meta batches, each at the place where the run starts."""
         self._stream, self._meta_batches = build_streams(
-            self.cfg, self._detector, self._loader, start_iter=self.start_iter
+            self.cfg, self._detector, self._loader, start_iter=self.start_iter, meta=self.meta
         )
         self._trainer.data_loader = self._stream
         if not isinstance(getattr(type(self._trainer), "_data_loader_iter", None), property):

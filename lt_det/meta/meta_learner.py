@@ -39,9 +39,14 @@ class MetaLearner:
     the same gradient.
 
     Attributes:
+        learned: what psi stands for, in one word: "weight", "rate".
+        weighs_losses: whether :meth:`weigh` gives weights of the real step's losses.
         psi: ``(K,)``; its state and that of the optimizer are checkpointed by the owner.
         num_classes: K.
     """
+
+    learned: str
+    weighs_losses: bool
 
     def __init__(
         self,
@@ -79,9 +84,15 @@ class MetaLearner:
         """
         raise NotImplementedError
 
-    def weigh(self, labels: Tensor) -> Tensor | None:
-        """Return ``(R,)`` weights of the real step's losses; None leaves them as they are."""
+    def weigh(self, labels: Tensor) -> Tensor:
+        """Return ``(R,)`` weights of the real step's losses."""
         raise NotImplementedError
+
+    @torch.no_grad()
+    def relative_values(self) -> Tensor:
+        """Return ``(K,)`` learned values ``sigmoid(psi)`` divided by their mean over classes."""
+        values = torch.sigmoid(self.psi)
+        return values / values.mean()
 
     def update(
         self, stages: Sequence[ClassifierStage], optimizer: torch.optim.Optimizer

@@ -21,6 +21,8 @@ from lt_det.meta.sgd_rule import SGDRule
 class MetaReweighter(MetaLearner):
     """Class weights of the loss, and their optimizer."""
 
+    learned, weighs_losses = "weight", True
+
     def __init__(
         self,
         num_classes: int,

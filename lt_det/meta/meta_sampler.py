@@ -29,8 +29,10 @@ class MetaSampler(MetaLearner):
     """Class rates ``sigmoid(psi)`` of the sampler, and their optimizer.
 
     An image of class j is drawn in proportion to its rate, so a class in proportion to ``n_j``
-    times its rate: equal rates draw images evenly.
+    times its rate: equal rates draw images evenly. Losses are not weighted: the batch is drawn.
     """
+
+    learned, weighs_losses = "rate", False
 
     def __init__(
         self,
@@ -130,10 +132,6 @@ class MetaSampler(MetaLearner):
         (gradient,) = torch.autograd.grad(weights, self.psi, grad_outputs=per_row.to(weights))
         average_over_ranks([gradient])
         return gradient
-
-    def weigh(self, labels: Tensor) -> None:  # noqa: ARG002
-        """Return None: the batch is drawn by the rates, its losses are not weighted."""
-        return
 
 
 @torch.no_grad()

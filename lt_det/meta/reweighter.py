@@ -43,12 +43,6 @@ class ClassReweighter(nn.Module):
         weights = torch.where(empty, torch.ones_like(squashed), squashed * scale)
         return weights.to(self.psi.dtype)
 
-    @torch.no_grad()
-    def relative_weights(self) -> Tensor:
-        """Return ``(K,)`` learned weights ``sigmoid(psi)`` divided by their mean over classes."""
-        squashed = torch.sigmoid(self.psi)
-        return squashed / squashed.mean()
-
 
 def class_histogram(labels: Tensor, *, num_classes: int) -> Tensor:
     """Return ``(K,)`` float32, how often each foreground class is a label.

@@ -6,7 +6,7 @@ Box regression, detections and parameter names are those of Detectron2, so its c
 
 from __future__ import annotations
 
-from typing import Any, Callable, Sequence
+from typing import Any
 
 import torch
 from detectron2.config import configurable
@@ -18,29 +18,20 @@ from torch import Tensor, nn
 from lt_det.losses.base_criterion import BaseCriterion
 from lt_det.modeling.box_regression import ByClassBoxRegression, Predictions, all_classes
 from lt_det.modeling.build import build_criterion, build_prior
+from lt_det.modeling.classification_head import ClassificationHead
 from lt_det.modeling.classification_stats import log_classification_stats
 from lt_det.modeling.classifier import set_prior_bias
 from lt_det.modeling.fast_inference import predict_detections
 
-#: labels (R,) -> weights (R,)
-RegionWeighting = Callable[[Tensor], Tensor]
-#: logits, labels (R,), regions of each image -> None
-LossObserver = Callable[[Tensor, Tensor, Sequence[int]], None]
 
-
-class LongTailOutputLayers(ByClassBoxRegression):
+class LongTailOutputLayers(ClassificationHead, ByClassBoxRegression):
     """What the softmax and the sigmoid predictor share; use one of those.
 
     Attributes:
-        criterion: the loss of each region.
-        region_weighting: if set, weighs the regions' losses (the Meta Reweighter sets it). A
-            plain attribute: it is neither a parameter nor in a checkpoint of the model.
-        loss_observer: if set, is called with the logits and labels of each training batch.
         fast_inference: whether to find the detections by ours or by Detectron2's code.
     """
 
     kind: str
-    cls_score: nn.Module
     fast_inference: bool = True
 
     def __init__(
@@ -60,29 +51,6 @@ class LongTailOutputLayers(ByClassBoxRegression):
                 )
         super().__init__(input_shape, **kwargs)
         self.criterion = criterion
-        self.region_weighting: RegionWeighting | None = None
-        self.loss_observer: LossObserver | None = None
-
-    def classification_loss(
-        self, logits: Tensor, labels: Tensor, *, regions_per_image: Sequence[int] = ()
-    ) -> Tensor:
-        """Return the scalar training loss: row losses, weighted, over all R regions.
-
-        Args:
-            logits: as :meth:`forward` gives them.
-            labels: ``(R,)`` int64 in [0, K].
-            regions_per_image: handed on to the observer.
-        """
-        if self.loss_observer is not None:
-            self.loss_observer(logits, labels, regions_per_image)
-        # Over all R regions, background included: each region weighs the same in every batch.
-        if self.region_weighting is None:
-            loss = self.criterion.mean_loss(logits, labels)
-        else:
-            losses = self.criterion.row_losses(logits, labels)
-            weights = self.region_weighting(labels).to(losses)
-            loss = (losses * weights).sum() / max(labels.numel(), 1)
-        return loss * self.loss_weight.get("loss_cls", 1.0)
 
     def losses(self, predictions: Predictions, proposals: list[Instances]) -> dict[str, Tensor]:
         """Return "loss_cls" and "loss_box_reg", both scalars, and log Detectron2's statistics.

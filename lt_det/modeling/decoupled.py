@@ -10,8 +10,7 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from lt_det.modeling.image_classifier import LongTailImageClassifier
-from lt_det.modeling.roi_heads import box_predictors
+from lt_det.modeling.classification_head import classification_heads
 
 
 def freeze_all_but_classifier(model: nn.Module) -> nn.Module:
@@ -24,9 +23,8 @@ def freeze_all_but_classifier(model: nn.Module) -> nn.Module:
     Raises:
         ValueError: if the model has no classifier of this package.
     """
-    predictors: list[Any] = list(box_predictors(model))
-    predictors += [m for m in model.modules() if isinstance(m, LongTailImageClassifier)]
-    if not predictors:
+    heads = list(classification_heads(model))
+    if not heads:
         raise ValueError(
             "LT_DET.DECOUPLED needs a classifier of this package: set MODEL.ROI_HEADS.NAME to "
             "LongTailROIHeads, LongTailCascadeROIHeads or LongTailRes5ROIHeads, or "
@@ -34,8 +32,8 @@ def freeze_all_but_classifier(model: nn.Module) -> nn.Module:
         )
     for parameter in model.parameters():
         parameter.requires_grad_(False)
-    for predictor in predictors:
-        predictor.cls_score.requires_grad_(True)
+    for head in heads:
+        head.cls_score.requires_grad_(True)
     for module in model.modules():
         if isinstance(module, _BatchNorm):
             module.register_forward_pre_hook(_use_running_statistics)

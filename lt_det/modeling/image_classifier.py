@@ -12,13 +12,14 @@ from torch import Tensor, nn
 
 from lt_det.losses.base_criterion import BaseCriterion
 from lt_det.modeling.build import build_criterion, build_prior, model_num_classes
+from lt_det.modeling.classification_head import ClassificationHead
 from lt_det.modeling.classifier import build_image_classifier, set_prior_bias
 
 Batch = Sequence[Mapping[str, Any]]
 
 
 @META_ARCH_REGISTRY.register()
-class LongTailImageClassifier(nn.Module):
+class LongTailImageClassifier(ClassificationHead):
     """Backbone, global average pooling, classifier ``cls_score`` and criterion.
 
     Shape shorthand: B images, D features, K classes; there is no background.
@@ -105,20 +106,38 @@ class LongTailImageClassifier(nn.Module):
         Returns:
             In evaluation "scores" ``(K,)``, probabilities, and "logits" ``(K,)``, both float32.
         """
-        logits = self.cls_score(self.features(batched_inputs))
+        logits = self.logits(self.images(batched_inputs))
         if self.training:
-            return {"loss_cls": self.criterion.mean_loss(logits, self.labels(batched_inputs))}
+            labels = self.labels(batched_inputs)
+            ones = [1] * len(batched_inputs)
+            return {"loss_cls": self.classification_loss(logits, labels, regions_per_image=ones)}
         logits = logits.float()
         softmax = self.criterion.kind == "softmax"
         scores = logits.softmax(dim=1) if softmax else logits.sigmoid()
         return [{"scores": s, "logits": z} for s, z in zip(scores, logits)]
 
-    def features(self, batched_inputs: Batch) -> Tensor:
-        """Return the ``(B, D)`` pooled features, the input of ``cls_score``."""
+    def images(self, batched_inputs: Batch) -> Tensor:
+        """Return the normalised images ``(B, 3, H, W)``."""
         images = torch.stack([x["image"] for x in batched_inputs]).to(self.device)
-        images = (images.float() - self.pixel_mean) / self.pixel_std
-        return self.backbone(images)[self.feature].mean(dim=(2, 3))
+        return (images.float() - self.pixel_mean) / self.pixel_std
+
+    def logits(self, images: Tensor) -> Tensor:
+        """Return ``(B, K)`` logits of normalised images: pooled features, ``cls_score``."""
+        return self.cls_score(self.backbone(images)[self.feature].mean(dim=(2, 3)))
 
     def labels(self, batched_inputs: Batch) -> Tensor:
         """Return the ``(B,)`` int64 labels."""
         return torch.tensor([x["category_id"] for x in batched_inputs], device=self.device)
+
+
+class ImageLogits(nn.Module):
+    """An image classifier as a module from normalised images ``(B, 3, H, W)`` to logits."""
+
+    def __init__(self, model: LongTailImageClassifier) -> None:
+        """Share all parameters and buffers of ``model``."""
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return ``(B, K)`` logits."""
+        return self.model.logits(images)

@@ -12,13 +12,16 @@ from lt_det.data.frequency_groups import GROUP_NAMES
 from lt_det.report.class_stats_plot import GROUP_COLOURS
 
 
-def save_class_weights_plot(stats: ClassStats, weights: Sequence[float], path: str) -> None:
+def save_class_weights_plot(
+    stats: ClassStats, weights: Sequence[float], path: str, *, what: str = "weight"
+) -> None:
     """Draw each class's weight over its training images (log axis) into an image file.
 
     Args:
         stats: of the training set.
         weights: ``(K,)``, mean 1.
         path: its ending says the format; written whole or not at all.
+        what: "weight", or "rate" of a sampler.
     """
     # Without pyplot: no global state, no display.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -38,7 +41,7 @@ def save_class_weights_plot(stats: ClassStats, weights: Sequence[float], path: s
                 label=f"{GROUP_NAMES[group]} (mean {values[members].mean():.3f})",
             )
     axes.axhline(1.0, color="grey", linewidth=0.8)
-    axes.set(xscale="log", xlabel="training images of the class", ylabel="learned weight / mean")
+    axes.set(xscale="log", xlabel="training images of the class", ylabel=f"learned {what} / mean")
     axes.legend(frameon=False)
     root, ending = os.path.splitext(path)
     partial = f"{root}.partial{ending}"

@@ -11,7 +11,7 @@ from detectron2.engine import DefaultTrainer
 from detectron2.utils.events import EventStorage
 
 from lt_det.data.class_stats import ClassStats
-from lt_det.engine.reweighted_model import ReweightedModel
+from lt_det.engine.meta_step_model import MetaStepModel
 from lt_det.engine.trainer import LongTailTrainer
 from lt_det.modeling.roi_heads import box_predictors
 from tests.engine.tiny import tiny_config
@@ -116,7 +116,7 @@ def test_second_stage_moves_the_classifier_only(tmp_path, stage_1):
     assert any("meta/weight_rare" in line for line in metrics(cfg))
     with open(os.path.join(cfg.OUTPUT_DIR, "class_weights.json")) as file:
         weights = json.load(file)
-    expected = trainer.meta.reweighter.relative_weights()
+    expected = trainer.meta.relative_values()
     assert [w["weight"] for w in weights.values()] == pytest.approx(expected.tolist())
     assert os.path.getsize(os.path.join(cfg.OUTPUT_DIR, "class_weights.png")) > 1000
 
@@ -166,7 +166,7 @@ def test_real_step_uses_the_weights_after_the_meta_step(tmp_path, stage_1):
     trainer.resume_or_load(resume=False)
     trainer._build_streams()
     model = trainer.model
-    assert isinstance(model, ReweightedModel)
+    assert isinstance(model, MetaStepModel)
     (predictor,) = box_predictors(model)
     seen = []
     predictor.region_weighting = lambda labels: seen.append(trainer.meta.weigh(labels)) or seen[-1]
