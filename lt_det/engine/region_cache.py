@@ -32,8 +32,8 @@ from lt_det.modeling.build import is_image_classifier
 
 logger = logging.getLogger(__name__)
 
-#: One of Detectron2's data set dicts -> what the model takes.
-Mapper = Callable[[dict], Any]
+#: Data set dict -> what the model takes; for image classifiers dicts -> samples.
+Mapper = Callable[[Any], Any]
 
 #: Images that one interrupted process loses at most; 128 MiB with 512 regions of 1,024 floats.
 IMAGES_PER_SHARD = 64
