@@ -11,8 +11,14 @@ import pytest
 import torch
 from detectron2 import engine
 from detectron2.checkpoint import DetectionCheckpointer
-from detectron2.data.build import worker_init_reset_seed
+from detectron2.data.build import (
+    get_detection_dataset_dicts,
+    print_instances_class_histogram,
+    worker_init_reset_seed,
+)
 from detectron2.data.common import AspectRatioGroupedDataset, DatasetFromList
+from detectron2.data.datasets import register_coco_instances, register_lvis_instances
+from detectron2.data.detection_utils import check_metadata_consistency
 from detectron2.data.samplers import RepeatFactorTrainingSampler, TrainingSampler
 from detectron2.evaluation import COCOEvaluator
 from detectron2.layers import ShapeSpec
@@ -131,6 +137,21 @@ def test_parts_of_the_loader_exist():
     samples = [{"width": w, "height": 2, "n": n} for n, w in enumerate((3, 1, 3, 1))]
     batches = list(AspectRatioGroupedDataset(samples, 2))
     assert [[s["n"] for s in batch] for batch in batches] == [[0, 2], [1, 3]]
+
+
+def test_parts_of_training_records_exist():
+    """engine/train_dicts.py takes their place where it knows the reader of a data set."""
+    parameters = inspect.signature(get_detection_dataset_dicts).parameters
+    assert {"names", "filter_empty", "min_keypoints", "proposal_files"} <= set(parameters)
+    assert list(inspect.signature(check_metadata_consistency).parameters) == [
+        "key",
+        "dataset_names",
+    ]
+    histogram = inspect.signature(print_instances_class_histogram).parameters
+    assert list(histogram) == ["dataset_dicts", "class_names"]
+    for register in (register_coco_instances, register_lvis_instances):
+        inner = [c for c in register.__code__.co_consts if inspect.iscode(c)]
+        assert [c.co_name for c in inner] == ["<lambda>"], "the cache knows a reader by its name"
 
 
 def test_predictor_keeps_what_its_replacement_reads():
