@@ -104,8 +104,8 @@ def _gather(rank: int, folder) -> None:
 
 
 def part(rank: int) -> list[ImagePredictions]:
-    """Rank 1 saw no image, the others unequally many."""
-    counts = [[2, 0, 30], [], [1, 25, 0, 4]][rank]
+    """The main rank saw no image, the others unequally many."""
+    counts = [[], [2, 0, 30], [1, 25, 0, 4]][rank]
     return images(np.random.default_rng(rank), counts, first_id=100 * rank)
 
 
@@ -168,6 +168,8 @@ def test_single_precision_boxes_give_the_same_as_their_doubles():
         scores=double.scores.astype(np.float32),
         boxes=double.boxes.astype(np.float32),
     )
+    sides = single.boxes[:, 2:].astype(np.float64)
+    np.testing.assert_array_equal(single.geometry("bbox")[1], sides.prod(axis=1))
     records = list(single.records())
     assert records[0]["bbox"] == single.boxes[0].astype(float).tolist()
     expected = lvis_average_precision(truth, records, iou_type="bbox", backend="lvis-api")
