@@ -115,7 +115,7 @@ TIMES = [
     ("mask head's last two layers, training", MANY, MANY, 3.5),
     ("mask head's last two layers, training", FEW, FEW, 1.0),
     ("mask head's last two layers, training", MANY, FEW, 1.0),
-    ("mask head's last two layers, inference", MANY, MANY, 3.5),
+    ("mask head's last two layers, inference", MANY, MANY, None),
     ("box predictor, training", MANY, MANY, None),
     ("box predictor, training", FEW, FEW, None),
 ]

@@ -24,7 +24,7 @@ from lt_det.losses.criterion import Criterion
 
 FEW, MANY = 80, 1203
 SIDE, IMAGES = 160, 2
-REPEATS = 9
+REPEATS = 7
 ALLOWED = 1 / 1.02
 ON_GPU = torch.cuda.is_available()
 
