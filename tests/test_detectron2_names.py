@@ -155,7 +155,7 @@ def test_parts_of_training_records_exist():
 
 
 def test_predictor_keeps_what_its_replacement_reads():
-    """modeling/box_predictor.py, replace_predictor."""
+    """modeling/replaced_predictor.py."""
     predictor = FastRCNNOutputLayers(
         ShapeSpec(channels=4), box2box_transform=Box2BoxTransform((1.0, 1, 1, 1)), num_classes=3
     )

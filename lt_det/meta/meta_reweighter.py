@@ -46,10 +46,6 @@ class MetaReweighter(MetaLearner):
         Raises:
             ValueError: if ``inner_step`` is unknown, or ``lr`` or ``betas`` out of range.
         """
-        if len(betas) != 2 or not all(0.0 <= beta < 1.0 for beta in betas):
-            raise ValueError(f"LT_DET.META.BETAS must be two numbers in [0, 1), got {list(betas)}")
-        if not lr > 0.0:
-            raise ValueError(f"LT_DET.META.LR must be above 0, got {lr}")
         self.reweighter = ClassReweighter(num_classes).to(device)
         super().__init__(self.reweighter.psi, lr=lr, betas=betas, inner_step=inner_step)
 

@@ -201,59 +201,12 @@ class SigmoidOutputLayers(LongTailOutputLayers):
     def adopt(self, stock: FastRCNNOutputLayers) -> None:
         """Take over the box regression and the K foreground rows' weights, in place.
 
-        The bias keeps its prior: Detectron2's is a softmax's and means something else here.
+        The bias keeps its prior: Detectron2's is a softmax's and means something else here. From
+        another predictor of this class all is taken over.
         """
+        if isinstance(stock, SigmoidOutputLayers):
+            self.load_state_dict(stock.state_dict())
+            return
         self.bbox_pred.load_state_dict(stock.bbox_pred.state_dict())
         with torch.no_grad():
             self.cls_score.weight.copy_(stock.cls_score.weight[: self.num_classes])
-
-
-OUTPUT_LAYERS = {"softmax": SoftmaxOutputLayers, "sigmoid": SigmoidOutputLayers}
-
-
-def replace_predictor(
-    stock: FastRCNNOutputLayers,
-    criterion: BaseCriterion,
-    *,
-    prior_prob: float | None = None,
-    prior_counts: Tensor | None = None,
-) -> LongTailOutputLayers:
-    """Return a predictor like ``stock``, parameters included, with another classification loss.
-
-    Args:
-        stock: any predictor with the attributes of :class:`FastRCNNOutputLayers`.
-        criterion: the loss; its kind decides between K + 1 and K logits.
-        prior_prob: see :class:`SigmoidOutputLayers`; None is its default.
-        prior_counts: as there.
-
-    Raises:
-        TypeError: if ``stock`` is no :class:`FastRCNNOutputLayers`.
-    """
-    if not isinstance(stock, FastRCNNOutputLayers):
-        raise TypeError(
-            f"only Detectron2's FastRCNNOutputLayers can be replaced, got {type(stock).__name__}"
-        )
-    box_dim = len(stock.box2box_transform.weights)
-    kwargs: dict[str, Any] = {
-        "box2box_transform": stock.box2box_transform,
-        "num_classes": stock.num_classes,
-        "test_score_thresh": stock.test_score_thresh,
-        "test_nms_thresh": stock.test_nms_thresh,
-        "test_topk_per_image": stock.test_topk_per_image,
-        "cls_agnostic_bbox_reg": stock.bbox_pred.out_features == box_dim,
-        "smooth_l1_beta": stock.smooth_l1_beta,
-        "box_reg_loss_type": stock.box_reg_loss_type,
-        "loss_weight": stock.loss_weight,
-    }
-    if criterion.kind == "sigmoid":
-        kwargs["prior_counts"] = prior_counts
-        if prior_prob is not None:
-            kwargs["prior_prob"] = prior_prob
-    # The new layers' own initial draw is overwritten below: it must not shift the random state,
-    # or the rest of the model would start elsewhere than Detectron2's.
-    with torch.random.fork_rng(devices=[]):
-        predictor = OUTPUT_LAYERS[criterion.kind](
-            stock.cls_score.in_features, criterion=criterion, **kwargs
-        )
-    predictor.adopt(stock)
-    return predictor.to(stock.cls_score.weight.device).train(stock.training)

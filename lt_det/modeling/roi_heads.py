@@ -17,10 +17,11 @@ from detectron2.modeling.roi_heads import (
 from torch import nn
 
 from lt_det.losses.base_criterion import BaseCriterion
-from lt_det.modeling.box_predictor import LongTailOutputLayers, replace_predictor
+from lt_det.modeling.box_predictor import LongTailOutputLayers
 from lt_det.modeling.build import build_criterion, build_prior
 from lt_det.modeling.classifier import CosineClassifier
 from lt_det.modeling.fast_inference import cascade_detections
+from lt_det.modeling.replaced_predictor import replace_predictor
 
 
 def check_switches(cfg: Any) -> None:

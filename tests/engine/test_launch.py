@@ -13,6 +13,8 @@ import pytest
 import torch
 from detectron2 import engine
 
+from lt_det.engine import launch as launch_module
+from lt_det.engine.setup import argument_parser
 from lt_det.engine.stages import run_stages
 from tests.engine.tiny import tiny_config
 from tests.meta.test_meta_reweighter import free_port
@@ -112,6 +114,24 @@ def test_two_processes_start_by_detectron2_s_own_flag(tmp_path):
     run("--config-file", config, "--num-gpus", "2", "--dist-url", url)
     record = json.loads((tmp_path / "out" / "results.json").read_text())
     assert record["processes"] == 2
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("by_stages", [False, True])
+def test_processes_talk_by_nccl_only_if_the_model_is_on_gpus(
+    tmp_path, monkeypatch, device, by_stages
+):
+    for name in launch_module._TORCHRUN_VARIABLES:
+        monkeypatch.setenv(name, "1")
+    joined = []
+    monkeypatch.setattr(launch_module, "_join_torchrun", lambda *, on_gpu: joined.append(on_gpu))
+    monkeypatch.setattr(launch_module.dist, "get_backend", lambda: "gloo")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    config = write_config(tmp_path, "first")
+    words = ["--stages", config] if by_stages else ["--config-file", config]
+    args = argument_parser().parse_args([*words, "MODEL.DEVICE", device])
+    assert launch_module.launch(lambda _: "done", args) == "done"
+    assert joined == [device == "cuda"]
 
 
 def stage_options(*words: str, **values: object) -> list[list[str]]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 import torch
 from detectron2.utils import comm
 
-from lt_det.engine import region_cache
+from lt_det.engine import region_cache, region_store
 from lt_det.engine.region_cache import build_region_cache, region_fingerprint, split_by_image
 from lt_det.engine.train_dicts import load_train_dicts
 from lt_det.modeling.decoupled import freeze_all_but_classifier
@@ -56,6 +59,44 @@ def test_fingerprint_knows_what_regions_depend_on(setting, keys):
     cfg, model, dicts = setting
     other = region_fingerprint(changed(cfg, **keys), model, dicts)
     assert other != region_fingerprint(cfg, model, dicts)
+
+
+def test_fingerprint_knows_the_image_files(setting, tmp_path):
+    cfg, model, dicts = setting
+    seen = [region_fingerprint(cfg, model, dicts)]
+    path = Path(dicts[0]["file_name"])
+    content = path.read_bytes()
+    assert region_fingerprint(cfg, model, dicts) == seen[0]
+    os.utime(path, (1, 1))  # replaced by a file of the same size
+    seen.append(region_fingerprint(cfg, model, dicts))
+    path.write_bytes(content + b"0")
+    os.utime(path, (1, 1))
+    seen.append(region_fingerprint(cfg, model, dicts))
+    path.unlink()
+    seen.append(region_fingerprint(cfg, model, dicts))
+    records = [dict(record) for record in dicts]
+    records[0]["file_name"] = str(tmp_path / "not_there.png")
+    seen.append(region_fingerprint(cfg, model, records))
+    assert len(set(seen)) == len(seen)
+
+
+def test_writers_of_one_shard_on_two_machines_do_not_meet(setting, monkeypatch, tmp_path):
+    cfg, model, dicts = setting
+    records = list(build_region_cache(cfg, model, dicts))
+    partial = []
+
+    def watched(tensors, path):
+        partial.append(path)
+        if len(partial) == 1:  # the other machine writes meanwhile, with the same process id
+            region_store.write_shard(str(tmp_path / "shard"), records, dtype=torch.float32)
+        save_file(tensors, path)
+
+    save_file = region_store.save_file
+    monkeypatch.setattr(region_store, "save_file", watched)
+    region_store.write_shard(str(tmp_path / "shard"), records, dtype=torch.float32)
+    assert len(set(partial)) == 2
+    assert len(region_store.RegionShard(str(tmp_path / "shard"))) == len(records)
+    assert not list(tmp_path.glob("*.partial"))
 
 
 def test_fingerprint_knows_frozen_weights_and_images(setting):

@@ -45,6 +45,20 @@ def test_frozen_forward_leaves_no_trace(kind):
     assert state_of(model) == before
 
 
+def test_frozen_forward_draws_no_pictures():
+    """VIS_PERIOD asks for one every so many iterations, not for one of each meta batch."""
+    model = small_model(small_config(VIS_PERIOD=20)).train()
+    drawn = []
+    model.visualize_training = lambda *_: drawn.append(1)
+    for iteration in (7, 20):
+        with EventStorage(iteration):
+            frozen_regions(model, small_batch())
+    assert not drawn
+    with EventStorage(20):
+        model(small_batch())
+    assert drawn == [1]
+
+
 def test_tap_sees_what_the_loss_is_made_of():
     model = small_model(small_config(LT_DET__LOSS="sigmoid_ce")).train()
     (predictor,) = box_predictors(model)

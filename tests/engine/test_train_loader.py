@@ -9,6 +9,7 @@ import pytest
 import torch
 from detectron2.data.samplers import TrainingSampler
 
+from lt_det.engine.streams import build_streams
 from lt_det.engine.train_dicts import load_train_dicts
 from lt_det.engine.train_loader import (
     PositionedSampler,
@@ -19,6 +20,7 @@ from lt_det.engine.train_loader import (
     class_balanced_sampler,
 )
 from tests.engine.tiny import tiny_config
+from tests.modeling.small_models import small_model
 
 ITEMS = list(range(10))
 
@@ -88,6 +90,39 @@ def test_samplers_of_the_config(tmp_path, name):
     cfg.DATALOADER.SAMPLER_TRAIN = "MySampler"
     with pytest.raises(ValueError, match="DATALOADER.SAMPLER_TRAIN must be .* got 'MySampler'"):
         build_train_sampler(cfg, dicts, seed=0)
+
+
+def test_repeat_factors_without_the_root(tmp_path):
+    cfg = tiny_config(tmp_path, DATALOADER__SAMPLER_TRAIN="RepeatFactorTrainingSampler")
+    if "REPEAT_SQRT" not in cfg.DATALOADER:
+        pytest.skip("this Detectron2 has no such key")
+    cfg.DATALOADER.REPEAT_THRESHOLD = 1.0
+    dicts = load_train_dicts(cfg)
+    factors = []
+    for root in (True, False):
+        cfg.DATALOADER.REPEAT_SQRT = root
+        sampler = build_train_sampler(cfg, dicts, seed=0)
+        factors.append(sampler._int_part + sampler._frac_part)
+    assert factors[1].max() > 2  # the rarest class is in every 8th image
+    torch.testing.assert_close(factors[0], factors[1].sqrt())
+
+
+@pytest.mark.parametrize(
+    ("start", "interval", "update"), [(0, 3, 0), (1, 3, 1), (3, 3, 1), (4, 3, 2)]
+)
+def test_meta_batches_of_a_resumed_run(tmp_path, start, interval, update):
+    """psi moves in iterations 0, interval, ...: so many batches are used up before ``start``."""
+    cfg = tiny_config(tmp_path, LT_DET__LOSS="sigmoid_ce", LT_DET__DECOUPLED=True)
+    cfg.LT_DET.META.ENABLED, cfg.LT_DET.META.INTERVAL = True, interval
+    detector = small_model(cfg)
+
+    def images_of(meta):
+        return [d["image_id"] for batch in take(meta._stream, 4) for d in batch]
+
+    _, whole = build_streams(cfg, detector, build_train_stream(cfg), start_iter=0)
+    _, resumed = build_streams(cfg, detector, build_train_stream(cfg), start_iter=start)
+    expected = [d["image_id"] for b in take(whole._stream, 4 + update)[update:] for d in b]
+    assert images_of(resumed) == expected
 
 
 def test_meta_batches_are_not_the_training_batches(tmp_path):

@@ -206,6 +206,42 @@ def test_meta_step_under_autocast_is_that_of_full_precision(tmp_path, stage_1):
     assert cosine.item() > 0.5  # other proposals, features of 8 bits: alike, not equal
 
 
+def test_only_the_meta_step_leaves_autocast(tmp_path, stage_1):
+    """The forward of the meta batch stays in half precision: it costs as much as training's."""
+    cfg = tiny_config(tmp_path, **META, MODEL__WEIGHTS=stage_1, DATASETS__TEST=())
+    trainer = LongTailTrainer(cfg)
+    trainer.resume_or_load(resume=False)
+    trainer._build_streams()
+    seen = []
+    batches = trainer._meta_batches
+    trainer._meta_batches = lambda: seen.append(torch.is_autocast_cpu_enabled()) or batches()
+    with EventStorage(), torch.autocast("cpu", torch.bfloat16):
+        trainer.model(next(iter(trainer._stream)))
+    assert seen == [True]
+
+
+def test_inner_step_has_the_weight_of_the_real_one(tmp_path, stage_1):
+    """MODEL.ROI_BOX_HEAD.* may weigh the classification loss: the virtual step is as long."""
+    cfg = tiny_config(tmp_path, **META, MODEL__WEIGHTS=stage_1, DATASETS__TEST=())
+    gradients = []
+    for weight, scale in ((1.0, 1.0), (0.5, 1.0), (0.5, 2.0)):
+        trainer = LongTailTrainer(cfg)
+        trainer.resume_or_load(resume=False)
+        trainer._build_streams()
+        (predictor,) = box_predictors(trainer.model)
+        predictor.loss_weight = {"loss_cls": weight}
+        for group in trainer.optimizer.param_groups:
+            group["lr"] = 0.1 * scale
+        update = trainer.meta.update
+        trainer.meta.update = lambda *a, update=update: gradients.append(update(*a))
+        torch.manual_seed(1)
+        with EventStorage():
+            trainer.model(next(iter(trainer._stream)))
+    # Half the loss with twice the rate is the same step; half the loss alone is not.
+    torch.testing.assert_close(gradients[2], gradients[0])
+    assert not torch.allclose(gradients[1], gradients[0], rtol=0.1)
+
+
 def test_batch_without_foreground_is_harmless(tmp_path, stage_1):
     cfg = tiny_config(tmp_path, **META, MODEL__WEIGHTS=stage_1, DATASETS__TEST=())
     trainer = LongTailTrainer(cfg)

@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from lt_det.losses import balanced_sigmoid_loss
+from lt_det.losses.criterion import Criterion
 from lt_det.losses.targets import one_hot_targets
 from tests.reference import losses as reference
 
@@ -83,3 +84,12 @@ def test_class_in_every_image_stays_finite(batch):
 def test_counting_instances_is_noticed(batch):
     with pytest.raises(ValueError, match="count images, not instances"):
         balanced_sigmoid_loss(*batch, class_counts=COUNTS * 10, num_images=NUM_IMAGES)
+
+
+def test_binding_counts_above_the_images_is_refused_at_once():
+    """At the first batch, and on a GPU not even there: each class in every image."""
+    criterion = Criterion("balanced_sigmoid")
+    with pytest.raises(ValueError, match="num_images must be at least.*count images, not inst"):
+        criterion.bind(COUNTS, 500)
+    criterion.bind(COUNTS, NUM_IMAGES)
+    Criterion("balanced_softmax").bind(COUNTS, 500)  # looks at the counts' ratios only

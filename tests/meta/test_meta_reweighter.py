@@ -88,6 +88,33 @@ def test_batch_without_foreground_leaves_psi_and_adam_alone():
     assert torch.equal(meta.weigh(background.labels), torch.ones(len(background.labels)))
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_batch_of_one_class_leaves_psi_where_it_is(seed):
+    """Its weight is 1 whatever psi is: what Adam gets is rounding, not a direction."""
+    stage, meta = make_stage(seed), MetaReweighter(K, lr=0.1)
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        meta.reweighter.psi.copy_(torch.randn(K, generator=generator))
+    before = meta.reweighter.psi.detach().clone()
+    labels = torch.full_like(stage.regions.labels, K)
+    labels[: 3 + seed] = 1
+    large = Regions(100 * stage.meta_regions.features, stage.meta_regions.labels)
+    meta.update(
+        [stage._replace(regions=Regions(stage.regions.features, labels), meta_regions=large)],
+        sgd(stage),
+    )
+    assert (meta.reweighter.psi.detach() - before).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [({"betas": (0.9, 1.0)}, "BETAS must be two numbers"), ({"lr": 0.0}, "META.LR must be above")],
+)
+def test_bad_options_name_their_key(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        MetaReweighter(K, **arguments)
+
+
 def test_not_finite_features_leave_psi_alone():
     stage, meta = make_stage(), MetaReweighter(K)
     stage.meta_regions.features[0, 0] = float("nan")

@@ -9,9 +9,9 @@ import torch
 
 from lt_det.data.datasets import class_stats_of
 from lt_det.losses.criterion import Criterion
-from lt_det.modeling.box_predictor import replace_predictor
 from lt_det.modeling.build import build_prior
 from lt_det.modeling.classifier import class_prior_bias, prior_bias
+from lt_det.modeling.replaced_predictor import replace_predictor
 from lt_det.modeling.roi_heads import build_predictor
 from tests.engine.tiny import tiny_config
 from tests.modeling.test_roi_heads import COUNTS, make_predictor

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 import torch
 from detectron2.layers import ShapeSpec
@@ -14,11 +16,12 @@ from lt_det.losses.criterion import Criterion
 from lt_det.modeling.box_predictor import (
     SigmoidOutputLayers,
     SoftmaxOutputLayers,
-    replace_predictor,
 )
 from lt_det.modeling.classifier import CosineClassifier
 from lt_det.modeling.decoupled import freeze_all_but_classifier
+from lt_det.modeling.replaced_predictor import replace_predictor
 from lt_det.modeling.roi_heads import box_predictors, replace_box_predictors
+from tests.engine.tiny import tiny_config
 from tests.modeling.small_models import (
     HEADS,
     NUM_CLASSES,
@@ -251,6 +254,60 @@ def test_an_existing_model_gets_another_loss(kind):
     assert all(torch.isfinite(v) for v in losses.values())
     with pytest.raises(ValueError, match="has no roi_heads.box_predictor"):
         replace_box_predictors(torch.nn.Linear(1, 1), Criterion("softmax_ce"))
+
+
+def test_a_model_of_ours_gets_another_loss():
+    """Whatever its classifier is; a softmax needs the background column of a softmax."""
+    cosine = {"LT_DET__CLASSIFIER__NAME": "cosine", "LT_DET__CLASSIFIER__SCALE": 7.0}
+    features = torch.randn(5, 32)
+    for loss in ("softmax_ce", "sigmoid_ce"):
+        model = small_model(small_config(LT_DET__LOSS=loss, **cosine))
+        (before,) = box_predictors(model)
+        with torch.no_grad():
+            before.cls_score.bias += 0.5
+        before.fast_inference = False
+        replace_box_predictors(model, Criterion("focal"))
+        (after,) = box_predictors(model)
+        assert not after.fast_inference
+        assert after is not before
+        assert isinstance(after.cls_score, CosineClassifier)
+        expected = before.cls_score(features)[:, :NUM_CLASSES]
+        if loss == "softmax_ce":  # the bias becomes the prior's
+            expected = expected - before.cls_score.bias[:NUM_CLASSES] + after.cls_score.bias
+        torch.testing.assert_close(after.cls_score(features), expected)
+    with pytest.raises(ValueError, match=r"'softmax' \('softmax_ce'\) needs a background column"):
+        replace_box_predictors(model, Criterion("softmax_ce"))
+
+
+@pytest.mark.parametrize("loss", ["softmax_ce", "balanced_sigmoid"])
+def test_weight_of_the_classification_loss(loss):
+    predictor = small_model(small_config(LT_DET__LOSS=loss)).roi_heads.box_predictor
+    criterion = predictor.criterion
+    if loss == "balanced_sigmoid":
+        criterion.bind(COUNTS.double(), 99)
+    labels = torch.tensor([0, 3, NUM_CLASSES])
+    logits = torch.randn(3, predictor.cls_score.out_features)
+    plain = predictor.classification_loss(logits, labels)
+    predictor.loss_weight = {"loss_cls": 0.25}
+    torch.testing.assert_close(predictor.classification_loss(logits, labels), 0.25 * plain)
+    predictor.region_weighting = lambda labels: torch.full(labels.shape, 2.0)
+    torch.testing.assert_close(predictor.classification_loss(logits, labels), 0.5 * plain)
+
+
+@pytest.mark.parametrize("keys", [{}, {"START_ITER": 2}, {"START_EPOCH": 0.5}], ids=str)
+def test_a_model_can_be_pickled(tmp_path, keys):
+    cfg = tiny_config(tmp_path, LT_DET__LOSS="balanced_softmax")
+    if keys:
+        cfg.LT_DET.DEFER.LOSS = "softmax_ce"
+    cfg.merge_from_list([w for k, v in keys.items() for w in (f"LT_DET.DEFER.{k}", v)])
+    model = small_model(cfg).train()
+    copy = pickle.loads(pickle.dumps(model))
+    losses = []
+    for m in (model, copy):
+        torch.manual_seed(0)
+        with EventStorage(3):
+            losses.append(m(small_batch()))
+    assert all(torch.equal(value, losses[1][name]) for name, value in losses[0].items())
 
 
 def test_decoupled_training_moves_the_classifier_only():
