@@ -6,15 +6,12 @@ Each is one call of tools/train_net.py in a process of its own, just as a user w
 from __future__ import annotations
 
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Mapping, Sequence
 
-from tqdm import tqdm
-
 from lt_det.demo.build import EmojiScenes
-from lt_det.engine.sweep import run_unless_done
+from lt_det.engine.sweep import run_chains
 from lt_det.report.runs import Run
 
 
@@ -114,35 +111,33 @@ def run_methods(
         output: results go to ``output/seed<seed>/<method>``.
         comparison: what to train; its ``start`` first.
         seeds: one chain of runs for each.
-        parallel: chains at a time. One shows its trainings on the terminal, several write to
-            log files and show one progress bar.
+        parallel: see :func:`~lt_det.engine.sweep.run_chains`.
         options: KEY VALUE pairs that override every config.
 
     Raises:
         RuntimeError: if a training fails; names its log.
     """
-    with tqdm(
-        total=len(seeds) * len(comparison.methods), desc="runs", unit="run", disable=None
-    ) as bar:
-
-        def chain(seed: int) -> None:
-            folder = output / f"seed{seed}"
-            for method in comparison.methods:
-                command = train_command(
-                    repository,
-                    scenes,
-                    method,
-                    output=folder,
-                    seed=seed,
-                    start=comparison.start if method != comparison.start else None,
-                    options=options,
+    run_chains(
+        [
+            [
+                (
+                    train_command(
+                        repository,
+                        scenes,
+                        method,
+                        output=output / f"seed{seed}",
+                        seed=seed,
+                        start=comparison.start if method != comparison.start else None,
+                        options=options,
+                    ),
+                    output / f"seed{seed}" / method,
                 )
-                alone = parallel == 1
-                run_unless_done(command, folder / method, quiet=not alone, single_thread=not alone)
-                bar.update()
-
-        with ThreadPoolExecutor(parallel) as pool:
-            list(pool.map(chain, seeds))
+                for method in comparison.methods
+            ]
+            for seed in seeds
+        ],
+        parallel=parallel,
+    )
     return {
         name: [Run.read(str(output / f"seed{seed}" / method)) for seed in seeds]
         for method, name in comparison.methods.items()

@@ -93,6 +93,33 @@ def run_sweep(
             list(pool.map(run, points[1:]))
 
 
+def run_chains(
+    chains: Sequence[Sequence[tuple[Sequence[str], Path]]], *, parallel: int = 1
+) -> None:
+    """Run trainings that build on each other one after the other, and such chains side by side.
+
+    Runs that have their results already are kept.
+
+    Args:
+        chains: for each chain its commands, each with the OUTPUT_DIR that it writes to.
+        parallel: chains at a time. One shows its trainings on the terminal, several write to
+            log files and show one progress bar.
+
+    Raises:
+        RuntimeError: if a training fails; names its log.
+    """
+    alone = parallel == 1
+    with tqdm(total=sum(map(len, chains)), desc="runs", unit="run", disable=None) as bar:
+
+        def run(chain: Sequence[tuple[Sequence[str], Path]]) -> None:
+            for command, folder in chain:
+                run_unless_done(command, folder, quiet=not alone, single_thread=not alone)
+                bar.update()
+
+        with ThreadPoolExecutor(parallel) as pool:
+            list(pool.map(run, chains))
+
+
 def run_unless_done(
     command: Sequence[str], folder: Path, *, quiet: bool = False, single_thread: bool = False
 ) -> None:

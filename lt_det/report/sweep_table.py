@@ -22,6 +22,8 @@ def sweep_table(
     *,
     keys: Sequence[str],
     metrics: Sequence[str] | None = None,
+    baseline: tuple[str, ...] | None = None,
+    digits: int = 2,
     tablefmt: str = "github",
 ) -> str:
     """Return a table with a row for each combination of values, ``mean ± deviation`` over runs.
@@ -30,6 +32,9 @@ def sweep_table(
         rows: values, one for each of ``keys`` -> output folders, one a seed.
         keys: config keys.
         metrics: as ``task/metric``; None takes the usual ones of each task found.
+        baseline: of ``rows``; if given, the other rows have their differences to it, run by run
+            in the order of the folders.
+        digits: after the point.
         tablefmt: of tabulate.
 
     Raises:
@@ -49,9 +54,22 @@ def sweep_table(
         for result in every:
             if name not in result:
                 raise KeyError(f"no metric {name!r} in the results; they have {sorted(result)}")
+    if baseline is not None:
+        reference = results.pop(baseline)
+        results = {
+            values: [
+                {name: run[name] - of_seed[name] for name in metrics}
+                for run, of_seed in zip(runs, reference)
+            ]
+            for values, runs in results.items()
+        }
     header = [*(key.split(".")[-1] for key in keys), "runs", *metrics]
     table = [
-        [*values, len(runs), *(spread([run[name] for run in runs], digits=2) for name in metrics)]
+        [
+            *values,
+            len(runs),
+            *(spread([run[name] for run in runs], digits=digits) for name in metrics),
+        ]
         for values, runs in results.items()
     ]
     return tabulate(table, header, tablefmt=tablefmt, disable_numparse=True)

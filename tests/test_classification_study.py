@@ -1,0 +1,252 @@
+"""The study's configs, and its runner with a script in place of the training."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from lt_det.engine.config_checks import check_config
+from lt_det.engine.setup import load_config
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+TRAINING = textwrap.dedent(
+    """
+    import json, pathlib, sys
+    config = pathlib.Path(sys.argv[sys.argv.index("--config-file") + 1])
+    words = sys.argv[sys.argv.index("--config-file") + 2 :]
+    options = dict(zip(words[::2], words[1::2]))
+    folder = pathlib.Path(options["OUTPUT_DIR"])
+    assert config.is_file() and config.stem.endswith(folder.name), (config, folder)
+    assert "--resume" in sys.argv
+    weights = options.get("MODEL.WEIGHTS")
+    if weights:
+        assert pathlib.Path(weights).is_file(), weights
+        assert pathlib.Path(weights).parent.parent == folder.parent
+    if folder.name == options.get("DATALOADER.SAMPLER_TRAIN"):
+        sys.exit(3)
+    (folder / "model_final.pth").touch()
+    with open(folder / "calls", "a") as file:
+        file.write("x")
+    record = {"sets": options["LT_DET.CLASSIFICATION.DATASETS"], "weights": weights}
+    (folder / "record.json").write_text(json.dumps(record))
+    top1 = len(folder.name) + 10 * int(options["SEED"])
+    results = {"classification": {"top1": top1, "many": 1.0, "medium": 2.0, "few": None}}
+    (folder / "results.json").write_text(json.dumps({"results": results}))
+    """
+)
+STAGE_2 = {"crt", "balanced_softmax_decoupled", "balms", "balanced_softmax_reweighter"}
+
+
+@pytest.fixture(scope="module")
+def study():
+    path = REPOSITORY / "tools" / "classification_study.py"
+    spec = importlib.util.spec_from_file_location("classification_study", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules[spec.name]
+
+
+@pytest.fixture
+def runner(study, tmp_path, monkeypatch):
+    """Return the study's main with another training, its output and its data."""
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools" / "train_net.py").write_text(TRAINING)
+    (tmp_path / "configs").symlink_to(REPOSITORY / "configs")
+    monkeypatch.setattr(study, "REPOSITORY", tmp_path)
+    data = tmp_path / "cifar.npz"
+    data.touch()
+
+    def run(*words):
+        study.main(["--data", str(data), "--output", str(tmp_path / "out"), *words])
+
+    return run
+
+
+def cells(table):
+    lines = [line for line in table.splitlines() if line.startswith("|")]
+    return [[c.strip() for c in line.strip("|").split("|")] for line in lines]
+
+
+@pytest.mark.parametrize("parallel", ["1", "2"])
+def test_every_method_runs_once_a_seed_and_second_stages_from_its_ce(
+    study, runner, tmp_path, parallel, capsys
+):
+    for _ in range(2):  # the second call keeps what is there
+        runner("--seeds", "0", "1", "--parallel", parallel)
+    folders = list((tmp_path / "out").glob("seed*/*"))
+    assert len(folders) == 2 * len(study.METHODS)
+    for folder in folders:
+        assert (folder / "calls").read_text() == "x"
+        record = json.loads((folder / "record.json").read_text())
+        assert record["sets"].count(str(tmp_path / "cifar.npz")) == 2
+        assert "'npz'" in record["sets"]
+        start = str(folder.parent / "ce" / "model_final.pth")
+        assert record["weights"] == (start if folder.name in STAGE_2 else None)
+    summary = (tmp_path / "out" / "summary.md").read_text()
+    assert summary.strip() in capsys.readouterr().out
+    rows, minus_ce, minus_bs = (cells(t) for t in re.split(r"Minus .*", summary))
+    assert len(rows) == 2 + len(study.METHODS)
+    assert rows[2] == [
+        "CE",
+        "77.4 ± 0.8",
+        "71.4 ± 0.5",
+        "2",
+        "7.0 ± 7.1",
+        "1.0 ± 0.0",
+        "2.0 ± 0.0",
+        "–",
+    ]
+    assert len(minus_ce) == len(minus_bs) == 1 + len(study.METHODS)
+    # Seed by seed, so that what all methods owe to the seed is gone.
+    assert [row[2] for row in minus_ce if row[0] == "BALMS (Meta Sampler)"] == ["3.0 ± 0.0"]
+    assert [row[2] for row in minus_bs if row[0] == "CE"] == ["-14.0 ± 0.0"]
+
+
+def test_the_papers_recipes_start_second_stages_from_the_softmax_model_of_balms(runner, tmp_path):
+    runner("--recipe", "paper", "--seeds", "3")
+    for method in STAGE_2:
+        record = json.loads((tmp_path / "out" / "seed3" / method / "record.json").read_text())
+        assert record["weights"] == str(tmp_path / "out" / "seed3" / "ce_13k" / "model_final.pth")
+
+
+def test_a_failed_training_names_its_log(runner):
+    with pytest.raises(RuntimeError, match=r"status 3; see .*crt.stdout.txt"):
+        runner("--", "DATALOADER.SAMPLER_TRAIN", "crt")
+
+
+def test_missing_data_is_found_before_anything_runs(study, tmp_path):
+    with pytest.raises(SystemExit, match="does not exist"):
+        study.main(["--data", str(tmp_path / "none.npz"), "--output", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
+
+
+def test_data_may_be_cifar_s_own_folder(study, tmp_path):
+    cfg = load_config(str(REPOSITORY / study.CONFIGS / "cifar10_lt_reduced_ce.yaml"))
+    folder = tmp_path / "cifar-10-batches-py"
+    sets = study.data_sets(cfg, folder)
+    assert [(kind, path) for _, kind, path, _ in sets] == 2 * [("cifar10", str(folder))]
+    assert [split for *_, split in sets] == ["train", "test"]
+    assert [name for name, *_ in sets] == [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
+
+
+def config_of(study, recipe, config):
+    prefix, _ = study.RECIPES[recipe]
+    cfg = load_config(str(REPOSITORY / study.CONFIGS / f"{prefix}{config}.yaml"))
+    check_config(cfg)
+    return cfg
+
+
+#: config -> what of LT_DET is not as cross-entropy has it; the rest must be
+DIFFERS = {
+    "ce": {},
+    "balanced_softmax": {"LOSS": "balanced_softmax"},
+    "balanced_softmax_quarter": {
+        "LOSS": "balanced_softmax",
+        "LOSS_PARAMS.BALANCED_SOFTMAX.TAU": 0.25,
+    },
+    "focal": {"LOSS": "softmax_focal"},
+    "class_balanced": {"CLASS_WEIGHTS.NAME": "effective_number"},
+    "ldam_drw": {
+        "LOSS": "ldam",
+        "CLASSIFIER.NAME": "cosine",
+        "CLASSIFIER.SCALE": 30.0,
+        "CLASSIFIER.BIAS": False,
+        "CLASS_WEIGHTS.NAME": "effective_number",
+        "DEFER.START_EPOCH": {"reduced": 4.8, "paper": 160.0},
+    },
+    "eureka": {"LOSS": "softmax_eureka"},
+    "eureka_deferred": {
+        "LOSS": "softmax_eureka",
+        "DEFER.LOSS": "softmax_ce",
+        "DEFER.START_EPOCH": {"reduced": 4.8, "paper": 160.0},
+    },
+    "eureka_cb_deferred": {
+        "LOSS": "softmax_eureka",
+        "LOSS_PARAMS.SOFTMAX_EUREKA.BETA": 0.0,
+        "CLASS_WEIGHTS.NAME": "effective_number",
+        "DEFER.LOSS": "softmax_ce",
+        "DEFER.START_EPOCH": {"reduced": 4.8, "paper": 160.0},
+    },
+    "halted_focal_0.4": {
+        "LOSS": "softmax_halted_focal",
+        "LOSS_PARAMS.SOFTMAX_HALTED_FOCAL.TAIL_FRACTION": 0.4,
+    },
+    "crt": {"SAMPLER.NAME": "class_balanced"},
+    "balanced_softmax_decoupled": {"LOSS": "balanced_softmax"},
+    "balms": {
+        "LOSS": "balanced_softmax",
+        "META.ENABLED": True,
+        "META.METHOD": "sampler",
+        "META.LR": 0.01,
+        "META.BETAS": [0.9, 0.99],
+    },
+    "balanced_softmax_reweighter": {
+        "LOSS": "balanced_softmax",
+        "META.ENABLED": True,
+        "META.LR": 0.01,
+        "META.BETAS": [0.9, 0.99],
+    },
+}
+#: What a recipe sets, and not a method.
+OF_RECIPE = ("CLASSIFICATION.", "CIFAR_RESNET.", "DECOUPLED", "RESET_CLASSIFIER", "REGION_CACHE.")
+
+
+def flat(node, prefix=""):
+    for key, value in node.items():
+        if isinstance(value, dict):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+@pytest.mark.parametrize("recipe", ["reduced", "paper"])
+def test_a_method_is_what_differs_from_cross_entropy(study, recipe):
+    assert {m.config for m in study.METHODS} == set(DIFFERS)
+    plain = dict(flat(load_config("").LT_DET))
+    for method, expected in DIFFERS.items():
+        cfg = config_of(study, recipe, method)
+        found = {
+            key: value
+            for key, value in flat(cfg.LT_DET)
+            if value != plain.get(key) and not key.startswith(OF_RECIPE)
+        }
+        expected = {k: v[recipe] if isinstance(v, dict) else v for k, v in expected.items()}
+        assert found == expected, method
+
+
+@pytest.mark.parametrize("recipe", ["reduced", "paper"])
+def test_methods_share_data_model_and_schedule(study, recipe):
+    """But for the second stages, which share theirs, and the two papers' schedules."""
+    groups = {}
+    for method in study.methods_of(recipe):
+        cfg = config_of(study, recipe, method.config)
+        assert (method.config in STAGE_2) == cfg.LT_DET.DECOUPLED
+        assert cfg.LT_DET.RESET_CLASSIFIER == cfg.LT_DET.DECOUPLED
+        shared = [cfg.MODEL, cfg.DATASETS, cfg.DATALOADER, cfg.LT_DET.CLASSIFICATION.DATASETS]
+        groups.setdefault(repr(shared), []).append(method)
+        own = [cfg.SOLVER, cfg.LT_DET.CLASSIFICATION, cfg.LT_DET.REGION_CACHE]
+        groups.setdefault(repr(own), []).append(method.config)
+        assert cfg.LT_DET.CLASSIFICATION.IMBALANCE_FACTOR == 100
+    data, *schedules = groups.values()
+    assert len(data) == len(study.methods_of(recipe))
+    schedules = [set(names) for names in schedules]
+    assert STAGE_2 in schedules
+    if recipe == "reduced":
+        assert len(schedules) == 2
+    else:
+        balms = {"ce_13k", "balanced_softmax", "balanced_softmax_quarter"}
+        assert len(schedules) == 3
+        assert balms in schedules
+        assert config_of(study, recipe, "crt").SOLVER.MAX_ITER == 2000
+        # The same augmentation in both stages.
+        crt, stage_1 = (config_of(study, recipe, m) for m in ("crt", "ce_13k"))
+        assert crt.LT_DET.CLASSIFICATION == stage_1.LT_DET.CLASSIFICATION

@@ -1,0 +1,178 @@
+#!/usr/bin/env python
+"""Compare the methods of both papers on CIFAR-10-LT, imbalance factor 100.
+
+python tools/classification_study.py --data cifar-10-batches-py --seeds 0 1 2 --parallel 2
+
+That is docs/classification_study.md: a reduced recipe, a CPU minute a run. ``--recipe paper``
+trains as the papers did, for hours on a GPU. Runs that are finished are kept: the same command
+continues an interrupted one. Second stages start from the cross-entropy run of their seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Sequence
+
+import torch
+
+from lt_det.engine.setup import load_config
+from lt_det.engine.sweep import run_chains
+from lt_det.report.sweep_table import sweep_table
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+CONFIGS = Path("configs") / "classification"
+COLUMNS = ("method", "BALMS paper", "Eureka paper")
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row of the table.
+
+    Attributes:
+        config: file name without what the recipe puts before it.
+        name: in the table.
+        balms: top-1 of arXiv:2007.10740, Tables 2 and 5, CIFAR-10-LT 100.
+        eureka: top-1 of OpenReview 7Yhok3vJpU, Tables 8 and 10 and Fig. 3.
+    """
+
+    config: str
+    name: str
+    balms: str = ""
+    eureka: str = ""
+
+
+#: Every method; the first one trains what the second stages start from.
+METHODS = (
+    Method("ce", "CE", "77.4 ± 0.8", "71.4 ± 0.5"),
+    Method("balanced_softmax", "Balanced Softmax", "83.1 ± 0.4"),
+    Method("crt", "cRT", "82.0 ± 0.2"),
+    Method("balanced_softmax_decoupled", "BS decoupled", "83.7"),
+    Method("balms", "BALMS (Meta Sampler)", "84.9 ± 0.1"),
+    Method("balanced_softmax_reweighter", "BS, Meta Reweighter", "84.1"),
+    Method("balanced_softmax_quarter", "BS 1/4", "78.4 ± 0.9"),
+    Method("focal", "Focal", "77.1 ± 0.2", "71.3 ± 0.6"),
+    Method("class_balanced", "CB", "78.2 ± 1.1"),
+    Method("ldam_drw", "LDAM-DRW", "", "77.03"),
+    Method("eureka", "Eureka"),
+    Method("eureka_deferred", "Eureka deferred", "", "76.1"),
+    Method("eureka_cb_deferred", "EL+CB deferred", "", "77.95"),
+    Method("halted_focal_0.4", "HFL(0.4)"),
+)
+#: recipe -> start of its configs' names, config that second stages start from
+RECIPES = {
+    "reduced": ("cifar10_lt_reduced_", "ce"),
+    "paper": ("cifar10_lt_", "ce_13k"),
+}
+#: BALMS and the Eureka paper have schedules of their own, and so cross-entropy has two rows.
+STAGE_1_OF_BALMS = Method("ce_13k", "CE, recipe of BALMS", "77.4 ± 0.8")
+
+
+def methods_of(recipe: str) -> tuple[Method, ...]:
+    """Return the rows of a recipe, what second stages start from before them."""
+    return METHODS if recipe == "reduced" else (STAGE_1_OF_BALMS, *METHODS)
+
+
+def data_sets(cfg: Any, path: Path) -> list[list[str]]:
+    """Return the config's data sets, to be read from ``path``: an npz, or CIFAR's own folder."""
+    kind = "npz" if path.suffix == ".npz" else "cifar10"
+    return [
+        [name, kind, str(path.resolve()), split]
+        for name, _, _, split in cfg.LT_DET.CLASSIFICATION.DATASETS
+    ]
+
+
+def train_command(
+    config: str, folder: Path, *, seed: int, recipe: str, data: Path, options: Sequence[str]
+) -> list[str]:
+    """Return the command that trains and evaluates one method into ``folder``.
+
+    Args:
+        config: of a :class:`Method`.
+        folder: OUTPUT_DIR; the runs of one seed lie beside each other.
+        seed: SEED of the run; the long-tailed subset is the same for all.
+        recipe: key of :data:`RECIPES`.
+        data: see :func:`data_sets`.
+        options: KEY VALUE pairs that override the config.
+    """
+    prefix, start = RECIPES[recipe]
+    file = REPOSITORY / CONFIGS / f"{prefix}{config}.yaml"
+    cfg = load_config(str(file), options)
+    command = [sys.executable, str(REPOSITORY / "tools" / "train_net.py"), "--resume"]
+    command += ["--config-file", str(file)]
+    command += ["LT_DET.CLASSIFICATION.DATASETS", repr(data_sets(cfg, data))]
+    command += ["SEED", str(seed), "OUTPUT_DIR", str(folder)]
+    command += ["MODEL.DEVICE", "cuda" if torch.cuda.is_available() else "cpu"]
+    if cfg.LT_DET.DECOUPLED:
+        command += ["MODEL.WEIGHTS", str(folder.parent / start / "model_final.pth")]
+    return [*command, *options]
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Return the parsed command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--data", type=Path, required=True, help="cifar-10-batches-py, or an npz of JPEGs"
+    )
+    parser.add_argument("--recipe", choices=sorted(RECIPES), default="reduced")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--output", type=Path, default=Path("output/classification_study"))
+    parser.add_argument("--parallel", type=int, default=1, help="seeds at a time")
+    parser.add_argument(
+        "options", nargs="*", metavar="KEY VALUE", help='override keys of every config; after "--"'
+    )
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Train and evaluate every method for every seed, print the tables and write them."""
+    args = parse_arguments(arguments)
+    if not args.data.exists():
+        raise SystemExit(f"--data {args.data} does not exist")
+    methods, output = methods_of(args.recipe), args.output.resolve()
+    folders = {
+        method: [output / f"seed{seed}" / method.config for seed in args.seeds]
+        for method in methods
+    }
+    run_chains(
+        [
+            [
+                (
+                    train_command(
+                        method.config,
+                        folders[method][index],
+                        seed=seed,
+                        recipe=args.recipe,
+                        data=args.data,
+                        options=args.options,
+                    ),
+                    folders[method][index],
+                )
+                for method in methods
+            ]
+            for index, seed in enumerate(args.seeds)
+        ],
+        parallel=args.parallel,
+    )
+    text = tables(folders)
+    (output / "summary.md").write_text(text + "\n", encoding="utf-8")
+    print(text)
+
+
+def tables(folders: dict[Method, list[Path]]) -> str:
+    """Return the table of results, and those of the differences to two of them."""
+    rows = {(m.name, m.balms, m.eureka): paths for m, paths in folders.items()}
+    parts = [sweep_table(rows, keys=COLUMNS, digits=1)]
+    names = {(m.name,): paths for m, paths in folders.items()}
+    for baseline in METHODS[:2]:
+        parts.append(f"Minus {baseline.name}, seed by seed:")
+        parts.append(sweep_table(names, keys=COLUMNS[:1], baseline=(baseline.name,), digits=1))
+    return "\n\n".join(parts)
+
+
+if __name__ == "__main__":
+    main()
