@@ -178,7 +178,7 @@ def main() -> None:
             if args.cases in name:
                 rows += measure(name)
     finally:  # what was measured before an interrupt is kept
-        report(rows)
+        report(rows, command=f'{COMMAND} --cases "{args.cases}"' if args.cases else COMMAND)
 
 
 def measure(name: str) -> list[Row]:
@@ -195,7 +195,7 @@ def measure(name: str) -> list[Row]:
     return rows
 
 
-def report(rows: list[Row]) -> None:
+def report(rows: list[Row], *, command: str) -> None:
     write_rows(
         "post_processing",
         rows,
@@ -206,7 +206,7 @@ def report(rows: list[Row]) -> None:
         "`inference_single_image` on 57,600 anchors. Score threshold 1e-4, 300 detections. "
         "The scores are drawn: as of a classifier before training, and as of a trained one with "
         "12 objects in the image. Memory: growth of the peak over the call, in a fresh process.",
-        command=COMMAND,
+        command=command,
         repeats=REPEATS,
     )
 

@@ -57,7 +57,7 @@ def table(content: dict[str, Any], on_gpu: dict[str, Any] | None) -> str:
             f"{row['baseline_name']} {number(row['baseline'])} {row['unit']}",
             f"{number(row['ours'])} {row['unit']}",
             ratio(row),
-            "" if row["target"] is None else f"{row['target']:g}",
+            "" if row["target"] is None else f"{row['target']:.3g}",
             ratio(gpu_rows[row["name"]]) if row["name"] in gpu_rows else "not measured",
             row["note"],
         ]
