@@ -74,6 +74,7 @@ def main(arguments: list[str] | None = None) -> None:
             for method, name in names.items()
         },
         output / "predictions.png",
+        score_threshold=comparison.drawn_from,
     )
 
     groups = stats.group_members()

@@ -24,12 +24,14 @@ class Comparison:
         baseline: the method that differences are taken to.
         start: the method whose checkpoint all others start from; None: each trains by itself.
         tasks: what the methods predict, "bbox" and "segm".
+        drawn_from: score from which on detections are drawn.
     """
 
     methods: Mapping[str, str]
     baseline: str
     start: str | None
     tasks: Sequence[str]
+    drawn_from: float = 0.2
 
 
 COMPARISONS = {
@@ -53,6 +55,7 @@ COMPARISONS = {
         baseline="retinanet_focal",
         start=None,
         tasks=("bbox",),
+        drawn_from=0.45,
     ),
 }
 
