@@ -14,11 +14,14 @@ from detectron2.utils import comm
 
 from lt_det.engine.evaluated_model import evaluated_model
 from lt_det.evaluation.results import write_json
+from lt_det.report.likelihood_plot import save_likelihood_plot
 from lt_det.version import __version__
 
 
 def write_run_record(cfg: Any, results: Mapping[str, Any]) -> None:
-    """Write OUTPUT_DIR/results.json: results, weights, command, commit, seed, versions, machine.
+    """Write OUTPUT_DIR/results.json, and for a classifier its picture of likelihoods.
+
+    The record: results, weights, command, commit, seed, versions, machine.
 
     Only the main process writes; the file appears whole or not at all. "weights" is null in the
     middle of a training, "iterations" where the weights do not say how long they were trained.
@@ -53,6 +56,10 @@ def write_run_record(cfg: Any, results: Mapping[str, Any]) -> None:
             },
         },
     )
+    folder = os.path.join(cfg.OUTPUT_DIR, "inference")
+    if os.path.isfile(os.path.join(folder, "likelihood.json")):
+        name = os.path.basename(cfg.OUTPUT_DIR.rstrip("/"))
+        save_likelihood_plot({name: folder}, os.path.join(folder, "likelihood.png"))
 
 
 def _commit() -> str | None:

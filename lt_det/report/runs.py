@@ -12,7 +12,8 @@ from typing import Any, Mapping, Sequence
 from tabulate import tabulate
 
 DEFAULT_METRICS = ("AP", "APr", "APc", "APf")
-TASK_NAMES = {"bbox": "box", "segm": "mask"}
+CLASSIFICATION_METRICS = ("top1", "many", "medium", "few")
+TASK_NAMES = {"bbox": "box", "segm": "mask", "classification": "test"}
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,9 @@ class Run:
 
     Attributes:
         folder: the output folder.
-        summaries: task ("bbox", "segm") -> metric -> percent, NaN where undefined.
-        categories: task -> one record a class: name, group, AP and counts.
+        summaries: task ("bbox", "segm" or "classification") -> metric -> percent, NaN where
+            undefined.
+        categories: task -> one record a class: name, group, AP or accuracy, and counts.
     """
 
     folder: str
@@ -50,7 +52,8 @@ class Run:
             categories[task] = content["categories"]
         if not summaries:
             raise FileNotFoundError(
-                f"{folder} has no inference/per_category_bbox.json or _segm.json: evaluate the run "
+                f"{folder} has no inference/per_category_bbox.json, _segm.json or "
+                "_classification.json: evaluate the run "
                 "with tools/train_net.py --eval-only"
             )
         return cls(folder, summaries, categories)

@@ -73,8 +73,9 @@ def test_cutout_is_a_square_clipped_at_the_border():
     # Rows start at -2..3, so 2, 3, 4, 4, 4, 3 of them are inside.
     shares = torch.bincount(heights, minlength=5) / len(heights)
     torch.testing.assert_close(shares, torch.tensor([0, 0, 1, 2, 3]) / 6, atol=0.05, rtol=0)
-    # Every pixel of the middle is hit by 4 of 6 rows and 4 of 6 columns.
+    # A pixel of the middle is hit by 4 of 6 rows and 4 of 6 columns, the first one by 3 and 3.
     assert abs(float(holes[:, 3, 3].float().mean()) - 16 / 36) < 0.05
+    assert abs(float(holes[:, 0, 0].float().mean()) - 9 / 36) < 0.05
     assert torch.equal(images, torch.ones(3000, 1, 6, 6))  # not in place
 
 

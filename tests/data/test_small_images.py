@@ -23,6 +23,7 @@ def write_cifar10(root):
         data = np.concatenate(
             [np.repeat(factor * values[:, None], 1024, axis=1) for factor in (1, 2, 3)], axis=1
         ).astype(np.uint8)
+        data[:, 32] = 255  # red of the second row's first pixel
         batch = {"data": data, "labels": [(4 * index + i) % 10 for i in range(4)]}
         (folder / name).write_bytes(pickle.dumps(batch, protocol=2))
     meta = {"label_names": [f"name{i}" for i in range(10)]}
@@ -37,6 +38,7 @@ def test_cifar_files_become_images_with_labels(tmp_path):
     assert (record["image_id"], record["category_id"]) == (13, 3)
     assert record["image"].shape == (32, 32, 3)
     assert record["image"][5, 7].tolist() == [13, 26, 39]  # red, green, blue
+    assert np.argwhere(record["image"] == 255).tolist() == [[1, 0, 0]]
     test = read_cifar(str(tmp_path / "cifar-10-batches-py"), "test", name="c", kind="cifar10")
     assert test.records()[0]["image"][0, 0, 0] == 20
     assert test.class_names[:2] == ("name0", "name1")

@@ -47,6 +47,7 @@ def test_balanced_softmax_helps_the_few(tmp_path):
     assert bs["few"] > ce["few"] + 15
     assert bs["top1"] > ce["top1"] + 5
     assert ce["natural"] > ce["top1"]
+    assert (Path(plain.OUTPUT_DIR) / "inference" / "likelihood.png").is_file()
     # What was trained is what is evaluated from the checkpoint.
     again = digits_config(
         tmp_path / "again", "MODEL.WEIGHTS", f"{balanced.OUTPUT_DIR}/model_final.pth"

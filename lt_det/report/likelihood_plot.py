@@ -1,0 +1,53 @@
+"""Picture of how probable a classifier finds the right class: Fig. 4 and 5 of the Eureka paper."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Mapping
+
+import numpy as np
+
+
+def save_likelihood_plot(folders: Mapping[str, str], path: str | os.PathLike[str]) -> None:
+    """Draw histograms of the probability of the right class, a panel a group, a line a run.
+
+    Args:
+        folders: name of a run -> its evaluation folder, which holds ``likelihood.json``.
+        path: picture file, written whole or not at all.
+
+    Raises:
+        FileNotFoundError: if a run was not evaluated.
+        ValueError: if there is no run.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    if not folders:
+        raise ValueError("folders must name at least one run")
+    runs = {name: _read(folder) for name, folder in folders.items()}
+    first = next(iter(runs.values()))
+    groups = [name for name, images in first["num_images"].items() if images]
+    figure = Figure(figsize=(3.2 * len(groups), 2.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, len(groups), sharey=True, squeeze=False)[0]
+    for axes, group in zip(panels, groups):
+        for name, run in runs.items():
+            shares = np.array(run["share_of_images"][group], dtype=float)
+            axes.stairs(shares, np.linspace(0, 1, len(shares) + 1), label=name)
+        axes.set(title=group, xlabel="probability of the right class", xlim=(0, 1), ylim=(0, None))
+    panels[0].set_ylabel("share of test images")
+    panels[-1].legend(frameon=False)
+    root, ending = os.path.splitext(os.fspath(path))
+    figure.savefig(f"{root}.partial{ending}", dpi=120)
+    os.replace(f"{root}.partial{ending}", path)
+
+
+def _read(folder: str) -> dict:
+    path = os.path.join(folder, "likelihood.json")
+    if not os.path.isfile(path):
+        raise FileNotFoundError(
+            f"there is no {path}: evaluate the run with tools/train_net.py --eval-only"
+        )
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)
