@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import runpy
 import shlex
@@ -74,3 +75,11 @@ def test_yaml_blocks_load(page, tmp_path):
         assert two.DATASETS.TEST == ("my_val",)
         assert (one.LT_DET.DECOUPLED, two.LT_DET.DECOUPLED) == (False, True)
         assert one.OUTPUT_DIR != two.OUTPUT_DIR
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=lambda p: p.name)
+def test_imports_of_python_blocks_exist(page):
+    for block in blocks(page, "python"):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, (ast.Import, ast.ImportFrom)):
+                exec(compile(ast.Module([node], []), page.name, "exec"), {})
