@@ -137,6 +137,12 @@ def test_loss_is_the_mean_cross_entropy_of_normalised_images(tmp_path):
     logits = model.cls_score(maps.flatten(2).mean(2))
     expected = nn.functional.cross_entropy(logits, torch.arange(4))
     torch.testing.assert_close(model(batch)["loss_cls"], expected)
+    # In evaluation batch norm does not hide the scale.
+    model.eval()
+    with torch.no_grad():
+        (maps,) = model.backbone(images).values()
+        logits = torch.stack([x["logits"] for x in model(batch)])
+    torch.testing.assert_close(logits, model.cls_score(maps.flatten(2).mean(2)))
 
 
 def test_softmax_counts_have_no_background(tmp_path):
