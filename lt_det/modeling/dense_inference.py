@@ -10,6 +10,7 @@ any more is never listed.
 from __future__ import annotations
 
 import functools
+from types import SimpleNamespace
 from typing import Any, Sequence
 
 import torch
@@ -45,19 +46,22 @@ class DenseInference(DenseDetector):
     ) -> Instances:
         """Return the detections of one image; arguments as in :class:`RetinaNet`."""
         # Detectron2 takes a negative limit as the end of a slice: that is left to it.
-        if not self.fast_inference or self.max_detections_per_image < 0 or is_recorded():
-            return super().inference_single_image(anchors, box_cls, box_delta, image_size)
-        return dense_detections(
-            anchors,
-            box_cls,
-            box_delta,
-            image_size,
-            box2box_transform=self.box2box_transform,
-            score_threshold=self.test_score_thresh,
-            topk_candidates=self.test_topk_candidates,
-            iou_threshold=self.test_nms_thresh,
-            limit=self.max_detections_per_image,
-        )
+        found = None
+        if self.fast_inference and self.max_detections_per_image >= 0 and not is_recorded():
+            found = dense_detections(
+                anchors,
+                box_cls,
+                box_delta,
+                image_size,
+                box2box_transform=self.box2box_transform,
+                score_threshold=self.test_score_thresh,
+                topk_candidates=self.test_topk_candidates,
+                iou_threshold=self.test_nms_thresh,
+                limit=self.max_detections_per_image,
+            )
+        if found is None:
+            found = super().inference_single_image(anchors, box_cls, box_delta, image_size)
+        return found
 
 
 def dense_detections(
@@ -71,7 +75,7 @@ def dense_detections(
     topk_candidates: int,
     iou_threshold: float,
     limit: int,
-) -> Instances:
+) -> Instances | None:
     """Return the detections of one image, equal to the last bit to Detectron2's RetinaNet.
 
     Args:
@@ -86,13 +90,20 @@ def dense_detections(
         limit: the best so many detections are returned; >= 0.
 
     Returns:
-        ``pred_boxes``, ``scores``, ``pred_classes``, best first.
+        ``pred_boxes``, ``scores``, ``pred_classes``, best first; None where equal scores leave
+        it open which candidates Detectron2 takes (on a GPU, or Detectron2 v0.6).
     """
     all_boxes, all_scores, all_classes = [], [], []
     for level_anchors, level_scores, level_deltas in zip(anchors, scores, deltas):
-        best_scores, positions = best_scores_above(
-            level_scores, score_threshold=score_threshold, limit=topk_candidates
+        best = best_scores_above(
+            level_scores,
+            score_threshold=score_threshold,
+            limit=topk_candidates,
+            ties_known=_knows_ties(level_scores.device.type),
         )
+        if best is None:
+            return None
+        best_scores, positions = best
         rows = torch.div(positions, level_scores.shape[1], rounding_mode="floor")
         all_classes.append(positions % level_scores.shape[1])
         all_scores.append(best_scores)
@@ -118,8 +129,8 @@ def dense_detections(
 
 
 def best_scores_above(
-    scores: Tensor, *, score_threshold: float, limit: int
-) -> tuple[Tensor, Tensor]:
+    scores: Tensor, *, score_threshold: float, limit: int, ties_known: bool = True
+) -> tuple[Tensor, Tensor] | None:
     """Return the best scores above a threshold and their positions in ``scores.flatten()``.
 
     Of equal scores those, and in that order, that ``topk`` on the list of all scores above the
@@ -129,20 +140,18 @@ def best_scores_above(
         scores: ``(R, K)``.
         score_threshold: only higher scores count.
         limit: the number wanted, fewer if there are fewer.
+        ties_known: False: return None if two of the best, or the last and the next, are equal.
 
     Returns:
         ``(n,)`` scores, falling, and ``(n,)`` int64.
     """
     listed = list_contenders(scores, score_threshold=score_threshold, limit=limit)
     values = scores.reshape(-1)[listed]
+    if not ties_known:
+        best = values.topk(min(limit + 1, len(listed)))[0]
+        if bool((best[1:] == best[:-1]).any()):
+            return None
     best, order = values.topk(min(limit, len(listed)))
-    if len(listed) >= _HEAP_FACTOR * limit > 0 and not _heap_decides(scores.device.type):
-        # Unknown order of equal scores. One score more shows whether the last one has equals.
-        more = values.topk(limit + 1)[0]
-        if bool((more[1:] == more[:-1]).any()):
-            above = scores > score_threshold
-            best, order = scores[above].topk(limit)
-            listed = above.reshape(-1).nonzero()[:, 0]
     return best, listed[order]
 
 
@@ -173,17 +182,21 @@ def list_contenders(scores: Tensor, *, score_threshold: float, limit: int) -> Te
 
 
 @functools.lru_cache(maxsize=None)
-def _heap_decides(device_type: str) -> bool:
-    """Return whether the installed ``topk`` treats equal scores as a heap does; tried out."""
-    if device_type != "cpu":
+def _knows_ties(device_type: str) -> bool:
+    """Return whether we take the equal scores that the installed Detectron2 takes; tried out."""
+    stock = getattr(DenseDetector, "_decode_per_level_predictions", None)
+    if device_type != "cpu" or stock is None:
         return False
-    generator = torch.Generator().manual_seed(0)
-    values = (torch.rand(40_000, generator=generator) * 3000).round() / 3000
-    for limit in (10, 50):
-        start = values[: _HEAP_FACTOR * limit]
-        worst = start.topk(limit)[0][-1]
-        rest = (values[len(start) :] > worst).nonzero()[:, 0] + len(start)
-        listed = torch.cat([torch.arange(len(start)), rest])
-        if not torch.equal(listed[values[listed].topk(limit)[1]], values.topk(limit)[1]):
-            return False
+    num_anchors, num_classes = _PIECE // 4, 6  # more than one piece
+    scores = torch.rand(num_anchors, num_classes, generator=torch.Generator().manual_seed(0))
+    scores = (scores * 3000).round() / 3000
+    anchors = torch.arange(num_anchors)[:, None].expand(-1, 4).float()
+    model = SimpleNamespace(box2box_transform=SimpleNamespace(apply_deltas=lambda _, boxes: boxes))
+    for some in (scores, scores[:1000]):
+        for limit in (10, 200):
+            taken = stock(model, Boxes(anchors[: len(some)]), some, some, 0.5, limit, (1, 1))
+            best = best_scores_above(some, score_threshold=0.5, limit=limit)
+            expected = taken.pred_boxes.tensor[:, 0].long() * num_classes + taken.pred_classes
+            if best is None or not torch.equal(best[1], expected):
+                return False
     return True

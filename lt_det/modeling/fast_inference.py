@@ -23,6 +23,7 @@ from detectron2.structures import Boxes, Instances
 from torch import Tensor
 
 from lt_det.data.warn_once import warn_once
+from lt_det.modeling.box_regression import ByClassBoxRegression
 from lt_det.modeling.exact_nms import batched_nms_best
 from lt_det.modeling.nms_probe import suppression_of
 
@@ -31,6 +32,9 @@ BoxesAt = Callable[[Tensor, Tensor], Tensor]
 
 # Deltas and boxes (pixels) up to this size decode to finite boxes.
 _SURELY_FINITE = 1e6
+
+# Predictors that decode the deltas of all classes in Detectron2's way.
+_KNOWN_DECODING = (FastRCNNOutputLayers.predict_boxes, ByClassBoxRegression.predict_boxes)
 
 
 def is_recorded() -> bool:
@@ -171,7 +175,7 @@ def _decodes_singly(
 ) -> bool:
     """Return whether boxes are class-specific, decoded in the known way, and surely finite."""
     known = (
-        type(predictor).predict_boxes is FastRCNNOutputLayers.predict_boxes
+        type(predictor).predict_boxes in _KNOWN_DECODING
         and type(predictor.box2box_transform) is Box2BoxTransform
     )
     if not known or not proposals or deltas.shape[1] != 4 * predictor.num_classes:

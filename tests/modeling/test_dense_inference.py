@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from detectron2.modeling.box_regression import Box2BoxTransform
+from detectron2.modeling.meta_arch.dense_detector import DenseDetector
 from detectron2.modeling.meta_arch.retinanet import RetinaNet
 from detectron2.structures import Boxes
 
@@ -69,21 +70,38 @@ def test_few_are_listed(monkeypatch):
     assert 64 * 20 <= len(listed) < 6000
 
 
-def test_another_topk_is_exact_too(monkeypatch):
-    """Where equal scores come in an unknown order, they are left to the full list."""
-    monkeypatch.setattr(dense_inference, "_PIECE", 300)
-    monkeypatch.setattr(dense_inference, "_heap_decides", lambda _: False)
+def test_unknown_ties_are_noticed():
+    scores = torch.arange(1.0, 701.0)[torch.randperm(700)].view(70, 10)
+    arguments = {"score_threshold": 0.0, "limit": 30, "ties_known": False}
+    best = best_scores_above(scores, **arguments)
+    assert torch.equal(best[0], torch.arange(700.0, 670.0, -1.0))
+    for pair, tied in [((700.0, 699.0), True), ((671.0, 670.0), True), ((670.0, 669.0), False)]:
+        some = torch.where(scores == pair[0], torch.tensor(pair[1]), scores)
+        assert (best_scores_above(some, **arguments) is None) == tied
 
-    def shuffled(*args, **kwargs):  # equal scores come in another order than from topk
-        listed = list_contenders(*args, **kwargs)
-        return listed[torch.randperm(len(listed))]
 
-    monkeypatch.setattr(dense_inference, "list_contenders", shuffled)
-    for levels in (None, 300, 5):
-        scores = matrix(700, 13, levels=levels)
-        expected = stock_best(scores, score_threshold=0.1, limit=30)
-        for a, b in zip(best_scores_above(scores, score_threshold=0.1, limit=30), expected):
-            assert torch.equal(a, b)
+def test_what_is_known_of_ties_is_true(monkeypatch):
+    """Without Detectron2's method, or with another order in it (as in v0.6): nothing."""
+    assert dense_inference._knows_ties("cuda") is False
+    stock = DenseDetector._decode_per_level_predictions
+    dense_inference._knows_ties.cache_clear()
+    monkeypatch.setattr(
+        DenseDetector, "_decode_per_level_predictions", lambda *args: stock(*args)[torch.arange(9)]
+    )
+    assert dense_inference._knows_ties("cpu") is False
+    dense_inference._knows_ties.cache_clear()
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_equal_scores_are_left_to_detectron2_where_nothing_is_known(known, monkeypatch):
+    monkeypatch.setattr(dense_inference, "_knows_ties", lambda _: known)
+    for levels in (None, 5):
+        anchors = [Boxes(torch.rand(400, 4) + torch.tensor([0.0, 0, 5, 5]))]
+        data = (anchors, [matrix(400, 9, levels=levels)], [torch.zeros(400, 4)], SIZE)
+        arguments = {"box2box_transform": Box2BoxTransform((1.0, 1, 1, 1)), "limit": 20}
+        arguments.update(score_threshold=0.1, topk_candidates=50, iou_threshold=0.5)
+        found = dense_inference.dense_detections(*data, **arguments)
+        assert (found is None) == (levels is not None and not known)
 
 
 def test_scores_that_are_nan_are_no_candidates():
