@@ -18,7 +18,7 @@ METRICS = {
 
 
 def sweep_table(
-    rows: Mapping[tuple[str, ...], Sequence[Path]],
+    rows: Mapping[Any, Sequence[Path]],
     *,
     keys: Sequence[str],
     metrics: Sequence[str] | None = None,
