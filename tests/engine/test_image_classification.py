@@ -99,7 +99,7 @@ def test_batches_follow_the_seed_and_the_position(tmp_path):
 def test_meta_batches_are_balanced_and_of_the_training_subset(tmp_path):
     cfg = digits_config(tmp_path)
     dicts = load_train_dicts(cfg)
-    batches = first_batches(build_meta_stream(cfg, dicts, ims_per_batch=100), 10)
+    batches = first_batches(build_meta_stream(cfg, build_train_stream(cfg), ims_per_batch=100), 10)
     labels = torch.tensor([x["category_id"] for batch in batches for x in batch])
     assert torch.bincount(labels, minlength=10).min() > 65  # 100 each +- 9.5
     ids = {x["image_id"] for batch in batches for x in batch}
