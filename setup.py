@@ -36,6 +36,11 @@ EXTRAS_REQUIRE = {
         "scikit-learn>=1.3",  # two more photos for the backgrounds
         "pillow>=9.0",  # JPEG writing
     ],
+    "classification": [
+        "torchvision>=0.15",  # transforms.v2: crops, AutoAugment, colour jitter
+        "pillow>=9.0",  # reads image files
+        "scikit-learn>=1.3",  # its digits, the data set of the first example
+    ],
     "dev": [
         "pytest>=8",  # test runner
         "hypothesis>=6",  # property tests of losses and samplers
