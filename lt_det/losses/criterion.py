@@ -31,6 +31,8 @@ class Criterion(BaseCriterion):
 
     class_counts: Tensor | None
     weights: Tensor | None
+    #: Whether the last column is the background of a detector; its box predictor sets it.
+    background: bool = False
 
     def __init__(
         self,
@@ -54,8 +56,8 @@ class Criterion(BaseCriterion):
 
         Raises:
             KeyError: if there is no such loss.
-            ValueError: if the loss has no such hyper-parameter, or a count is not positive and
-                finite.
+            ValueError: if the loss has no such hyper-parameter, its value is out of range, or a
+                count is not positive and finite.
         """
         super().__init__()
         counts: Tensor | None = None
@@ -73,6 +75,7 @@ class Criterion(BaseCriterion):
             raise ValueError(f"loss {name!r} has no parameter {unknown}; it has {sorted(known)}")
         self.name, self.kind = name, self.spec.kind
         self.hyperparameters = {**known, **hyperparameters}
+        self._check_hyperparameters()
         self.num_images = num_images
         self.load_counts = load_counts
         # A buffer, so that it follows .to(device). Not persistent: it belongs to the data set,
@@ -80,6 +83,18 @@ class Criterion(BaseCriterion):
         self.register_buffer("class_counts", counts, persistent=False)
         self.class_weights = class_weights
         self.register_buffer("weights", None, persistent=False)
+
+    def _check_hyperparameters(self) -> None:
+        """Try them on one row: a loss that is deferred would fail hours later."""
+        counts = {"class_counts": torch.ones(2, dtype=torch.float64), "num_images": 3}
+        needed = self.spec.bound_arguments(**self.hyperparameters)
+        logits = torch.zeros(1, 2)
+        targets = logits if self.kind == "sigmoid" else torch.zeros(1, dtype=torch.int64)
+        # Some losses draw numbers.
+        with torch.random.fork_rng(devices=[]):
+            self.spec.function(
+                logits, targets, **{name: counts[name] for name in needed}, **self.hyperparameters
+            )
 
     def bind(self, class_counts: Tensor, num_images: int) -> None:
         """Set the class counts ``(C,)`` and the number of annotated images.
@@ -101,6 +116,8 @@ class Criterion(BaseCriterion):
     def forward(self, logits: Tensor, targets: Tensor, *, reduction: Reduction = "none") -> Tensor:
         """Return the loss times the weights; see :meth:`BaseCriterion.forward`."""
         arguments = {**self._bound(logits), **self.hyperparameters}
+        if self.spec.knows_background:
+            arguments["background"] = self.background
         if self.class_weights is None:
             return self.spec.function(logits, targets, reduction=reduction, **arguments)
         losses = self.spec.function(logits, targets, **arguments)

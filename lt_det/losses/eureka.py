@@ -29,6 +29,7 @@ def softmax_eureka_loss(
     bonus_scale: float = 1.0,
     beta: float = 0.9999,
     normalisation: Normalisation = "mean_one",
+    background: bool = False,
     reduction: Reduction = "none",
     **bonus: Any,
 ) -> Tensor:
@@ -41,6 +42,8 @@ def softmax_eureka_loss(
         bonus_scale: factor of all bonuses.
         beta: of the effective number, in [0, 1); 0 weighs all classes alike.
         normalisation: see :func:`~lt_det.losses.class_weights.inverse_weights`.
+        background: whether the last column is the background of a detector, the most frequent
+            class: it gets no bonus, and no part in the normalisation.
         reduction: "none", "mean" or "sum".
         bonus: form and parameters, see :func:`~lt_det.losses.bonus.bonus_of_margin`.
 
@@ -51,7 +54,16 @@ def softmax_eureka_loss(
         ValueError: if shapes or dtypes disagree, or a parameter is out of range.
     """
     margin = softmax_margin(logits, labels)
-    weights = encouragement(logits, class_counts, beta=beta, normalisation=normalisation)
+    if beta and class_counts is not None:
+        check_class_counts(class_counts, num_columns=logits.shape[1])
+    foreground = logits.shape[1] - int(background)
+    weights = encouragement(
+        logits[:, :foreground],
+        None if class_counts is None else class_counts[:foreground],
+        beta=beta,
+        normalisation=normalisation,
+    )
+    weights = F.pad(weights, (0, int(background)))
     scales = (bonus_scale * weights).to(margin)[labels]
     return reduce_loss(F.softplus(-margin) + scales * bonus_of_margin(margin, **bonus), reduction)
 

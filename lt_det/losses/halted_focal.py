@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from lt_det.losses.checks import check_class_counts
 from lt_det.losses.focal import weigh_by_alpha
@@ -83,6 +84,7 @@ def softmax_halted_focal_loss(
     gamma: float = 1.0,
     phi: float = 0.5,
     tail_fraction: float = 1.0,
+    background: bool = False,
     reduction: Reduction = "none",
 ) -> Tensor:
     """Return focal loss, but ``-(log p_y + b)`` where ``p_y > phi`` and y is rare, in nats.
@@ -97,6 +99,8 @@ def softmax_halted_focal_loss(
         phi: where the focal loss halts, in (0, 1).
         tail_fraction: t of section 3.2, in [0, 1]: the ``round(t C)`` rarest columns are halted,
             ties by class id. 1 is HFL, 0 focal loss.
+        background: whether the last column is the background of a detector, the most frequent
+            class: it is not halted, nor counted among the C.
         reduction: "none", "mean" or "sum".
 
     Returns:
@@ -112,7 +116,11 @@ def softmax_halted_focal_loss(
         if class_counts is None:
             raise ValueError(f"class_counts must be given for tail_fraction {tail_fraction}")
         check_class_counts(class_counts, num_columns=logits.shape[1])
-        beyond &= tail_classes(class_counts, tail_fraction=tail_fraction).to(beyond.device)[labels]
+        foreground = class_counts[:-1] if background else class_counts
+        tail = tail_classes(foreground, tail_fraction=tail_fraction).to(beyond.device)
+        beyond &= F.pad(tail, (0, int(background)))[labels]
+    elif background:
+        beyond &= labels < logits.shape[1] - 1
     return reduce_loss(torch.where(beyond, loss, focal_of_margin(margin, gamma=gamma)), reduction)
 
 

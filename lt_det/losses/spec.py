@@ -12,7 +12,7 @@ Kind = Literal["softmax", "sigmoid"]
 
 #: Arguments that a data set fixes; every other keyword-only argument is a hyper-parameter.
 BOUND_ARGUMENTS = ("class_counts", "num_images")
-_NOT_HYPERPARAMETERS = (*BOUND_ARGUMENTS, "reduction")
+_NOT_HYPERPARAMETERS = (*BOUND_ARGUMENTS, "background", "reduction")
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,11 @@ class LossSpec:
             return ()
         parameters = inspect.signature(self.function).parameters
         return tuple(name for name in BOUND_ARGUMENTS if name in parameters)
+
+    @property
+    def knows_background(self) -> bool:
+        """Whether the loss treats a last column that is the background in another way."""
+        return "background" in inspect.signature(self.function).parameters
 
     def hyperparameters(self) -> dict[str, Any]:
         """Return name -> default of every argument that a config may set."""

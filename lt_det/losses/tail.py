@@ -14,7 +14,7 @@ def tail_classes(class_counts: Tensor, *, tail_fraction: float) -> Tensor:
     """
     if not 0.0 <= tail_fraction <= 1.0:
         raise ValueError(f"tail_fraction must be in [0, 1], got {tail_fraction}")
-    # Not int(): in floats (1 - 0.8) * 10 is 1.99...
+    # Not int(): in floats (1 - 0.8) * 10 is 1.99... Halves go to the even number, as in Python.
     size = round(tail_fraction * class_counts.numel())
     tail = torch.zeros(class_counts.numel(), dtype=torch.bool, device=class_counts.device)
     tail[torch.argsort(class_counts, stable=True)[:size]] = True

@@ -16,6 +16,7 @@ from detectron2.structures import Instances
 from torch import Tensor, nn
 
 from lt_det.losses.base_criterion import BaseCriterion
+from lt_det.losses.criterion import Criterion
 from lt_det.modeling.box_regression import ByClassBoxRegression, Predictions, all_classes
 from lt_det.modeling.build import build_criterion, build_prior
 from lt_det.modeling.classification_head import ClassificationHead
@@ -114,6 +115,9 @@ class SoftmaxOutputLayers(LongTailOutputLayers):
             ValueError: if the criterion is of another kind.
         """
         super().__init__(input_shape, criterion=criterion, **kwargs)
+        for module in criterion.modules():
+            if isinstance(module, Criterion):
+                module.background = True
 
     @classmethod
     def from_config(cls, cfg: Any, input_shape: ShapeSpec) -> dict[str, Any]:

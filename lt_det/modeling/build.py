@@ -218,6 +218,14 @@ def _undeferred(cfg: Any, name: str, *, class_weights: ClassWeights | None) -> C
         key.lower(): value for key, value in cfg.LT_DET.LOSS_PARAMS.get(name.upper(), {}).items()
     }
     criterion = Criterion(name, class_weights=class_weights, **parameters)
+    if class_weights is not None and name.endswith("eureka") and parameters["beta"]:
+        logger.warning(
+            "LT_DET.CLASS_WEIGHTS multiply the bonus of %s, which LT_DET.LOSS_PARAMS.%s.BETA %s "
+            "weighs by class already: the paper's EL+CB is BETA 0.0",
+            name,
+            name.upper(),
+            parameters["beta"],
+        )
     # No function of this one's own: a model with it could not be pickled.
     criterion.load_counts = functools.partial(_load_counts, cfg.clone(), kind=criterion.kind)
     return criterion

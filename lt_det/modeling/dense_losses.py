@@ -73,6 +73,11 @@ class DenseLosses(DenseDetector):
             mean_prior = float(bias.double().sigmoid().mean())
             # One channel for each anchor and class, classes running faster.
             counts = torch.tensor([float(count) for count in prior_counts], dtype=torch.float64)
+            if counts.numel() != self.num_classes:
+                raise ValueError(
+                    f"prior_counts must have one number for each of the {self.num_classes} "
+                    f"classes, got {counts.numel()}"
+                )
             per_class = class_prior_bias(counts, prior_prob=mean_prior)
             with torch.no_grad():
                 bias.copy_(per_class.repeat(bias.numel() // per_class.numel()))
