@@ -162,20 +162,20 @@ DIFFERS = {
         "CLASSIFIER.SCALE": 30.0,
         "CLASSIFIER.BIAS": False,
         "CLASS_WEIGHTS.NAME": "effective_number",
-        "DEFER.START_EPOCH": {"reduced": 4.8, "paper": 160.0},
+        "DEFER.START_EPOCH": {"reduced": 12.0, "paper": 160.0},
     },
     "eureka": {"LOSS": "softmax_eureka"},
     "eureka_deferred": {
         "LOSS": "softmax_eureka",
         "DEFER.LOSS": "softmax_ce",
-        "DEFER.START_EPOCH": {"reduced": 4.8, "paper": 160.0},
+        "DEFER.START_EPOCH": {"reduced": 12.0, "paper": 160.0},
     },
     "eureka_cb_deferred": {
         "LOSS": "softmax_eureka",
         "LOSS_PARAMS.SOFTMAX_EUREKA.BETA": 0.0,
         "CLASS_WEIGHTS.NAME": "effective_number",
         "DEFER.LOSS": "softmax_ce",
-        "DEFER.START_EPOCH": {"reduced": 4.8, "paper": 160.0},
+        "DEFER.START_EPOCH": {"reduced": 12.0, "paper": 160.0},
     },
     "halted_focal_0.4": {
         "LOSS": "softmax_halted_focal",

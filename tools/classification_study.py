@@ -3,7 +3,7 @@
 
 python tools/classification_study.py --data cifar-10-batches-py --seeds 0 1 2 --parallel 2
 
-That is docs/classification_study.md: a reduced recipe, a CPU minute a run. ``--recipe paper``
+That is docs/classification_study.md: a reduced recipe, two CPU minutes a run. ``--recipe paper``
 trains as the papers did, for hours on a GPU. Runs that are finished are kept: the same command
 continues an interrupted one. Second stages start from the cross-entropy run of their seed.
 """
