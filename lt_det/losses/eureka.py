@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lt_det.losses.bonus import bonus_of_margin
-from lt_det.losses.checks import check_class_counts
+from lt_det.losses.checks import at_least_float32, check_class_counts
 from lt_det.losses.class_weights import Normalisation, effective_number, inverse_weights
 from lt_det.losses.focal import sigmoid_focal_loss
-from lt_det.losses.margin import sigmoid_margin, softmax_margin
+from lt_det.losses.margin import softmax_margin
 from lt_det.losses.reduction import Reduction, reduce_loss
 
 
@@ -107,9 +107,11 @@ def sigmoid_eureka_loss(
     """
     base = sigmoid_focal_loss(logits, targets, alpha=alpha, gamma=gamma)
     weights = encouragement(logits, class_counts, beta=beta, normalisation=normalisation)
-    scales = targets.to(base) * (bonus_scale * weights).to(base)
-    rewards = bonus_of_margin(sigmoid_margin(logits, targets), **bonus)
-    return reduce_loss(base + scales * rewards, reduction)
+    # Of N x K elements some tens are positive: the rest would cost a third of the loss.
+    positive = targets.nonzero(as_tuple=True)
+    margin = at_least_float32(logits)[positive]
+    rewards = (bonus_scale * weights).to(base)[positive[1]] * bonus_of_margin(margin, **bonus)
+    return reduce_loss(base.index_put(positive, rewards, accumulate=True), reduction)
 
 
 def encouragement(
