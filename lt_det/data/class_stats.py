@@ -1,7 +1,8 @@
 """How often each class of a data set occurs: the one object the other layers know of a data set.
 
-Counting happens in :func:`count_annotations` and nowhere else. It counts what Detectron2 trains
-on: annotations with ``iscrowd`` are left out, since its data mapper drops them.
+Annotations are counted in :func:`count_annotations` and nowhere else (tokens of texts in
+:mod:`lt_det.data.token_counts`). It counts what Detectron2 trains on: annotations with ``iscrowd``
+are left out, since its data mapper drops them.
 """
 
 from __future__ import annotations
