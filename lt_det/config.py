@@ -23,6 +23,7 @@ from lt_det.modeling.box_predictor import SigmoidOutputLayers
 from lt_det.modeling.box_regression import ByClassBoxRegression
 from lt_det.modeling.cifar_resnet import CifarResNet
 from lt_det.modeling.classifier import CosineClassifier
+from lt_det.modeling.posthoc import PostHocCorrection
 from lt_det.modeling.retinanet import LongTailRetinaNet
 
 
@@ -66,6 +67,14 @@ def add_lt_det_config(cfg: CfgNode) -> None:
     node.CLASSIFIER.SCALE = default_of(CosineClassifier, "scale")
     # Image classification only: whether the classifier has a bias.
     node.CLASSIFIER.BIAS = True
+
+    # Corrections of a trained classifier in evaluation, foreground only; 0: none. Choose tau on
+    # images that were not trained on and are not tested on.
+    node.POST_HOC = CfgNode()
+    # tau-normalisation: weights w_k / |w_k|^tau, biases made equal.
+    node.POST_HOC.TAU_NORM = default_of(PostHocCorrection, "tau_norm")
+    # Post-hoc logit adjustment: z_k - tau log pi_k.
+    node.POST_HOC.LOGIT_ADJUSTMENT = default_of(PostHocCorrection, "logit_adjustment")
 
     # In training, class-specific box deltas of the foreground regions and their classes only: the
     # same loss to rounding, faster with many classes. Off: Detectron2's to the last bit.
@@ -175,6 +184,9 @@ def _add_classification(node: CfgNode) -> None:
     images.IMBALANCE_FACTOR = default_of(register_image_dataset, "imbalance_factor")
     # Which images stay: one subset for all stages, seeds and the meta set.
     images.SUBSET_SEED = default_of(register_image_dataset, "seed")
+    # Share of the images of each class that DATASETS.TRAIN leaves out; they are the data set
+    # <name>_held_out, to choose settings on.
+    images.HELD_OUT = default_of(register_image_dataset, "held_out")
     # 0: from the data set.
     images.NUM_CLASSES = 0
     # Few: at most so many training images; medium: at most so many; many: more.

@@ -9,11 +9,12 @@ import logging
 import os
 from typing import Any, Callable, Sequence
 
+import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from lt_det.data.image_lists import read_csv, read_folders, read_inaturalist, read_list
 from lt_det.data.image_table import ImageTable
-from lt_det.data.long_tail_subset import long_tailed_subset
+from lt_det.data.long_tail_subset import held_out_images, long_tailed_subset
 from lt_det.data.small_images import read_cifar, read_digits, read_jpeg_npz
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,9 @@ READERS: dict[str, Callable[..., ImageTable]] = {
 }
 _WITH_IMAGE_ROOT = ("list", "inaturalist")
 
+#: Ending of the name of the images that LT_DET.CLASSIFICATION.HELD_OUT keeps from a training set.
+HELD_OUT = "_held_out"
+
 
 def register_image_dataset(
     name: str,
@@ -43,8 +47,12 @@ def register_image_dataset(
     *,
     imbalance_factor: float = 1.0,
     seed: int = 0,
+    held_out: float = 0.0,
 ) -> None:
     """Register images for classification; they are read when they are asked for first.
+
+    With ``held_out`` another data set of the name and :data:`HELD_OUT` has that share of the
+    images of each class, and this one the rest.
 
     Records have "image_id", "category_id" and either "file_name" or "image", a uint8 RGB array.
     Registering the same again does nothing.
@@ -58,10 +66,12 @@ def register_image_dataset(
         split: split, or folder of the images, as the reader says.
         imbalance_factor: above 1, the seeded long-tailed subset of
             :func:`lt_det.data.long_tail_subset.long_tailed_subset`.
-        seed: of the subset.
+        seed: of the subset, and of what is held out of it.
+        held_out: see :func:`lt_det.data.long_tail_subset.held_out_images`.
 
     Raises:
-        ValueError: if there is no such kind, or the name is taken by another data set.
+        ValueError: if there is no such kind, the name is taken by another data set, or
+            ``held_out`` is not in [0, 1).
     """
     if kind not in READERS:
         raise ValueError(
@@ -71,17 +81,25 @@ def register_image_dataset(
     path = _under_datasets(path)
     if kind in _WITH_IMAGE_ROOT:
         split = _under_datasets(split)
-    source = (kind, path, split, float(imbalance_factor), seed)
+    held_out_images(np.zeros(0), num_classes=0, share=held_out, seed=seed)  # checks it
+    source = (kind, path, split, float(imbalance_factor), seed, float(held_out))
+    _register(name, source, is_held_out=False)
+    if held_out:
+        _register(f"{name}{HELD_OUT}", source, is_held_out=True)
+
+
+def _register(name: str, source: tuple, *, is_held_out: bool) -> None:
     if name in DatasetCatalog.list():
         known = MetadataCatalog.get(name).get("image_source")
         if known != source:
             raise ValueError(
-                f"data set name {name!r} is taken by (kind, path, split, imbalance factor, seed) "
-                f"{known}, cannot give it to {source}; choose another name"
+                f"data set name {name!r} is taken by (kind, path, split, imbalance factor, seed, "
+                f"share held out) {known}, cannot give it to {source}; choose another name"
             )
         return
     MetadataCatalog.get(name).set(evaluator_type=EVALUATOR_TYPE, image_source=source)
-    DatasetCatalog.register(name, functools.lru_cache(maxsize=None)(lambda: _load(name, *source)))
+    load = functools.partial(_load, name, *source, is_held_out=is_held_out)
+    DatasetCatalog.register(name, functools.lru_cache(maxsize=None)(load))
 
 
 def register_images_from_config(
@@ -90,14 +108,17 @@ def register_images_from_config(
     long_tailed: Sequence[str] = (),
     imbalance_factor: float = 1.0,
     seed: int = 0,
+    held_out: float = 0.0,
 ) -> None:
     """Register the data sets of the config key ``LT_DET.CLASSIFICATION.DATASETS``.
 
     Args:
         entries: lists ``[name, kind, path, split]``; split may be left out.
-        long_tailed: names of those that ``imbalance_factor`` is for, the training sets.
+        long_tailed: names of those that ``imbalance_factor`` and ``held_out`` are for, the
+            training sets.
         imbalance_factor: see :func:`register_image_dataset`.
         seed: see there.
+        held_out: see there.
 
     Raises:
         ValueError: for an entry of another form, or as :func:`register_image_dataset`.
@@ -109,8 +130,13 @@ def register_images_from_config(
                 f"LT_DET.CLASSIFICATION.DATASETS[{index}] must be [name, kind, path, split], got "
                 f"{entry!r}; write DATASETS: [[my_train, folder, photos, train]]"
             )
-        factor = imbalance_factor if entry[0] in long_tailed else 1.0
-        register_image_dataset(*entry, imbalance_factor=factor, seed=seed)
+        is_trained_on = entry[0] in long_tailed
+        register_image_dataset(
+            *entry,
+            imbalance_factor=imbalance_factor if is_trained_on else 1.0,
+            seed=seed,
+            held_out=held_out if is_trained_on else 0.0,
+        )
 
 
 def _under_datasets(path: str) -> str:
@@ -119,20 +145,30 @@ def _under_datasets(path: str) -> str:
 
 
 def _load(
-    name: str, kind: str, path: str, split: str, imbalance_factor: float, seed: int
+    name: str,
+    kind: str,
+    path: str,
+    split: str,
+    imbalance_factor: float,
+    seed: int,
+    held_out: float,
+    *,
+    is_held_out: bool,
 ) -> list[dict[str, Any]]:
     table = READERS[kind](path, split, name=name)
     MetadataCatalog.get(name).set(thing_classes=list(table.class_names))
-    if imbalance_factor == 1.0:
+    if imbalance_factor == 1.0 and not held_out:
         return table.records()
-    kept = long_tailed_subset(
-        table.labels,
-        num_classes=len(table.class_names),
-        imbalance_factor=imbalance_factor,
-        seed=seed,
-    )
+    num_classes = len(table.class_names)
+    kept = np.arange(len(table.labels))
+    if imbalance_factor != 1.0:
+        kept = long_tailed_subset(
+            table.labels, num_classes=num_classes, imbalance_factor=imbalance_factor, seed=seed
+        )
+    apart = held_out_images(table.labels[kept], num_classes=num_classes, share=held_out, seed=seed)
+    kept = kept[apart == is_held_out]
     logger.info(
-        "Data set %r: %d of %d images, imbalance factor %g, subset seed %d",
-        *(name, len(kept), len(table.labels), imbalance_factor, seed),
+        "Data set %r: %d of %d images, imbalance factor %g, held out %g, subset seed %d",
+        *(name, len(kept), len(table.labels), imbalance_factor, held_out, seed),
     )
     return table.records(kept)

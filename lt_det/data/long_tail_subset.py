@@ -72,3 +72,30 @@ def long_tailed_subset(
         generator = np.random.default_rng((seed, class_id))
         kept.append(generator.permutation(np.flatnonzero(labels == class_id))[:count])
     return np.sort(np.concatenate(kept)).astype(np.int64)
+
+
+def held_out_images(labels: np.ndarray, *, num_classes: int, share: float, seed: int) -> np.ndarray:
+    """Return a mask ``(N,)`` of a seeded share of the images of each class, rounded.
+
+    Of a class with several images at least one is held out, and at least one is not; an only
+    image is not.
+
+    Args:
+        labels: ``(N,)`` class ids.
+        num_classes: C.
+        share: in [0, 1).
+        seed: >= 0.
+
+    Raises:
+        ValueError: if ``share`` is out of range.
+    """
+    if not 0.0 <= share < 1.0:
+        raise ValueError(f"LT_DET.CLASSIFICATION.HELD_OUT must be in [0, 1), got {share}")
+    mask = np.zeros(len(labels), dtype=bool)
+    for class_id in range(num_classes if share else 0):
+        members = np.flatnonzero(labels == class_id)
+        count = min(max(round(share * len(members)), 1), len(members) - 1)
+        # Another stream than the subset's.
+        generator = np.random.default_rng((seed, class_id, 1))
+        mask[generator.permutation(members)[: max(count, 0)]] = True
+    return mask

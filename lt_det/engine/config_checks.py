@@ -14,6 +14,7 @@ from lt_det.engine.meta_build import METHODS
 from lt_det.losses import get_loss
 from lt_det.losses.base_criterion import BaseCriterion
 from lt_det.modeling.build import is_image_classifier
+from lt_det.modeling.classification_head import classification_heads
 
 
 def check_config(cfg: Any) -> None:
@@ -95,6 +96,7 @@ def check_loss_is_used(cfg: Any, model: nn.Module) -> None:
     Raises:
         ValueError: names the keys that would do nothing.
     """
+    check_post_hoc_is_used(cfg, model)
     if any(isinstance(module, BaseCriterion) for module in model.modules()):
         return
     defaults = CfgNode()
@@ -107,6 +109,21 @@ def check_loss_is_used(cfg: Any, model: nn.Module) -> None:
             f"MODEL.ROI_HEADS.NAME {cfg.MODEL.ROI_HEADS.NAME!r} has a loss of its own. Set "
             "MODEL.ROI_HEADS.NAME to LongTailROIHeads, LongTailCascadeROIHeads or "
             "LongTailRes5ROIHeads, or MODEL.META_ARCHITECTURE to one of this package"
+        )
+
+
+def check_post_hoc_is_used(cfg: Any, model: nn.Module) -> None:
+    """Raise if the config corrects logits and the model has no head that does.
+
+    Raises:
+        ValueError: names the keys.
+    """
+    chosen = [f"LT_DET.POST_HOC.{key}" for key, value in cfg.LT_DET.POST_HOC.items() if value]
+    if chosen and not any(classification_heads(model)):
+        raise ValueError(
+            f"{' and '.join(chosen)} would do nothing to {type(model).__name__}: set MODEL."
+            "ROI_HEADS.NAME to LongTailROIHeads, LongTailCascadeROIHeads or LongTailRes5ROIHeads, "
+            "or MODEL.META_ARCHITECTURE to LongTailImageClassifier"
         )
 
 

@@ -11,6 +11,8 @@ from torch import nn
 
 from lt_det.data.class_stats import ClassStats
 from lt_det.engine.checkpoint import LongTailCheckpointer
+from lt_det.engine.config_checks import check_post_hoc_is_used
+from lt_det.engine.training_model import bind_post_hoc
 from lt_det.modeling.build import group_limits
 
 
@@ -51,7 +53,8 @@ def evaluating(model: EvaluatedModel) -> Iterator[None]:
 def load_evaluated_model(cfg: Any, model: nn.Module, *, resume: bool) -> EvaluatedModel:
     """Load weights into ``model``; return what their file says of them.
 
-    Class counts are those of the file; the limits of the frequency groups are the config's.
+    Class counts, of post-hoc corrections too, are those of the file; the limits of the frequency
+    groups are the config's.
 
     Args:
         cfg: config.
@@ -59,8 +62,9 @@ def load_evaluated_model(cfg: Any, model: nn.Module, *, resume: bool) -> Evaluat
         resume: take OUTPUT_DIR's last checkpoint, if there is one, and not MODEL.WEIGHTS.
 
     Raises:
-        ValueError: if there are no weights.
+        ValueError: if there are no weights, or post-hoc corrections would do nothing.
     """
+    check_post_hoc_is_used(cfg, model)
     checkpointer = LongTailCheckpointer(model, cfg.OUTPUT_DIR)
     resuming = resume and checkpointer.has_checkpoint()
     weights = checkpointer.get_checkpoint_file() if resuming else cfg.MODEL.WEIGHTS
@@ -75,6 +79,7 @@ def load_evaluated_model(cfg: Any, model: nn.Module, *, resume: bool) -> Evaluat
         rare_max, common_max = group_limits(cfg)
         stats = ClassStats.from_dict(extra["class_stats"])
         stats = replace(stats, rare_max=rare_max, common_max=common_max)
+        bind_post_hoc(model, stats, unit=cfg.LT_DET.CLASS_STATS.UNIT)
     # Checkpoints count iterations from 0.
     iterations = extra["iteration"] + 1 if "iteration" in extra else None
     return EvaluatedModel(weights, iterations, stats)

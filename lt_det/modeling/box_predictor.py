@@ -18,11 +18,12 @@ from torch import Tensor, nn
 from lt_det.losses.base_criterion import BaseCriterion
 from lt_det.losses.criterion import Criterion
 from lt_det.modeling.box_regression import ByClassBoxRegression, Predictions, all_classes
-from lt_det.modeling.build import build_criterion, build_prior
+from lt_det.modeling.build import build_criterion, build_post_hoc, build_prior
 from lt_det.modeling.classification_head import ClassificationHead
 from lt_det.modeling.classification_stats import log_classification_stats
 from lt_det.modeling.classifier import set_prior_bias
 from lt_det.modeling.fast_inference import predict_detections
+from lt_det.modeling.posthoc import PostHocCorrection
 
 
 class LongTailOutputLayers(ClassificationHead, ByClassBoxRegression):
@@ -36,7 +37,12 @@ class LongTailOutputLayers(ClassificationHead, ByClassBoxRegression):
     fast_inference: bool = True
 
     def __init__(
-        self, input_shape: ShapeSpec | int, *, criterion: BaseCriterion, **kwargs: Any
+        self,
+        input_shape: ShapeSpec | int,
+        *,
+        criterion: BaseCriterion,
+        post_hoc: PostHocCorrection | None = None,
+        **kwargs: Any,
     ) -> None:
         if criterion.kind != self.kind:
             raise ValueError(
@@ -51,7 +57,7 @@ class LongTailOutputLayers(ClassificationHead, ByClassBoxRegression):
                     "head"
                 )
         super().__init__(input_shape, **kwargs)
-        self.criterion = criterion
+        self.criterion, self.post_hoc = criterion, post_hoc
 
     def losses(self, predictions: Predictions, proposals: list[Instances]) -> dict[str, Tensor]:
         """Return "loss_cls" and "loss_box_reg", both scalars, and log Detectron2's statistics.
@@ -86,6 +92,18 @@ class LongTailOutputLayers(ClassificationHead, ByClassBoxRegression):
             return predict_detections(self, predictions, proposals)
         return super().inference(predictions, proposals)
 
+    def predict_probs(
+        self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]
+    ) -> tuple[Tensor, ...]:
+        """Return, for each image, ``(Ri, K + 1)`` scores in [0, 1], post-hoc corrections applied.
+
+        Args:
+            predictions: logits and box deltas of :meth:`forward`.
+            proposals: one item an image.
+        """
+        logits, deltas = predictions
+        return super().predict_probs((self.inference_logits(logits), deltas), proposals)
+
     def _predicted_classes(self, logits: Tensor) -> Tensor:
         """Return ``(R,)`` int64 in [0, K], K = background."""
         raise NotImplementedError
@@ -99,6 +117,7 @@ class SoftmaxOutputLayers(LongTailOutputLayers):
     """Output layers with K + 1 logits, background last, and any softmax-kind loss."""
 
     kind = "softmax"
+    has_background = True
 
     @configurable
     def __init__(
@@ -126,6 +145,7 @@ class SoftmaxOutputLayers(LongTailOutputLayers):
         return {
             **ret,
             "criterion": build_criterion(cfg),
+            "post_hoc": build_post_hoc(cfg),
             "fast_box_regression": cfg.LT_DET.FAST_BOX_REGRESSION,
         }
 
@@ -184,6 +204,7 @@ class SigmoidOutputLayers(LongTailOutputLayers):
         return {
             **ret,
             "criterion": build_criterion(cfg),
+            "post_hoc": build_post_hoc(cfg),
             "fast_box_regression": cfg.LT_DET.FAST_BOX_REGRESSION,
             **build_prior(cfg),
         }
@@ -193,7 +214,7 @@ class SigmoidOutputLayers(LongTailOutputLayers):
     ) -> tuple[Tensor, ...]:
         """Return, for each image, ``(Ri, K + 1)`` scores in [0, 1]; the background's are 0."""
         logits, _ = predictions
-        scores = logits.sigmoid()
+        scores = self.inference_logits(logits).sigmoid()
         scores = torch.cat([scores, scores.new_zeros(scores.shape[0], 1)], dim=1)
         return scores.split([len(p) for p in proposals], dim=0)
 

@@ -10,6 +10,7 @@ from typing import Callable, Iterator, Mapping, Sequence
 from torch import Tensor, nn
 
 from lt_det.losses.base_criterion import BaseCriterion
+from lt_det.modeling.posthoc import PostHocCorrection
 
 #: labels (R,) -> weights (R,)
 RegionWeighting = Callable[[Tensor], Tensor]
@@ -29,6 +30,8 @@ class ClassificationHead(nn.Module):
             attribute: it is neither a parameter nor in a checkpoint of the model.
         loss_observer: if set, is called with the logits and labels of each training batch.
         loss_weight: factor of "loss_cls"; 1 where it is missing.
+        has_background: whether the last logit is the background's.
+        post_hoc: if set, changes the logits at inference.
     """
 
     cls_score: nn.Module
@@ -36,6 +39,14 @@ class ClassificationHead(nn.Module):
     region_weighting: RegionWeighting | None = None
     loss_observer: LossObserver | None = None
     loss_weight: Mapping[str, float] = {}
+    has_background: bool = False
+    post_hoc: PostHocCorrection | None = None
+
+    def inference_logits(self, logits: Tensor) -> Tensor:
+        """Return the logits ``(R, C)`` to predict from: corrected, if there is a correction."""
+        if self.post_hoc is None:
+            return logits
+        return self.post_hoc(logits, self.cls_score, background=self.has_background)
 
     def classification_loss(
         self, logits: Tensor, labels: Tensor, *, regions_per_image: Sequence[int] = ()

@@ -125,6 +125,27 @@ class ScaledClassifier(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
+def linear_parameters(classifier: nn.Module) -> tuple[Tensor, Tensor]:
+    """Return weights ``(C, D)`` and biases ``(C,)`` of a classifier whose logits are ``w x + b``.
+
+    Args:
+        classifier: linear, or :class:`ScaledClassifier`, whose factors are multiplied in.
+
+    Raises:
+        TypeError: for another classifier.
+    """
+    if not isinstance(classifier, (nn.Linear, ScaledClassifier)):
+        raise TypeError(
+            f"a {type(classifier).__name__} is no linear classifier: expected nn.Linear or "
+            "ScaledClassifier"
+        )
+    weight, bias = classifier.weight, classifier.bias
+    bias = weight.new_zeros(len(weight)) if bias is None else bias
+    if isinstance(classifier, ScaledClassifier):
+        return classifier.class_scale[:, None] * weight, classifier.class_scale * bias
+    return weight, bias
+
+
 #: Values of LT_DET.CLASSIFIER.NAME.
 CLASSIFIERS = ("linear", "cosine", "lws")
 

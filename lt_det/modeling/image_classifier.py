@@ -11,9 +11,15 @@ from detectron2.modeling.backbone import Backbone
 from torch import Tensor, nn
 
 from lt_det.losses.base_criterion import BaseCriterion
-from lt_det.modeling.build import build_criterion, build_prior, model_num_classes
+from lt_det.modeling.build import (
+    build_criterion,
+    build_post_hoc,
+    build_prior,
+    model_num_classes,
+)
 from lt_det.modeling.classification_head import ClassificationHead
 from lt_det.modeling.classifier import build_image_classifier, set_prior_bias
+from lt_det.modeling.posthoc import PostHocCorrection
 
 Batch = Sequence[Mapping[str, Any]]
 
@@ -35,6 +41,7 @@ class LongTailImageClassifier(ClassificationHead):
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
         feature: str | None = None,
+        post_hoc: PostHocCorrection | None = None,
     ) -> None:
         """Put the parts together.
 
@@ -45,6 +52,7 @@ class LongTailImageClassifier(ClassificationHead):
             pixel_mean: of the channels, in the units of the input (0 to 255).
             pixel_std: likewise.
             feature: name of the map; None for the coarsest.
+            post_hoc: correction of the logits in evaluation.
 
         Raises:
             ValueError: if the backbone has no such map.
@@ -59,7 +67,7 @@ class LongTailImageClassifier(ClassificationHead):
                 f"{sorted(shapes)}"
             )
         self.backbone, self.cls_score, self.criterion = backbone, cls_score, criterion
-        self.feature = feature
+        self.feature, self.post_hoc = feature, post_hoc
         for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
             # Not persistent, as in Detectron2: they belong to the config.
             self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
@@ -89,6 +97,7 @@ class LongTailImageClassifier(ClassificationHead):
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
             "feature": feature,
+            "post_hoc": build_post_hoc(cfg),
         }
 
     @property
@@ -111,6 +120,14 @@ class LongTailImageClassifier(ClassificationHead):
             labels = self.labels(batched_inputs)
             ones = [1] * len(batched_inputs)
             return {"loss_cls": self.classification_loss(logits, labels, regions_per_image=ones)}
+        return self.predictions(self.inference_logits(logits))
+
+    def predictions(self, logits: Tensor) -> list[dict[str, Tensor]]:
+        """Return "scores" ``(K,)`` and "logits" ``(K,)`` of each image, both float32.
+
+        Args:
+            logits: ``(B, K)``.
+        """
         logits = logits.float()
         softmax = self.criterion.kind == "softmax"
         scores = logits.softmax(dim=1) if softmax else logits.sigmoid()
@@ -123,7 +140,11 @@ class LongTailImageClassifier(ClassificationHead):
 
     def logits(self, images: Tensor) -> Tensor:
         """Return ``(B, K)`` logits of normalised images: pooled features, ``cls_score``."""
-        return self.cls_score(self.backbone(images)[self.feature].mean(dim=(2, 3)))
+        return self.cls_score(self.features(images))
+
+    def features(self, images: Tensor) -> Tensor:
+        """Return the pooled features ``(B, D)`` of normalised images."""
+        return self.backbone(images)[self.feature].mean(dim=(2, 3))
 
     def labels(self, batched_inputs: Batch) -> Tensor:
         """Return the ``(B,)`` int64 labels."""

@@ -74,6 +74,7 @@ def replace_predictor(
     if isinstance(stock, LongTailOutputLayers):
         predictor.fast_box_regression = stock.fast_box_regression
         predictor.fast_inference = stock.fast_inference
+        predictor.post_hoc = stock.post_hoc
         if isinstance(stock.cls_score, CosineClassifier):
             scale = stock.cls_score.scale
             predictor.cls_score = CosineClassifier(predictor.cls_score, scale=scale)

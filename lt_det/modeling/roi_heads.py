@@ -18,7 +18,7 @@ from torch import nn
 
 from lt_det.losses.base_criterion import BaseCriterion
 from lt_det.modeling.box_predictor import LongTailOutputLayers
-from lt_det.modeling.build import build_criterion, build_prior
+from lt_det.modeling.build import build_criterion, build_post_hoc, build_prior
 from lt_det.modeling.classifier import CosineClassifier
 from lt_det.modeling.fast_inference import cascade_detections
 from lt_det.modeling.replaced_predictor import replace_predictor
@@ -56,6 +56,7 @@ def build_predictor(cfg: Any, stock: nn.Module) -> LongTailOutputLayers:
     elif kind != "linear":
         raise ValueError(f"LT_DET.CLASSIFIER.NAME must be 'linear' or 'cosine', got {kind!r}")
     predictor.fast_inference = cfg.LT_DET.FAST_INFERENCE
+    predictor.post_hoc = build_post_hoc(cfg)
     return predictor
 
 

@@ -7,7 +7,11 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from lt_det.data.datasets import class_names_of, class_stats_of
-from lt_det.data.image_datasets import register_image_dataset, register_images_from_config
+from lt_det.data.image_datasets import (
+    HELD_OUT,
+    register_image_dataset,
+    register_images_from_config,
+)
 from lt_det.data.samplers import classes_of_images
 
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
@@ -53,6 +57,27 @@ def test_only_training_sets_become_long_tailed(name):
     entries = [[name, "digits", "", "train"]]
     register_images_from_config(entries, long_tailed=["another"], imbalance_factor=10.0)
     assert len(DatasetCatalog.get(name)) == 1201
+
+
+def test_held_out_images_are_those_that_are_not_trained_on(name):
+    entries = [[name, "digits", "", "train"]]
+    options = {"long_tailed": [name], "imbalance_factor": 10.0}
+    register_images_from_config(entries, held_out=0.2, **options)
+    kept, held = (DatasetCatalog.get(n) for n in (name, f"{name}{HELD_OUT}"))
+    whole = f"{name}_whole"
+    register_image_dataset(whole, "digits", "", "train", imbalance_factor=10.0)
+    ids = [{record["image_id"] for record in records} for records in (kept, held)]
+    assert not ids[0] & ids[1]
+    assert ids[0] | ids[1] == {record["image_id"] for record in DatasetCatalog.get(whole)}
+    counts = class_stats_of(whole).counts()
+    np.testing.assert_allclose(class_stats_of(f"{name}{HELD_OUT}").counts(), counts / 5, atol=0.5)
+    np.testing.assert_allclose(class_stats_of(name).counts(), counts * 4 / 5, atol=0.5)
+    assert MetadataCatalog.get(f"{name}{HELD_OUT}").evaluator_type == "classification"
+    with pytest.raises(ValueError, match="is taken by"):
+        register_images_from_config(entries, held_out=0.1, **options)
+    for added in (whole, f"{name}{HELD_OUT}"):
+        DatasetCatalog.remove(added)
+        MetadataCatalog.remove(added)
 
 
 def test_paths_start_from_the_folder_of_detectron2(name, monkeypatch, tmp_path):

@@ -5,7 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lt_det.data.long_tail_subset import exponential_counts, long_tailed_subset
+from lt_det.data.long_tail_subset import (
+    exponential_counts,
+    held_out_images,
+    long_tailed_subset,
+)
 
 
 @pytest.mark.parametrize(
@@ -74,3 +78,20 @@ def test_a_class_would_be_empty():
         subset(101)
     with pytest.raises(ValueError, match="imbalance_factor must be at least 1, got 0.5"):
         subset(0.5)
+
+
+def test_held_out_images_are_a_share_of_each_class():
+    sizes = np.array([100, 40, 4, 2, 1, 0])
+    labels = np.random.default_rng(5).permutation(np.repeat(np.arange(6), sizes))
+    mask = held_out_images(labels, num_classes=6, share=0.1, seed=0)
+    assert np.bincount(labels[mask], minlength=6).tolist() == [10, 4, 1, 1, 0, 0]
+    again = held_out_images(labels, num_classes=6, share=0.1, seed=0)
+    other = held_out_images(labels, num_classes=6, share=0.1, seed=1)
+    assert (mask == again).all()
+    assert (mask != other).any()
+    most = held_out_images(labels, num_classes=6, share=0.99, seed=0)
+    assert np.bincount(labels[~most], minlength=6).tolist() == [1, 1, 1, 1, 1, 0]
+    assert not held_out_images(labels, num_classes=6, share=0.0, seed=0).any()
+    for share in (-0.1, 1.0):
+        with pytest.raises(ValueError, match=r"HELD_OUT must be in \[0, 1\)"):
+            held_out_images(labels, num_classes=6, share=share, seed=0)

@@ -26,3 +26,19 @@ def calibration_error(confidence: list[float], correct: list[bool], num_bins: in
             mean = sum(p for p, _ in rows) / len(rows)
             error += len(rows) / len(confidence) * abs(accuracy - mean)
     return error
+
+
+def tau_normalised_logits(
+    weights: list[list[float]], feature: list[float], tau: float
+) -> list[float]:
+    """w_k / |w_k|^tau . x, without a bias."""
+    logits = []
+    for row in weights:
+        norm = math.sqrt(sum(w * w for w in row))
+        logits.append(sum(w / norm**tau * x for w, x in zip(row, feature)))
+    return logits
+
+
+def softmax(logits: list[float]) -> list[float]:
+    powers = [math.exp(z - max(logits)) for z in logits]
+    return [p / sum(powers) for p in powers]

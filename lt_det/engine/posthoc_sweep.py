@@ -1,0 +1,156 @@
+"""Many post-hoc settings of one trained image classifier: features computed once."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Iterable, Sequence
+
+import torch
+from detectron2.modeling import build_model
+from torch import nn
+from tqdm import tqdm
+
+from lt_det.engine.checkpoint import ClassStatsState, LongTailCheckpointer
+from lt_det.engine.evaluated_model import EvaluatedModel, evaluating, load_evaluated_model
+from lt_det.engine.evaluators import build_evaluator
+from lt_det.engine.run_record import write_run_record
+from lt_det.engine.train_loader import build_image_test_loader
+from lt_det.modeling.build import build_class_stats, is_image_classifier
+from lt_det.modeling.image_classifier import LongTailImageClassifier
+from lt_det.modeling.nearest_mean import ClassMeans
+from lt_det.modeling.posthoc import PostHocCorrection
+
+logger = logging.getLogger(__name__)
+
+AS_TRAINED = "as trained"
+TAU_NORM = "tau-norm"
+LOGIT_ADJUSTMENT = "logit adjustment"
+NEAREST_MEAN = "nearest class mean"
+
+
+@dataclass(frozen=True)
+class PostHocPoint:
+    """One setting.
+
+    Attributes:
+        method: one of the four above.
+        tau: of tau-norm or logit adjustment, else None.
+    """
+
+    method: str
+    tau: float | None = None
+
+    @property
+    def name(self) -> str:
+        """Return the name of its folder."""
+        name = self.method.replace(" ", "_").replace("-", "_")
+        return name if self.tau is None else f"{name}={self.tau:g}"
+
+
+def post_hoc_points(
+    *, tau_norm: Iterable[float], logit_adjustment: Iterable[float], nearest_mean: bool
+) -> list[PostHocPoint]:
+    """Return the model as it was trained, then all settings; tau 0 is the model as trained."""
+    points = [PostHocPoint(AS_TRAINED)]
+    for method, values in ((TAU_NORM, tau_norm), (LOGIT_ADJUSTMENT, logit_adjustment)):
+        points += [PostHocPoint(method, tau) for tau in dict.fromkeys(values) if tau]
+    return points + ([PostHocPoint(NEAREST_MEAN)] if nearest_mean else [])
+
+
+@torch.no_grad()
+def run_post_hoc_sweep(cfg: Any, points: Sequence[PostHocPoint], output: Path) -> None:
+    """Evaluate MODEL.WEIGHTS with each setting, in one pass over the test set.
+
+    Each writes to ``output / point.name`` what an evaluation writes to OUTPUT_DIR. The nearest
+    class mean, for which it takes one pass over the training set, without augmentation, leaves a
+    checkpoint there too, for LT_DET.CLASSIFIER.NAME "cosine" and BIAS False.
+
+    Args:
+        cfg: config; DATASETS.TEST names one data set.
+        points: settings.
+        output: folder.
+
+    Raises:
+        ValueError: if the model is no image classifier, or there is not one test set.
+    """
+    if not is_image_classifier(cfg):
+        raise ValueError(
+            "this sweep is for MODEL.META_ARCHITECTURE LongTailImageClassifier, got "
+            f"{cfg.MODEL.META_ARCHITECTURE!r}: evaluate a detector with "
+            "tools/train_net.py --eval-only and LT_DET.POST_HOC.TAU_NORM"
+        )
+    if len(cfg.DATASETS.TEST) != 1:
+        raise ValueError(f"DATASETS.TEST must name one data set, got {tuple(cfg.DATASETS.TEST)}")
+    model = build_model(cfg).eval()
+    evaluated = load_evaluated_model(cfg, model, resume=False)
+    stats = evaluated.class_stats or build_class_stats(cfg)
+    counts = torch.from_numpy(stats.counts(cfg.LT_DET.CLASS_STATS.UNIT))
+    corrections = {
+        point: PostHocCorrection(
+            tau_norm=(point.tau or 0.0) if point.method == TAU_NORM else 0.0,
+            logit_adjustment=(point.tau or 0.0) if point.method == LOGIT_ADJUSTMENT else 0.0,
+            class_counts=counts,
+        )
+        for point in points
+        if point.method != NEAREST_MEAN
+    }
+    (name,) = cfg.DATASETS.TEST
+    evaluators = {}
+    with evaluating(evaluated):
+        for point in points:
+            folder = str(output / point.name / "inference")
+            evaluators[point] = build_evaluator(cfg, name, folder, class_stats=stats)
+    nearest_mean: nn.Module | None = None
+    for point in points:
+        if point.method == NEAREST_MEAN:
+            nearest_mean = _nearest_mean(cfg, model)
+            _save_with(nearest_mean, model, output / point.name, ClassStatsState(stats))
+    for batch in _batches(cfg, name, "test images"):
+        features = model.features(model.images(batch))
+        logits = model.cls_score(features)
+        for point, evaluator in evaluators.items():
+            if point in corrections:
+                found = corrections[point](logits, model.cls_score, background=False)
+            elif nearest_mean is not None:
+                found = nearest_mean(features)
+            evaluator.process(batch, model.predictions(found))
+    for point, evaluator in evaluators.items():
+        weights = f"{output / point.name}/model_final.pth" if point.method == NEAREST_MEAN else None
+        described = EvaluatedModel(weights or evaluated.weights, evaluated.iterations, stats)
+        record = cfg.clone()
+        record.defrost()
+        record.OUTPUT_DIR = str(output / point.name)
+        with evaluating(described):
+            write_run_record(record, evaluator.evaluate())
+
+
+def _batches(cfg: Any, name: str, what: str) -> Iterable[list[dict]]:
+    loader = build_image_test_loader(cfg, name)
+    return tqdm(loader, total=len(loader), desc=what, unit="batch", disable=None)
+
+
+def _nearest_mean(cfg: Any, model: LongTailImageClassifier) -> nn.Module:
+    weight = model.cls_score.weight
+    means = ClassMeans(num_classes=weight.shape[0], num_features=weight.shape[1])
+    for name in cfg.DATASETS.TRAIN:
+        for batch in _batches(cfg, name, "training images"):
+            means.add(model.features(model.images(batch)), model.labels(batch))
+    return means.classifier(scale=cfg.LT_DET.CLASSIFIER.SCALE).to(model.device)
+
+
+def _save_with(
+    classifier: nn.Module,
+    model: LongTailImageClassifier,
+    folder: Path,
+    class_stats: ClassStatsState,
+) -> None:
+    """Write ``model`` with another classifier to ``folder / "model_final.pth"``."""
+    trained = model.cls_score
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        model.cls_score = classifier
+        LongTailCheckpointer(model, str(folder), class_stats=class_stats).save("model_final")
+    finally:
+        model.cls_score = trained

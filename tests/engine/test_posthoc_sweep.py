@@ -1,0 +1,158 @@
+"""Post-hoc settings of a trained classifier, against its evaluation with the config's keys."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from detectron2.data import DatasetCatalog
+from detectron2.modeling import build_model
+
+from lt_det.data.image_datasets import HELD_OUT
+from lt_det.engine.evaluated_model import load_evaluated_model
+from lt_det.engine.posthoc_sweep import post_hoc_points, run_post_hoc_sweep
+from lt_det.engine.train_loader import build_image_test_loader
+from lt_det.engine.trainer import LongTailTrainer
+from tests.engine.digits import CONFIG, digits_config
+from tests.engine.test_image_classification import results_of, train
+from tests.engine.tiny import tiny_config
+
+TOOL = Path(__file__).resolve().parents[2] / "tools" / "posthoc_sweep.py"
+POINTS = post_hoc_points(tau_norm=[0, 1.0, 1.0], logit_adjustment=[1.0], nearest_mean=True)
+COSINE = ("LT_DET.CLASSIFIER.NAME", "cosine", "LT_DET.CLASSIFIER.BIAS", False)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    cfg = digits_config(tmp_path_factory.mktemp("ce"), "SOLVER.MAX_ITER", 100)
+    train(cfg)
+    return f"{cfg.OUTPUT_DIR}/model_final.pth"
+
+
+@pytest.fixture(scope="module")
+def sweep(weights, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sweep")
+    run_post_hoc_sweep(digits_config(folder, "MODEL.WEIGHTS", weights), POINTS, folder)
+    return folder
+
+
+def found_by(sweep, name):
+    content = json.loads((sweep / name / "results.json").read_text())
+    return {k: v for k, v in content["results"]["classification"].items() if v is not None}
+
+
+def evaluated(folder, *options):
+    cfg = digits_config(folder, *options)
+    results = LongTailTrainer.evaluate_checkpoint(cfg)["classification"]
+    assert results_of(cfg)["top1"] == results["top1"]
+    return results
+
+
+def test_points():
+    assert [p.name for p in POINTS] == [
+        "as_trained",
+        "tau_norm=1",
+        "logit_adjustment=1",
+        "nearest_class_mean",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("as_trained", ()),
+        ("tau_norm=1", ("LT_DET.POST_HOC.TAU_NORM", 1.0)),
+        ("logit_adjustment=1", ("LT_DET.POST_HOC.LOGIT_ADJUSTMENT", 1.0)),
+        ("nearest_class_mean", COSINE),
+    ],
+)
+def test_one_pass_finds_what_an_evaluation_with_the_keys_finds(
+    tmp_path, weights, sweep, name, options
+):
+    mean = f"{sweep}/nearest_class_mean/model_final.pth"
+    weights = mean if name == "nearest_class_mean" else weights
+    expected = evaluated(tmp_path, "MODEL.WEIGHTS", weights, *options)
+    assert found_by(sweep, name) == pytest.approx(expected)
+    record = json.loads((sweep / name / "results.json").read_text())
+    assert record["weights"] == weights
+    assert (sweep / name / "inference" / "per_category_classification.csv").is_file()
+    if name != "as_trained":
+        assert found_by(sweep, name)["few"] > found_by(sweep, "as_trained")["few"] + 5
+
+
+def test_nearest_mean_is_scikit_learn_s_nearest_centroid(tmp_path, weights, sweep):
+    """Of normalised features, and with normalised centroids, where it is the cosine."""
+    from sklearn.neighbors import NearestCentroid
+    from sklearn.preprocessing import normalize
+
+    cfg = digits_config(tmp_path, "MODEL.WEIGHTS", weights)
+    model = build_model(cfg).eval()
+    load_evaluated_model(cfg, model, resume=False)
+
+    def features_of(name):
+        with torch.no_grad():
+            batches = [
+                (model.features(model.images(batch)), model.labels(batch))
+                for batch in build_image_test_loader(cfg, name)
+            ]
+        features, labels = (torch.cat(column).numpy() for column in zip(*batches))
+        return normalize(features.astype(np.float64)), labels
+
+    oracle = NearestCentroid().fit(*features_of("digits_lt_train"))
+    saved = torch.load(f"{sweep}/nearest_class_mean/model_final.pth", weights_only=True)["model"]
+    np.testing.assert_allclose(saved["cls_score.weight"], oracle.centroids_, rtol=1e-5)
+    oracle.centroids_ = normalize(oracle.centroids_)
+    features, labels = features_of("digits_test")
+    top1 = 100 * (oracle.predict(features) == labels).mean()
+    assert found_by(sweep, "nearest_class_mean")["top1"] == pytest.approx(top1)
+
+
+@pytest.fixture
+def tool():
+    spec = importlib.util.spec_from_file_location("posthoc_sweep_tool", TOOL)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_tool_tabulates_on_held_out_images(tool, tmp_path, weights, capsys):
+    name = f"held_{tmp_path.name}"
+    sets = [[name, "digits", "", "train"], ["digits_test", "digits", "", "test"]]
+    options = ["MODEL.DEVICE", "cpu", "OUTPUT_DIR", str(tmp_path)]
+    options += ["LT_DET.CLASSIFICATION.DATASETS", repr(sets), "DATASETS.TRAIN", f"('{name}',)"]
+    arguments = ["--config-file", str(CONFIG), "--weights", weights, weights, "--held-out"]
+    arguments += ["--output", str(tmp_path / "out"), "--tau-norm", "1", "--logit-adjustment"]
+    with pytest.raises(SystemExit, match="HELD_OUT 0.1"):
+        tool.main(arguments)
+    tool.main([*arguments, "--", "LT_DET.CLASSIFICATION.HELD_OUT", "0.2", *options])
+    printed = capsys.readouterr().out.splitlines()
+    table = "\n".join(line for line in printed if line.startswith("|"))
+    written = (tmp_path / "out" / "summary.md").read_text()
+    assert written == f"On {name}{HELD_OUT}:\n\n{table}\n"
+    rows = [[cell.strip() for cell in line.split("|")[1:4]] for line in table.splitlines()[2:]]
+    assert rows == [
+        ["as trained", "", "2"],
+        ["tau-norm", "1", "2"],
+        ["nearest class mean", "", "2"],
+    ]
+    record = json.loads((tmp_path / "out/weights1/tau_norm=1/results.json").read_text())
+    seen = json.loads(
+        (
+            tmp_path / "out/weights1/tau_norm=1/inference/per_category_classification.json"
+        ).read_text()
+    )
+    assert record["weights"] == weights
+    images = sum(row["num_test_images"] for row in seen["categories"])
+    assert images == len(DatasetCatalog.get(f"{name}{HELD_OUT}"))
+
+
+def test_what_it_is_not_for(tmp_path):
+    with pytest.raises(ValueError, match="LongTailImageClassifier, got 'GeneralizedRCNN'"):
+        run_post_hoc_sweep(tiny_config(tmp_path), POINTS, tmp_path)
+    cfg = digits_config(tmp_path, "DATASETS.TEST", ("digits_test", "digits_lt_train"))
+    with pytest.raises(ValueError, match="must name one data set"):
+        run_post_hoc_sweep(cfg, POINTS, tmp_path)
