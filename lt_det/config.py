@@ -160,6 +160,9 @@ def add_lt_det_config(cfg: CfgNode) -> None:
     # Backbones of timm: MODEL.BACKBONE.NAME build_timm_backbone or build_timm_fpn_backbone.
     node.TIMM = CfgNode()
     node.TIMM.NAME = "tf_efficientnet_lite0"
+    # Blocks of each stage, for timm's ResNets; empty: the model's own. resnet18 with [1, 1, 1, 1]
+    # is the ResNet-10 of the ImageNet-LT experiments.
+    node.TIMM.LAYERS = []
     # Feature taps, counted from the finest.
     node.TIMM.OUT_INDICES = [1, 2, 3, 4]
     # Whole backbone without gradients, batch norm with its running statistics.

@@ -19,7 +19,7 @@ CONFIGS = sorted(FOLDER.glob("*.yaml"))
 
 
 def num_classes_of(path: Path) -> int:
-    known = {"cifar100": 100, "imagenet": 1000, "inaturalist18": 8142}
+    known = {"cifar100": 100, "imagenet": 1000, "inaturalist18": 8142, "places": 365}
     return known.get(path.name.split("_")[0], 10)
 
 
@@ -37,7 +37,9 @@ def test_loads_and_says_how_it_is_run(path):
     if "digits" not in path.name:
         assert cfg.SOLVER.WEIGHT_DECAY_NORM == cfg.SOLVER.WEIGHT_DECAY
     classes = ["LT_DET.CLASSIFICATION.NUM_CLASSES", num_classes_of(path)]
-    model = build_model(load_config(str(path), ["MODEL.DEVICE", "cpu", *classes]))
+    # Weights would be downloaded.
+    options = ["MODEL.DEVICE", "cpu", "LT_DET.TIMM.WEIGHTS", "", *classes]
+    model = build_model(load_config(str(path), options))
     assert model.cls_score.out_features == num_classes_of(path)
 
 
@@ -76,3 +78,47 @@ def test_schedule_of_balms():
     assert found[1] == pytest.approx(0.075, rel=0.02)
     assert found[2] == pytest.approx(0.1, rel=0.02)
     assert found[3:] == pytest.approx([0.05, 0], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "lr", "epochs"),
+    [
+        ("imagenet_lt_r10_ce", 115846, (512, 0.2), 90),
+        ("imagenet_lt_r10_balanced_softmax", 115846, (512, 0.2), 90),
+        ("imagenet_lt_r10_balanced_softmax_decoupled", 115846, (512, 0.2), 10),
+        ("imagenet_lt_r10_balms", 115846, (512, 0.2), 10),
+        ("places_lt_r152_ce", 62500, (128, 0.01), 30),
+        ("places_lt_r152_balanced_softmax", 62500, (128, 0.01), 30),
+        ("places_lt_r152_balanced_softmax_decoupled", 62500, (128, 0.01), 10),
+        ("places_lt_r152_balms", 62500, (128, 0.01), 10),
+    ],
+)
+def test_schedules_of_the_large_sets(name, size, lr, epochs):
+    cfg = load_config(str(FOLDER / f"{name}.yaml"))
+    assert lr == (cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.BASE_LR)
+    assert epochs * math.ceil(size / lr[0]) == cfg.SOLVER.MAX_ITER
+    last = cfg.SOLVER.MAX_ITER - 1
+    assert learning_rates(f"{name}.yaml", [0, last]) == pytest.approx([lr[1], 0], abs=1e-6)
+    second = name.endswith(("decoupled", "balms"))
+    assert second == cfg.LT_DET.DECOUPLED == cfg.LT_DET.RESET_CLASSIFIER
+    assert ("timm" if "places" in name and not second else "") == cfg.LT_DET.TIMM.WEIGHTS
+    assert ("softmax_ce" if name.endswith("ce") else "balanced_softmax") == cfg.LT_DET.LOSS
+    assert name.endswith("balms") == cfg.LT_DET.META.ENABLED
+    transform = cfg.LT_DET.CLASSIFICATION.TRANSFORM
+    assert (transform.NAME, transform.SIZE, transform.COLOR_JITTER) == ("resized_crop", 224, 0.4)
+
+
+def test_resnet_10_is_a_resnet_18_with_one_block_a_stage():
+    cfg = load_config(
+        str(FOLDER / "imagenet_lt_r10_ce.yaml"),
+        ["MODEL.DEVICE", "cpu", "LT_DET.CLASSIFICATION.NUM_CLASSES", 1000],
+    )
+    model = build_model(cfg)
+    # Stem 64 * 3 * 49, then two 3 x 3 convolutions a stage and a 1 x 1 shortcut where it widens.
+    widths = [64, 64, 128, 256, 512]
+    weights = 3 * 64 * 49
+    for before, after in zip(widths, widths[1:]):
+        weights += 9 * (before * after + after * after) + (before != after) * before * after
+    convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
+    assert sum(m.weight.numel() for m in convolutions) == weights
+    assert model.cls_score.in_features == 512

@@ -42,6 +42,7 @@ class TimmBackbone(Backbone):
         weights: str = "",
         freeze: bool = False,
         freeze_norm: bool = True,
+        layers: Sequence[int] = (),
         in_channels: int = 3,
     ) -> None:
         """Build the model and load its weights.
@@ -57,6 +58,8 @@ class TimmBackbone(Backbone):
             freeze: train nothing, run without gradients and keep every layer in evaluation mode.
             freeze_norm: keep batch normalisation fixed (statistics and affine parameters) while
                 the rest trains, like Detectron2's FrozenBN. Detection batches are too small for it.
+            layers: blocks of each stage, for networks with such an argument (ResNets); () are the
+                model's own. (1, 1, 1, 1) makes "resnet18" a ResNet-10.
             in_channels: channels of the input.
 
         Raises:
@@ -67,7 +70,11 @@ class TimmBackbone(Backbone):
         """
         super().__init__()
         self.model = _create_model(
-            name, out_indices=out_indices, weights=weights, in_channels=in_channels
+            name,
+            out_indices=out_indices,
+            weights=weights,
+            layers=layers,
+            in_channels=in_channels,
         )
         info = self.model.feature_info
         names = [_feature_name(stride) for stride in info.reduction()]
@@ -138,6 +145,7 @@ def build_timm_backbone(cfg: Any, input_shape: ShapeSpec) -> TimmBackbone:
         weights=keys.WEIGHTS,
         freeze=keys.FREEZE,
         freeze_norm=keys.FREEZE_NORM,
+        layers=tuple(keys.LAYERS),
         in_channels=input_shape.channels,
     )
 
@@ -181,7 +189,12 @@ def _feature_name(stride: int) -> str:
 
 
 def _create_model(
-    name: str, *, out_indices: Sequence[int], weights: str, in_channels: int
+    name: str,
+    *,
+    out_indices: Sequence[int],
+    weights: str,
+    layers: Sequence[int],
+    in_channels: int,
 ) -> nn.Module:
     try:
         import timm
@@ -190,12 +203,12 @@ def _create_model(
     if not timm.is_model(name):
         close = timm.list_models(f"*{name.split('_')[0]}*")[:10]
         raise ValueError(f"timm has no model {name!r} (LT_DET.TIMM.NAME); similar names: {close}")
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"layers": tuple(layers)} if layers else {}
     if weights == TIMM_WEIGHTS:
         options["pretrained"] = True
     elif weights:
         state_dict = _read_weights(weights, name=name)
-        _check_fit(state_dict, timm.create_model(name), weights=weights, name=name)
+        _check_fit(state_dict, timm.create_model(name, **options), weights=weights, name=name)
         # timm loads the whole network's weights and then cuts it at the last tap.
         logger.info("loading %s; timm may report the parameters behind the last tap", weights)
         options.update(pretrained=True, pretrained_cfg_overlay={"state_dict": state_dict})
@@ -207,6 +220,13 @@ def _create_model(
             in_chans=in_channels,
             **options,
         )
+    except TypeError as error:
+        if not layers:
+            raise
+        raise ValueError(
+            f"timm's {name!r} (LT_DET.TIMM.NAME) takes no layers {list(layers)} "
+            f"(LT_DET.TIMM.LAYERS); its ResNets do: {error}"
+        ) from error
     except (AssertionError, IndexError, RuntimeError) as error:
         # What timm raises for models without taps and for indices past the last one.
         raise ValueError(

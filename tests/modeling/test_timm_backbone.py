@@ -32,6 +32,7 @@ def make_cfg(**keys):
         "WEIGHTS": "",
         "FREEZE": False,
         "FREEZE_NORM": True,
+        "LAYERS": [],
     }
     cfg.LT_DET = CfgNode({"TIMM": {**defaults, **keys}})
     cfg.MODEL.DEVICE = "cpu"
@@ -234,3 +235,18 @@ def test_missing_fpn_inputs_are_named_before_the_pyramid_is_built():
     cfg = make_cfg(NAME="resnet18", OUT_INDICES=[2, 3])
     with pytest.raises(ValueError, match="MODEL.FPN.IN_FEATURES .*'res3': 8, 'res4': 16"):
         build_backbone(cfg)
+
+
+def test_layers_of_networks_that_have_no_such_argument():
+    with pytest.raises(ValueError, match=r"'tf_efficientnet_lite0' .*takes no layers \[1, 1\]"):
+        TimmBackbone("tf_efficientnet_lite0", layers=(1, 1))
+
+
+def test_layers_and_weights_go_together(tmp_path):
+    network = timm.create_model("resnet18", layers=(1, 1, 1, 1))
+    torch.save(network.state_dict(), tmp_path / "resnet10.pth")
+    backbone = TimmBackbone("resnet18", layers=(1, 1, 1, 1), weights=str(tmp_path / "resnet10.pth"))
+    loaded = dict(backbone.model.named_parameters())["layer4.0.conv2.weight"]
+    assert torch.equal(loaded, network.layer4[0].conv2.weight)
+    with pytest.raises(ValueError, match="do not fit"):
+        TimmBackbone("resnet18", weights=str(tmp_path / "resnet10.pth"))
