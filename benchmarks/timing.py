@@ -76,7 +76,8 @@ def median_ms(
 ) -> dict[str, float]:
     """Run the functions in turns; return the median time of each in milliseconds.
 
-    In turns, so that what else the machine does meets all of them alike.
+    In turns, so that what else the machine does meets all of them alike; in another order each
+    time, so that what one leaves behind (caches, freed memory) does not always meet the same one.
 
     Args:
         functions: name -> what is measured.
@@ -86,14 +87,21 @@ def median_ms(
     """
     times: dict[str, list[float]] = {name: [] for name in functions}
     for repeat in range(warm_up + repeats):
-        for name, function in functions.items():
+        for name in turn_order(list(functions), repeat=repeat):
             synchronize()
             start = clock()
-            function()
+            functions[name]()
             synchronize()
             if repeat >= warm_up:
                 times[name].append(1e3 * (clock() - start))
     return {name: statistics.median(values) for name, values in times.items()}
+
+
+def turn_order(names: list[str], *, repeat: int) -> list[str]:
+    """Return the names from another one on after each two times, every second time backwards."""
+    first = repeat // 2 % len(names)
+    order = names[first:] + names[:first]
+    return order[::-1] if repeat % 2 else order
 
 
 def peak_growth_mb(function: Callable[[], object]) -> float:
@@ -177,6 +185,7 @@ def write_rows(
     command: str,
     repeats: int = REPEATS,
     extra: str = "",
+    panels: Sequence[Mapping[str, Any]] = (),
 ) -> Path:
     """Print the rows and write them to benchmarks/results, whole or not at all.
 
@@ -188,6 +197,8 @@ def write_rows(
         command: that repeats the measurement, from the root of the repository.
         repeats: runs behind each median.
         extra: markdown below the table, e.g. a second table with more columns.
+        panels: line plots: "title", "x" and "y" (names of the axes), "log_x" (bool) and "lines"
+            (label -> points (x, y)).
 
     Returns:
         the file.
@@ -201,6 +212,7 @@ def write_rows(
         "machine": where,
         "rows": [{**dataclasses.asdict(row), "ratio": row.ratio} for row in rows],
         "extra": extra,
+        "panels": list(panels),
     }
     for row in rows:
         print(
