@@ -213,7 +213,8 @@ def _add_classification(node: CfgNode) -> None:
     transform.TEST_RESIZE = 0
     # "resized_crop": strength of brightness, contrast and saturation.
     transform.COLOR_JITTER = 0.0
-    # "", "cifar10", "imagenet", "svhn", "randaugment" or "trivialaugment".
+    # "", "cifar10", "imagenet", "svhn", "randaugment" or "trivialaugment" of torchvision, or a
+    # policy of timm, e.g. "rand-m9-mstd0.5".
     transform.AUTO_AUGMENT = ""
     # Side of a black square in pixels; 0: none.
     transform.CUTOUT = 0

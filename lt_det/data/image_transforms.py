@@ -1,4 +1,4 @@
-"""Batches of labelled images, augmented; torch and torchvision only.
+"""Batches of labelled images, augmented; torch and torchvision only, timm for its policies.
 
 Images of one size are padded, cropped, flipped and cut out as one uint8 tensor: thousands a second
 on one core, where a transform for each image takes longer than the training step. What only exists
@@ -20,7 +20,8 @@ ImageTransform = Callable[[Tensor], Tensor]
 class ImageBatchMapper:
     """Turns records into a list of ``{"image", "category_id", "image_id"}``.
 
-    "image" is a ``(3, size, size)`` uint8 tensor. Draws from torch's global random state only.
+    "image" is a ``(3, size, size)`` uint8 tensor. Draws from torch's global random state only, but
+    for timm's policies, which draw from those of python and numpy.
     """
 
     def __init__(
@@ -175,18 +176,27 @@ def cut_out(images: Tensor, size: int) -> Tensor:
     return images.masked_fill(square, 0)
 
 
-def auto_augment(policy: str) -> ImageTransform | None:
-    """Return an augmentation of ``(3, H, W)`` uint8 images by name, None for "".
+#: What timm's policies begin with.
+TIMM_POLICIES = ("rand", "augmix", "original", "originalr", "v0", "v0r", "3a")
+
+
+def auto_augment(policy: str, *, size: int = 224) -> ImageTransform | None:
+    """Return an augmentation of ``(3, H, W)`` uint8 RGB images by name, None for "".
 
     Args:
         policy: "cifar10", "imagenet" or "svhn" for AutoAugment (arXiv:1805.09501), "randaugment"
-            or "trivialaugment" for those of torchvision.
+            or "trivialaugment" for those of torchvision, or a policy of timm such as
+            "rand-m9-mstd0.5".
+        size: side of the images, which timm's translations are in proportion to.
 
     Raises:
         ValueError: for another name.
+        ImportError: if a policy of timm is asked for and timm is not installed.
     """
     if not policy:
         return None
+    if policy.split("-")[0] in TIMM_POLICIES:
+        return _timm_policy(policy, size=size)
     from torchvision.transforms import v2
 
     makers: dict[str, Callable[[], ImageTransform]] = {
@@ -200,9 +210,36 @@ def auto_augment(policy: str) -> ImageTransform | None:
     if policy not in makers:
         raise ValueError(
             "LT_DET.CLASSIFICATION.TRANSFORM.AUTO_AUGMENT must be '' or one of "
-            f"{sorted(makers)}, got {policy!r}"
+            f"{sorted(makers)} or a policy of timm ({', '.join(TIMM_POLICIES)}), got {policy!r}"
         )
     return makers[policy]()
+
+
+def _timm_policy(policy: str, *, size: int) -> ImageTransform:
+    try:
+        from timm.data import create_transform
+    except ImportError as error:
+        raise ImportError(
+            f"LT_DET.CLASSIFICATION.TRANSFORM.AUTO_AUGMENT {policy!r} is a policy of timm: "
+            "pip install timm"
+        ) from error
+    from torchvision.transforms.v2 import functional
+
+    try:
+        # Crop and flip, policy, conversion to tensors: only the second.
+        _, transform, _ = create_transform(
+            size, is_training=True, auto_augment=policy, separate=True
+        )
+    except (AssertionError, ValueError, KeyError, IndexError) as error:
+        raise ValueError(
+            f"LT_DET.CLASSIFICATION.TRANSFORM.AUTO_AUGMENT {policy!r} is no policy of timm: {error}"
+        ) from error
+
+    def augment(image: Tensor) -> Tensor:
+        augmented = transform(functional.to_pil_image(image))
+        return functional.pil_to_tensor(augmented)
+
+    return augment
 
 
 def resized_crop(size: int, *, color_jitter: float) -> ImageTransform:

@@ -34,7 +34,7 @@ def build_image_mapper(cfg: Any, *, is_train: bool) -> ImageBatchMapper:
         padding=node.PADDING if node.NAME == "pad_crop" else 0,
         random_crop=node.NAME == "pad_crop",
         flip=node.FLIP,
-        after_flip=auto_augment(node.AUTO_AUGMENT),
+        after_flip=auto_augment(node.AUTO_AUGMENT, size=node.SIZE),
         cutout_size=node.CUTOUT,
         **options,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import pytest
 import torch
@@ -16,6 +18,13 @@ from lt_det.data.image_transforms import (
     resize,
     resized_crop,
 )
+
+
+def seed_everything(seed):
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
 
 IMAGES = torch.randint(1, 256, (6, 3, 5, 7), dtype=torch.uint8)
 
@@ -100,13 +109,21 @@ def test_images_of_several_sizes_need_a_resized_crop():
         assert [x["image"].shape for x in out] == [(3, 4, 4)] * 2
 
 
-@pytest.mark.parametrize("policy", ["cifar10", "imagenet", "randaugment", "trivialaugment"])
+@pytest.mark.parametrize(
+    "policy",
+    [
+        *("cifar10", "imagenet", "randaugment", "trivialaugment"),
+        *("rand-m9-mstd0.5", "augmix-m5-w4-d2", "original-mstd0.5"),
+    ],
+)
 def test_policies_change_images_and_follow_the_seed(policy):
+    if "-" in policy:
+        pytest.importorskip("timm")
     transform = auto_augment(policy)
     image = torch.randint(0, 256, (3, 32, 32), dtype=torch.uint8)
 
     def drawn(seed):
-        torch.manual_seed(seed)
+        seed_everything(seed)
         return torch.stack([transform(image) for _ in range(8)])
 
     assert torch.equal(drawn(0), drawn(0))
@@ -118,6 +135,26 @@ def test_unknown_policy():
     assert auto_augment("") is None
     with pytest.raises(ValueError, match="AUTO_AUGMENT must be '' or one of .*got 'cifar'"):
         auto_augment("cifar")
+
+
+def test_timm_s_policies():
+    pytest.importorskip("timm")
+    with pytest.raises(ValueError, match="'rand-z9' is no policy of timm"):
+        auto_augment("rand-z9")
+    # The policy alone: neither timm's crop and flip nor its colour jitter.
+    from timm.data import rand_augment_transform
+
+    image = torch.randint(0, 256, (32, 32, 3), dtype=torch.uint8)
+    ours = auto_augment("rand-m9-mstd0.5", size=32)
+    options = {"translate_const": 14, "img_mean": (124, 116, 104)}
+    options["interpolation"] = Image.Resampling.BILINEAR
+    theirs = rand_augment_transform("rand-m9-mstd0.5", options)
+    for seed in range(30):
+        seed_everything(seed)
+        found = ours(image.permute(2, 0, 1))
+        seed_everything(seed)
+        expected = np.array(theirs(Image.fromarray(image.numpy())))
+        assert np.array_equal(found.permute(1, 2, 0).numpy(), expected)
 
 
 def test_files_are_read_as_rgb(tmp_path):

@@ -62,8 +62,9 @@ def test_balanced_softmax_helps_the_few(tmp_path):
     [
         ("LT_DET.SAMPLER.NAME", "progressive"),
         ("LT_DET.CLASSIFICATION.TRANSFORM.CUTOUT", 3, "DATALOADER.NUM_WORKERS", 1),
+        ("LT_DET.CLASSIFICATION.TRANSFORM.AUTO_AUGMENT", "rand-m9-mstd0.5"),
     ],
-    ids=["progressive", "cutout in a worker"],
+    ids=["progressive", "cutout in a worker", "policy of timm"],
 )
 def test_a_resumed_run_repeats_an_uninterrupted_one(tmp_path, options):
     options = ("SOLVER.MAX_ITER", 6, "SOLVER.CHECKPOINT_PERIOD", 1, *options)
