@@ -21,7 +21,8 @@ from lt_det.version import __version__
 def write_run_record(cfg: Any, results: Mapping[str, Any]) -> None:
     """Write OUTPUT_DIR/results.json, and for a classifier its picture of likelihoods.
 
-    The record: results, weights, command, commit, seed, versions, machine.
+    The record: results, weights, command, commit, seed, versions, machine. The picture has a line
+    for each test set.
 
     Only the main process writes; the file appears whole or not at all. "weights" is null in the
     middle of a training, "iterations" where the weights do not say how long they were trained.
@@ -57,9 +58,11 @@ def write_run_record(cfg: Any, results: Mapping[str, Any]) -> None:
         },
     )
     folder = os.path.join(cfg.OUTPUT_DIR, "inference")
-    if os.path.isfile(os.path.join(folder, "likelihood.json")):
-        name = os.path.basename(cfg.OUTPUT_DIR.rstrip("/"))
-        save_likelihood_plot({name: folder}, os.path.join(folder, "likelihood.png"))
+    folders = {os.path.basename(cfg.OUTPUT_DIR.rstrip("/")): folder}
+    if len(cfg.DATASETS.TEST) > 1:
+        folders = {name: os.path.join(folder, name) for name in cfg.DATASETS.TEST}
+    if all(os.path.isfile(os.path.join(path, "likelihood.json")) for path in folders.values()):
+        save_likelihood_plot(folders, os.path.join(folder, "likelihood.png"))
 
 
 def _commit() -> str | None:

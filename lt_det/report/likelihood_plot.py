@@ -13,7 +13,8 @@ def save_likelihood_plot(folders: Mapping[str, str], path: str | os.PathLike[str
     """Draw histograms of the probability of the right class, a panel a group, a line a run.
 
     Args:
-        folders: name of a run -> its evaluation folder, which holds ``likelihood.json``.
+        folders: name of a run, or of a data set -> its evaluation folder, which holds
+            ``likelihood.json``.
         path: picture file, written whole or not at all.
 
     Raises:
@@ -36,7 +37,7 @@ def save_likelihood_plot(folders: Mapping[str, str], path: str | os.PathLike[str
             shares = np.array(run["share_of_images"][group], dtype=float)
             axes.stairs(shares, np.linspace(0, 1, len(shares) + 1), label=name)
         axes.set(title=group, xlabel="probability of the right class", xlim=(0, 1), ylim=(0, None))
-    panels[0].set_ylabel("share of test images")
+    panels[0].set_ylabel("share of images")
     panels[-1].legend(frameon=False)
     root, ending = os.path.splitext(os.fspath(path))
     figure.savefig(f"{root}.partial{ending}", dpi=120)

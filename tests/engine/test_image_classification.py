@@ -55,6 +55,24 @@ def test_balanced_softmax_helps_the_few(tmp_path):
     found = LongTailTrainer.evaluate_checkpoint(again)["classification"]
     assert found["few"] == pytest.approx(bs["few"])
     assert found["natural"] == pytest.approx(bs["natural"])
+    # The training set too, in the same picture; its own images are the likelier ones.
+    options = ["DATASETS.TEST", ("digits_lt_train", "digits_test")]
+    options += ["MODEL.WEIGHTS", again.MODEL.WEIGHTS]
+    both = digits_config(tmp_path / "both", *options)
+    results = LongTailTrainer.evaluate_checkpoint(both)
+    assert results["digits_test"]["classification"]["few"] == pytest.approx(bs["few"])
+    folder = Path(both.OUTPUT_DIR) / "inference"
+    train_set, test_set = (
+        json.loads((folder / name / "likelihood.json").read_text()) for name in both.DATASETS.TEST
+    )
+    assert train_set["num_images"]["all"] == len(load_train_dicts(both))
+    bins = torch.arange(20.0)
+    mean_bin = [
+        float(torch.tensor(found["share_of_images"]["few"]) @ bins)
+        for found in (train_set, test_set)
+    ]
+    assert mean_bin[0] > mean_bin[1]
+    assert (folder / "likelihood.png").is_file()
 
 
 @pytest.mark.parametrize(
