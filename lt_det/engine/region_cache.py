@@ -13,6 +13,7 @@ import os
 import shutil
 from typing import Any, Callable, Iterable, Iterator, NamedTuple, Sequence
 
+import numpy as np
 from detectron2.data import DatasetMapper
 from detectron2.utils import comm
 from torch import nn
@@ -221,7 +222,8 @@ def region_fingerprint(
 ) -> str:
     """Return a hash of all that region features depend on: weights, images, input, proposals.
 
-    Of an image the name, size and date; of another mapper than Detectron2's its class.
+    Of an image the name, size and date, or the pixels where they are in memory; of another mapper
+    than Detectron2's its class.
     """
     digest = hashlib.sha256()
     trained = {id(p) for p in detector.parameters() if p.requires_grad}
@@ -232,6 +234,10 @@ def region_fingerprint(
             digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     for record in dicts:
         digest.update(repr(_file_state(record.get("file_name"))).encode())
+        if "image" in record:
+            pixels = np.ascontiguousarray(record["image"])
+            digest.update(repr((pixels.shape, pixels.dtype.str)).encode())
+            digest.update(pixels.tobytes())
         annotations = [(a["category_id"], a.get("bbox")) for a in annotations_of(record)]
         digest.update(str((record.get("image_id"), annotations)).encode())
     # All keys of the model: any of poolers, cascade thresholds, norms and so on may matter.
@@ -244,12 +250,30 @@ def region_fingerprint(
         cfg.SEED,
         cfg.LT_DET.REGION_CACHE.DTYPE,
         IMAGES_PER_SHARD,
+        *_keys_of_ours(cfg),
     ]
     if mapper is not None and type(mapper) is not DatasetMapper:
         keys.append(f"{type(mapper).__module__}.{type(mapper).__qualname__}")
         keys.append(getattr(mapper, "__qualname__", None))  # of a function
     digest.update(repr(keys).encode())
     return digest.hexdigest()[:16]
+
+
+def _keys_of_ours(cfg: Any) -> list:
+    """Return what of LT_DET changes the input of the classifier: backbone, augmentation, pooling."""
+    backbone = cfg.LT_DET.TIMM.clone()
+    backbone.defrost()
+    backbone.WEIGHTS = ""  # as MODEL.WEIGHTS
+    keys = [backbone.dump()]
+    if is_image_classifier(cfg):
+        images = cfg.LT_DET.CLASSIFICATION
+        transform = images.TRANSFORM.clone()
+        transform.defrost()
+        if transform.NAME != "none":
+            transform.TEST_RESIZE = 0  # of test images only
+        keys += [cfg.LT_DET.CIFAR_RESNET.dump(), transform.dump(), images.FEATURE]
+        keys.append(IMAGES_FOR_A_DETECTION)
+    return keys
 
 
 def _file_state(file_name: str | None) -> tuple:
