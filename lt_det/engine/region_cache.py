@@ -260,7 +260,7 @@ def region_fingerprint(
 
 
 def _keys_of_ours(cfg: Any) -> list:
-    """Return what of LT_DET changes the input of the classifier: backbone, augmentation, pooling."""
+    """Return what of LT_DET changes the features: backbone, augmentation, pooled map."""
     backbone = cfg.LT_DET.TIMM.clone()
     backbone.defrost()
     backbone.WEIGHTS = ""  # as MODEL.WEIGHTS
