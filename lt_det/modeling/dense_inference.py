@@ -188,9 +188,13 @@ def _knows_ties(device_type: str) -> bool:
     if device_type != "cpu" or stock is None:
         return False
     num_anchors, num_classes = _PIECE // 4, 6  # more than one piece
-    scores = torch.rand(num_anchors, num_classes, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    # Whatever torch's default dtype and device are.
+    scores = torch.rand(
+        num_anchors, num_classes, generator=generator, dtype=torch.float32, device="cpu"
+    )
     scores = (scores * 3000).round() / 3000
-    anchors = torch.arange(num_anchors)[:, None].expand(-1, 4).float()
+    anchors = torch.arange(num_anchors, device="cpu")[:, None].expand(-1, 4).float()
     model = SimpleNamespace(box2box_transform=SimpleNamespace(apply_deltas=lambda _, boxes: boxes))
     for some in (scores, scores[:1000]):
         for limit in (10, 200):

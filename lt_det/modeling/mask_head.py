@@ -66,8 +66,9 @@ class LongTailMaskHead(MaskRCNNConvUpsampleHead):
     checkpoints load both ways.
 
     Where that does not apply it is Detectron2's head: with class-agnostic masks, in TorchScript,
-    in a trace (an export), and where the predictor is no plain 1 x 1 convolution; the latter two
-    say so once in the log. :meth:`layers` still gives all K logits.
+    in a trace (an export), where a subclass has other ``layers``, and where the predictor is no
+    plain 1 x 1 convolution; the latter three say so once in the log. :meth:`layers` still gives
+    all K logits.
     """
 
     # No return annotation: TorchScript takes the branch's, which is not the same in training.
@@ -108,6 +109,8 @@ class LongTailMaskHead(MaskRCNNConvUpsampleHead):
             return False  # class-agnostic: there is nothing to save
         if torch.jit.is_tracing():
             reason = "it is traced or exported"
+        elif getattr(self.layers, "__func__", None) is not MaskRCNNConvUpsampleHead.layers:
+            reason = f"{type(self).__name__}.layers is not Detectron2's"
         else:
             reason = why_not_by_region(self.predictor)
         if reason:

@@ -9,6 +9,7 @@ import functools
 
 import torch
 from detectron2.layers import batched_nms
+from torch import Tensor
 
 from lt_det.data.warn_once import warn_once
 from lt_det.modeling.exact_nms import Suppression, batched_nms_best
@@ -45,11 +46,12 @@ def _shifts_classes(num_boxes: int, device: str) -> bool:
     Class 0 reaches out to 2^25, where float32 knows multiples of 4 only: shifted that far, two
     boxes of class 1 overlap more than they do.
     """
-    boxes = torch.zeros(num_boxes, 4, device=device)
+    # float32 whatever the default: these are the dtypes that models give.
+    boxes = torch.zeros(num_boxes, 4, device=device, dtype=torch.float32)
     boxes[:, 2:] = 2.0**25
     boxes[-2:, 2:] = 8.0
     boxes[-1, 3] = 2.9  # IoU 0.36; shifted 0.5
-    scores = torch.linspace(1, 0.5, num_boxes, device=device)
+    scores = torch.linspace(1, 0.5, num_boxes, device=device, dtype=torch.float32)
     classes = torch.zeros(num_boxes, dtype=torch.int64, device=device)
     classes[-2:] = 1
     keep = batched_nms(boxes, scores, classes, 0.4)
@@ -60,10 +62,10 @@ def _agrees(suppression: Suppression, device: str) -> bool:
     """Return whether a trial with equal scores gives what ``batched_nms`` gives."""
     assert suppression.switch is not None
     num_boxes, generator = suppression.switch + 100, torch.Generator().manual_seed(0)
-    boxes = torch.rand(num_boxes, 4, generator=generator).to(device) * 100
+    boxes = _uniform((num_boxes, 4), generator).to(device) * 100
     boxes[:, 2:] += boxes[:, :2] + 20
-    classes = torch.randint(0, 20, (num_boxes,), generator=generator).to(device)
-    levels = torch.rand(num_boxes, generator=generator).to(device)
+    classes = torch.randint(0, 20, (num_boxes,), generator=generator, device="cpu").to(device)
+    levels = _uniform((num_boxes,), generator).to(device)
     for scores in (levels, (levels * 50).round() / 50):
         expected = batched_nms(boxes, scores, classes, 0.5)
         for limit in (-1, 40):
@@ -79,3 +81,8 @@ def _agrees(suppression: Suppression, device: str) -> bool:
             if not torch.equal(keep, expected[: limit if limit >= 0 else None]):
                 return False
     return True
+
+
+def _uniform(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Return draws from [0, 1), the same whatever torch's default dtype and device are."""
+    return torch.rand(shape, generator=generator, dtype=torch.float32, device="cpu")

@@ -9,6 +9,7 @@ from torchvision.ops import boxes as box_ops
 
 from lt_det.data.warn_once import warn_once
 from lt_det.modeling import exact_nms, nms_probe
+from lt_det.modeling.dense_inference import _knows_ties
 from lt_det.modeling.exact_nms import Suppression, batched_nms_best
 from lt_det.modeling.nms_probe import suppression_of
 
@@ -241,3 +242,20 @@ def test_probe_leaves_the_random_state_alone():
     state = torch.get_rng_state()
     suppression_of(CPU)
     assert torch.equal(state, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_probes_do_not_read_the_default_dtype(dtype):
+    default = torch.get_default_dtype()
+    nms_probe._probe.cache_clear()
+    _knows_ties.cache_clear()
+    known = _knows_ties("cpu")
+    _knows_ties.cache_clear()
+    torch.set_default_dtype(dtype)
+    try:
+        assert suppression_of(CPU) == Suppression(switch=1000, stable=True)
+        assert _knows_ties("cpu") == known
+    finally:
+        torch.set_default_dtype(default)
+        nms_probe._probe.cache_clear()
+        _knows_ties.cache_clear()

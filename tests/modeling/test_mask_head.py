@@ -226,6 +226,31 @@ def test_another_predictor_is_called_as_it_is(change, caplog):
     assert "LongTailMaskHead computes the masks of all classes: " in record.message
 
 
+class _Cooler(LongTailMaskHead):
+    def layers(self, x):
+        return super().layers(x) / 2
+
+
+@pytest.mark.parametrize("kind", ["subclass", "instance"])
+def test_overridden_layers_are_called(kind, caplog):
+    stock, ours = make_pair(6)
+    features = torch.randn(3, CHANNELS, 5, 5)
+    instances = make_instances([[4, 2], [5]], training=True)
+    stock.layers = lambda x: MaskRCNNConvUpsampleHead.layers(stock, x) / 2
+    if kind == "subclass":
+        ours.__class__ = _Cooler
+    else:
+        ours.layers = lambda x: LongTailMaskHead.layers(ours, x) / 2
+    warn_once.cache_clear()
+    with caplog.at_level(logging.WARNING):
+        loss, gradients, _ = train(stock, features, instances)
+        our_loss, our_gradients, _ = train(ours, features, instances)
+    assert torch.equal(our_loss, loss)
+    assert all(torch.equal(our_gradients[name], g) for name, g in gradients.items())
+    (record,) = caplog.records
+    assert "layers is not Detectron2's" in record.message
+
+
 def test_hooks_on_the_predictor_run():
     _, ours = make_pair(6)
     shapes = []
