@@ -12,7 +12,7 @@ help:
 	@echo "make demo-retinanet   RetinaNet with focal, halted focal and Eureka loss on the same set, three seeds"
 	@echo "make test        run the test suite (make test-slow: the long rest)"
 	@echo "make lint        ruff and mypy"
-	@echo "make bench       measure against Detectron2 and others, write docs/benchmarks.md"
+	@echo "make bench       measure against Detectron2 and others, write docs/benchmarks.md (over an hour)"
 	@echo "make clean       remove the environment, caches and outputs"
 
 # `python` through .python-version (pyenv), else python3.10 from the path.

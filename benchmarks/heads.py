@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import copy
 import sys
-import time
 from typing import Callable
 
 import torch
@@ -32,8 +31,6 @@ FEW, MANY = 80, 1203
 REPEATS = 5
 MASK_REGIONS, BOX_REGIONS, BOX_FEATURES, FOREGROUND = 100, 1024, 1024, 256
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-# Other processes cost a wall clock more than some rows differ.
-CLOCK = time.perf_counter if DEVICE == "cuda" else time.process_time
 
 Side = Callable[[], "list[torch.Tensor]"]
 
@@ -137,7 +134,7 @@ def time_rows() -> list[Row]:
         if ours == stock:
             for a, b in zip(sides["stock"](), sides["ours"]()):
                 torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
-        times = median_ms(sides, repeats=REPEATS, clock=CLOCK)
+        times = median_ms(sides, repeats=REPEATS)
         print(named(what, ours, stock), times, flush=True)
         rows.append(
             Row(named(what, ours, stock), times["stock"], times["ours"], "ms", target=target)
@@ -155,7 +152,6 @@ def peak_rows() -> list[Row]:
 
 
 def main() -> None:
-    torch.set_num_threads(1)
     if len(sys.argv) > 1:  # in a child: what is measured, whose, number of classes
         what, ours, num_classes = sys.argv[1:]
         side = SIDES[what](bool(int(ours)), int(num_classes))

@@ -9,7 +9,6 @@ the heads as the LVIS configs set them, with masks (what they save).
 
 from __future__ import annotations
 
-import time
 from typing import Any, Callable
 
 import torch
@@ -17,7 +16,7 @@ from detectron2.config import CfgNode, get_cfg
 from detectron2.modeling import build_model
 from detectron2.structures import BitMasks, Boxes, Instances
 from detectron2.utils.events import EventStorage
-from timing import Row, median_ms, write_rows
+from timing import ON_GPU, Row, median_ms, write_rows
 
 from lt_det.config import add_lt_det_config
 from lt_det.losses.criterion import Criterion
@@ -26,7 +25,6 @@ FEW, MANY = 80, 1203
 SIDE, IMAGES = 160, 2
 REPEATS = 7
 ALLOWED = 1 / 1.02
-ON_GPU = torch.cuda.is_available()
 
 STOCK_RCNN = {"MODEL.ROI_HEADS.NAME": "StandardROIHeads"}
 RCNN = {"MODEL.ROI_HEADS.NAME": "LongTailROIHeads"}
@@ -130,16 +128,13 @@ def stepper(num_classes: int, options: dict[str, Any]) -> Callable[[], None]:
 
 
 def main() -> None:
-    # Two per cent is less than what another process costs a wall clock.
-    clock = time.perf_counter if ON_GPU else time.process_time
-    torch.set_num_threads(1)
     rows = []
     for what, stock, ours, target in COMPARISONS:
         for num_classes in (FEW, MANY):
             steps = {"stock": stepper(num_classes, stock)}
             for loss, options in ours.items():
                 steps[loss] = stepper(num_classes, {**options, "LT_DET.LOSS": loss})
-            times = median_ms(steps, repeats=REPEATS, clock=clock)
+            times = median_ms(steps, repeats=REPEATS)
             for loss in ours:
                 name = f"{what}, {num_classes:,} classes, {loss}"
                 print(name, {k: round(v) for k, v in times.items()}, flush=True)

@@ -21,9 +21,9 @@ HEAD = """# Benchmarks
 Written by `make bench` from the files in `benchmarks/results`: change those by measuring, not
 this page.
 
-Both sides of a row run in turns in one process; values are medians. A ratio above 1 means that
-lt_det is better (faster, smaller). "Target" is the ratio that was aimed at; a ratio in **bold**
-misses it.
+Both sides of a row run in turns, in one process unless the section says otherwise. Times are
+medians, of the processor with one thread unless it says so. A ratio above 1 means that lt_det is
+better (faster, smaller). "Target" is the ratio that was aimed at; a ratio in **bold** misses it.
 
 ![ratios of all rows](images/benchmarks.png)
 """
