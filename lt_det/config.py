@@ -52,6 +52,9 @@ def add_lt_det_config(cfg: CfgNode) -> None:
     node.CLASS_WEIGHTS.BETA = default_of(ClassWeights, "beta")
     # Of the foreground classes; "mean_one", "paper" or "max".
     node.CLASS_WEIGHTS.NORMALISATION = default_of(ClassWeights, "normalisation")
+    # What a mean loss is divided by: "rows", or "weights", the sum of those of the rows, as torch's
+    # CrossEntropyLoss(weight=), LDAM and Eureka do. Softmax losses without META only.
+    node.CLASS_WEIGHTS.DENOMINATOR = default_of(ClassWeights, "denominator")
     # LT_DET.LOSS and CLASS_WEIGHTS from this iteration, or epoch, on (one of both; 0: always).
     # An epoch is the images that the class statistics count, by SOLVER.IMS_PER_BATCH.
     node.DEFER = CfgNode({"START_ITER": 0, "START_EPOCH": 0.0})

@@ -146,6 +146,7 @@ def config_of(study, recipe, config):
     return cfg
 
 
+CB = {"CLASS_WEIGHTS.NAME": "effective_number", "CLASS_WEIGHTS.DENOMINATOR": "weights"}
 #: config -> what of LT_DET is not as cross-entropy has it; the rest must be
 DIFFERS = {
     "ce": {},
@@ -155,13 +156,13 @@ DIFFERS = {
         "LOSS_PARAMS.BALANCED_SOFTMAX.TAU": 0.25,
     },
     "focal": {"LOSS": "softmax_focal"},
-    "class_balanced": {"CLASS_WEIGHTS.NAME": "effective_number"},
+    "class_balanced": CB,
     "ldam_drw": {
         "LOSS": "ldam",
         "CLASSIFIER.NAME": "cosine",
         "CLASSIFIER.SCALE": 30.0,
         "CLASSIFIER.BIAS": False,
-        "CLASS_WEIGHTS.NAME": "effective_number",
+        **CB,
         "DEFER.START_EPOCH": {"reduced": 12.0, "paper": 160.0},
     },
     "eureka": {"LOSS": "softmax_eureka"},
@@ -172,8 +173,7 @@ DIFFERS = {
     },
     "eureka_cb_deferred": {
         "LOSS": "softmax_eureka",
-        "LOSS_PARAMS.SOFTMAX_EUREKA.BETA": 0.0,
-        "CLASS_WEIGHTS.NAME": "effective_number",
+        **CB,
         "DEFER.LOSS": "softmax_ce",
         "DEFER.START_EPOCH": {"reduced": 12.0, "paper": 160.0},
     },

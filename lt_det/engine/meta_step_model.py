@@ -56,7 +56,8 @@ class MetaStepModel(nn.Module):
                 alone; for image classifiers.
 
         Raises:
-            ValueError: if ``meta_loss`` or ``interval`` is out of range.
+            ValueError: if ``meta_loss`` or ``interval`` is out of range, or a loss is divided by
+                the sum of its class weights.
         """
         super().__init__()
         if meta_loss not in ("plain", "balanced"):
@@ -68,8 +69,13 @@ class MetaStepModel(nn.Module):
         self._meta_batches, self._optimizer = meta_batches, optimizer
         self._interval, self._meta_loss = interval, meta_loss
         self._whole_network = whole_network
-        if meta.weighs_losses:
-            for stage in RegionTap(model).stages:
+        for stage in RegionTap(model).stages:
+            if stage.predictor.criterion.mean_is_over_weights:
+                raise ValueError(
+                    "the meta learner's inner step divides the loss by the rows, as the real step "
+                    "must: set LT_DET.CLASS_WEIGHTS.DENOMINATOR 'rows', got 'weights'"
+                )
+            if meta.weighs_losses:
                 stage.predictor.region_weighting = meta.weigh
 
     def forward(self, data: Any) -> Any:

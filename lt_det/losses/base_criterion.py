@@ -17,10 +17,13 @@ class BaseCriterion(nn.Module):
     Attributes:
         name: row of the loss table, for messages.
         kind: "softmax" or "sigmoid".
+        mean_is_over_weights: whether a mean is divided by the sum of the rows' class weights, and
+            so is not the mean of the rows' losses.
     """
 
     name: str
     kind: Kind
+    mean_is_over_weights: bool = False
 
     @abstractmethod
     def forward(self, logits: Tensor, targets: Tensor, *, reduction: Reduction = "none") -> Tensor:
@@ -49,7 +52,10 @@ class BaseCriterion(nn.Module):
         return self(logits, self._targets(logits, labels)).sum(dim=1)
 
     def mean_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the mean of :meth:`row_losses`, a scalar; 0 with a graph for an empty batch."""
+        """Return the mean of :meth:`row_losses`, a scalar; 0 with a graph for an empty batch.
+
+        With :attr:`mean_is_over_weights` it is their sum by that of the weights.
+        """
         if self.kind == "softmax":
             return self(logits, labels, reduction="mean")
         total = self(logits, self._targets(logits, labels), reduction="sum")

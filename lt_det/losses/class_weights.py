@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 Normalisation = Literal["mean_one", "paper", "max"]
+Denominator = Literal["rows", "weights"]
 
 
 def effective_number(class_counts: Tensor, *, beta: float) -> Tensor:
@@ -64,21 +65,32 @@ class ClassWeights:
         normalisation: over the foreground classes, see :func:`inverse_weights`.
         background: whether the last column is the background of a detector. It gets weight 1 and
             no part in the mean: its frequency is the region sampler's, not the data set's.
+        denominator: what a mean loss is divided by. "rows": their number, so that a row counts the
+            same in every batch (Cui et al.). "weights": the sum of the rows' weights, as
+            ``torch.nn.CrossEntropyLoss(weight=)``, LDAM and the Eureka release; a batch of one
+            class then has the loss without weights. See
+            :class:`~lt_det.losses.criterion.Criterion`.
 
     Raises:
-        ValueError: if ``name`` is none of these.
+        ValueError: if ``name`` or ``denominator`` is none of these.
     """
 
     name: Literal["effective_number", "inverse_frequency"]
     beta: float = 0.9999
     normalisation: Normalisation = "mean_one"
     background: bool = False
+    denominator: Denominator = "rows"
 
     def __post_init__(self) -> None:
         if self.name not in ("effective_number", "inverse_frequency"):
             raise ValueError(
                 "name (LT_DET.CLASS_WEIGHTS.NAME) must be 'effective_number' or "
                 f"'inverse_frequency', got {self.name!r}"
+            )
+        if self.denominator not in ("rows", "weights"):
+            raise ValueError(
+                "denominator (LT_DET.CLASS_WEIGHTS.DENOMINATOR) must be 'rows' or 'weights', got "
+                f"{self.denominator!r}"
             )
 
     def of_counts(self, class_counts: Tensor) -> Tensor:

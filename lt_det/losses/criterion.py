@@ -20,9 +20,10 @@ CountsLoader = Callable[[], "tuple[Tensor, int]"]
 class Criterion(BaseCriterion):
     """A loss of :data:`lt_det.losses.LOSSES` with its hyper-parameters and class counts.
 
-    Class weights, if any, multiply the loss of each row; a mean still divides by the rows, as
-    Cui et al. have it, not by the sum of the weights as ``torch.nn.CrossEntropyLoss(weight=)``
-    does: a row then counts the same in every batch.
+    Class weights, if any, multiply the loss of each row, for "none" and "sum" as well. What a mean
+    divides by is their ``denominator``: the rows, or the sum of the rows' weights. The latter is
+    for losses of kind "softmax" only; a bonus (Eureka) stays out of it, with weights of its own and
+    divided by the rows, as its release has it.
 
     It never averages: how to normalise (by regions, by anchors, by images) is a property of the
     head. Class counts may come late: inference needs none, so a model can be built where the
@@ -56,8 +57,8 @@ class Criterion(BaseCriterion):
 
         Raises:
             KeyError: if there is no such loss.
-            ValueError: if the loss has no such hyper-parameter, its value is out of range, or a
-                count is not positive and finite.
+            ValueError: if the loss has no such hyper-parameter, its value is out of range, a
+                count is not positive and finite, or the weights' denominator is not for its kind.
         """
         super().__init__()
         counts: Tensor | None = None
@@ -76,6 +77,14 @@ class Criterion(BaseCriterion):
         self.name, self.kind = name, self.spec.kind
         self.hyperparameters = {**known, **hyperparameters}
         self._check_hyperparameters()
+        if class_weights is not None and class_weights.denominator == "weights":
+            if self.kind == "sigmoid":
+                # Its elements are divided by rows, or by foreground anchors.
+                raise ValueError(
+                    "denominator (LT_DET.CLASS_WEIGHTS.DENOMINATOR) 'weights' is the weighted mean "
+                    f"of a softmax loss, got {name!r} of kind 'sigmoid': set 'rows'"
+                )
+            self.mean_is_over_weights = True
         self.num_images = num_images
         self.load_counts = load_counts
         # A buffer, so that it follows .to(device). Not persistent: it belongs to the data set,
@@ -120,9 +129,17 @@ class Criterion(BaseCriterion):
             arguments["background"] = self.background
         if self.class_weights is None:
             return self.spec.function(logits, targets, reduction=reduction, **arguments)
+        dtype = torch.promote_types(logits.dtype, torch.float32)  # as the losses
+        weights = row_weights(self._weights(self.class_weights, logits).to(dtype), targets)
+        if self.mean_is_over_weights:
+            if reduction == "mean":
+                # Then the mean over rows is what is asked for.
+                weights = weights * (weights.numel() / weights.sum())
+            if self.spec.weighs_base:
+                arguments["base_weights"] = weights
+                return self.spec.function(logits, targets, reduction=reduction, **arguments)
         losses = self.spec.function(logits, targets, **arguments)
-        weights = self._weights(self.class_weights, logits).to(losses)
-        return reduce_loss(losses * row_weights(weights, targets), reduction)
+        return reduce_loss(losses * weights, reduction)
 
     def _weights(self, class_weights: ClassWeights, logits: Tensor) -> Tensor:
         if self.weights is None or self.weights.device != logits.device:

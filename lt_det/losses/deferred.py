@@ -50,6 +50,7 @@ class DeferredCriterion(BaseCriterion):
         super().__init__()
         self.before, self.after = before, after
         self.name, self.kind = after.name, after.kind
+        self.mean_is_over_weights = before.mean_is_over_weights or after.mean_is_over_weights
         self._start, self._iteration = start_iteration, current_iteration
         self._switch_is_logged = False
 

@@ -30,6 +30,7 @@ def softmax_eureka_loss(
     beta: float = 0.9999,
     normalisation: Normalisation = "mean_one",
     background: bool = False,
+    base_weights: Tensor | None = None,
     reduction: Reduction = "none",
     **bonus: Any,
 ) -> Tensor:
@@ -44,6 +45,7 @@ def softmax_eureka_loss(
         normalisation: see :func:`~lt_det.losses.class_weights.inverse_weights`.
         background: whether the last column is the background of a detector, the most frequent
             class: it gets no bonus, and no part in the normalisation.
+        base_weights: ``(N,)``, of ``-log p_y`` and not of the bonus; None is 1.
         reduction: "none", "mean" or "sum".
         bonus: form and parameters, see :func:`~lt_det.losses.bonus.bonus_of_margin`.
 
@@ -65,7 +67,10 @@ def softmax_eureka_loss(
     )
     weights = F.pad(weights, (0, int(background)))
     scales = (bonus_scale * weights).to(margin)[labels]
-    return reduce_loss(F.softplus(-margin) + scales * bonus_of_margin(margin, **bonus), reduction)
+    base = F.softplus(-margin)
+    if base_weights is not None:
+        base = base * base_weights.to(base)
+    return reduce_loss(base + scales * bonus_of_margin(margin, **bonus), reduction)
 
 
 def sigmoid_eureka_loss(

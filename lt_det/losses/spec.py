@@ -12,7 +12,7 @@ Kind = Literal["softmax", "sigmoid"]
 
 #: Arguments that a data set fixes; every other keyword-only argument is a hyper-parameter.
 BOUND_ARGUMENTS = ("class_counts", "num_images")
-_NOT_HYPERPARAMETERS = (*BOUND_ARGUMENTS, "background", "reduction")
+_NOT_HYPERPARAMETERS = (*BOUND_ARGUMENTS, "background", "base_weights", "reduction")
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,11 @@ class LossSpec:
     def knows_background(self) -> bool:
         """Whether the loss treats a last column that is the background in another way."""
         return "background" in inspect.signature(self.function).parameters
+
+    @property
+    def weighs_base(self) -> bool:
+        """Whether the loss takes weights of its rows that leave its bonus alone."""
+        return "base_weights" in inspect.signature(self.function).parameters
 
     def hyperparameters(self) -> dict[str, Any]:
         """Return name -> default of every argument that a config may set."""

@@ -35,8 +35,8 @@ def token_loss(
         ignore_index: label of the positions without a loss; -100 as in PyTorch. If it is an id of
             the vocabulary, leave it out of the class counts too
             (:func:`lt_det.data.token_counts.count_tokens`).
-        reduction: "none", or over the tokens that are not ignored "mean" or "sum". Class weights
-            do not change what a mean divides by.
+        reduction: "none", or over the tokens that are not ignored "mean" or "sum". What a mean is
+            divided by, a criterion knows (:meth:`BaseCriterion.mean_loss`).
 
     Returns:
         ``(B, T)`` for "none", 0 where ignored; else a scalar. If all is ignored, 0 with a graph.
@@ -59,6 +59,8 @@ def token_loss(
             f"labels must be in [0, {logits.shape[-1]}) or ignore_index ({ignore_index}), not so "
             f"for {wrong.numel()} of them, first {wrong[:5].tolist()}"
         )
+    if reduction == "mean" and isinstance(loss, BaseCriterion):
+        return loss.mean_loss(rows, row_labels)
     row_losses = loss.row_losses if isinstance(loss, BaseCriterion) else loss
     losses = row_losses(rows, row_labels)
     if reduction == "none":

@@ -211,6 +211,7 @@ def _class_weights(cfg: Any) -> ClassWeights | None:
         node.NAME,
         beta=node.BETA,
         normalisation=node.NORMALISATION,
+        denominator=node.DENOMINATOR,
         background=get_loss(cfg.LT_DET.LOSS).kind == "softmax" and not is_image_classifier(cfg),
     )
 
@@ -220,10 +221,12 @@ def _undeferred(cfg: Any, name: str, *, class_weights: ClassWeights | None) -> C
         key.lower(): value for key, value in cfg.LT_DET.LOSS_PARAMS.get(name.upper(), {}).items()
     }
     criterion = Criterion(name, class_weights=class_weights, **parameters)
-    if class_weights is not None and name.endswith("eureka") and parameters["beta"]:
+    weighs_bonus = class_weights is not None and not criterion.mean_is_over_weights
+    if weighs_bonus and name.endswith("eureka") and parameters["beta"]:
         logger.warning(
             "LT_DET.CLASS_WEIGHTS multiply the bonus of %s, which LT_DET.LOSS_PARAMS.%s.BETA %s "
-            "weighs by class already: the paper's EL+CB is BETA 0.0",
+            "weighs by class already: set BETA 0.0, or the release's EL+CB, "
+            "LT_DET.CLASS_WEIGHTS.DENOMINATOR weights",
             name,
             name.upper(),
             parameters["beta"],

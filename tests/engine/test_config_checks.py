@@ -33,6 +33,15 @@ from tests.engine.tiny import tiny_config, write_tiny_lvis
             r"LT_DET.META.BETAS must be two numbers in \[0, 1\), got \[0.9\]",
         ),
         (
+            {
+                "LT_DET__META__ENABLED": True,
+                "LT_DET__DECOUPLED": True,
+                "LT_DET__CLASS_WEIGHTS__NAME": "effective_number",
+                "LT_DET__CLASS_WEIGHTS__DENOMINATOR": "weights",
+            },
+            "divides the loss by the rows.*DENOMINATOR 'rows', got 'weights'",
+        ),
+        (
             {"MODEL__ROI_HEADS__NAME": "StandardROIHeads", "LT_DET__LOSS": "balanced_softmax"},
             "LT_DET.LOSS would do nothing.*'StandardROIHeads'.*LongTailROIHeads",
         ),
