@@ -36,7 +36,9 @@ def save_likelihood_plot(folders: Mapping[str, str], path: str | os.PathLike[str
         for name, run in runs.items():
             shares = np.array(run["share_of_images"][group], dtype=float)
             axes.stairs(shares, np.linspace(0, 1, len(shares) + 1), label=name)
-        axes.set(title=group, xlabel="probability of the right class", xlim=(0, 1), ylim=(0, None))
+        axes.set(title=group, xlabel="probability of the right class", xlim=(0, 1))
+    # Not before all is drawn: it fixes the upper end too.
+    panels[0].set_ylim(bottom=0)
     panels[0].set_ylabel("share of images")
     panels[-1].legend(frameon=False)
     root, ending = os.path.splitext(os.fspath(path))
