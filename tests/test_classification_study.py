@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import shlex
 import sys
 import textwrap
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from lt_det.engine.config_checks import check_config
-from lt_det.engine.setup import load_config
+from lt_det.engine.setup import load_config, read_config
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -109,6 +110,61 @@ def test_every_method_runs_once_a_seed_and_second_stages_from_its_ce(
     # Seed by seed, so that what all methods owe to the seed is gone.
     assert [row[2] for row in minus_ce if row[0] == "BALMS (Meta Sampler)"] == ["3.0 ± 0.0"]
     assert [row[2] for row in minus_bs if row[0] == "CE"] == ["-14.0 ± 0.0"]
+
+
+def record_configs(output):
+    """Write what a training would write down, from its command."""
+    for log in output.glob("seed*/*/stdout.txt"):
+        words = shlex.split(log.read_text().splitlines()[0])
+        place = words.index("--config-file")
+        cfg = read_config(words[place + 1], words[place + 2 :])
+        (log.parent / "config.yaml").write_text(cfg.dump())
+
+
+@pytest.mark.parametrize(
+    ("asked", "names"),
+    [
+        (["--recipe", "paper"], "LT_DET.CIFAR_RESNET.DEPTH: 14, now 32"),
+        (["--", "SOLVER.MAX_ITER", "1"], "SOLVER.MAX_ITER: 2907, now 1"),
+        (["--", "LT_DET.CLASSIFICATION.SUBSET_SEED", "1"], "SUBSET_SEED: 0, now 1"),
+    ],
+)
+def test_finished_runs_of_other_settings_are_refused(study, runner, tmp_path, asked, names):
+    study.METHODS, methods = study.METHODS[:2], study.METHODS
+    try:
+        runner()
+        record_configs(tmp_path / "out")
+        runner()
+        with pytest.raises(ValueError, match=r"out.seed0.ce holds a finished run") as error:
+            runner(*asked)
+    finally:
+        study.METHODS = methods
+    assert names in str(error.value)
+    assert "--output" in str(error.value)
+    calls = list((tmp_path / "out").glob("seed0/*/calls"))
+    assert [path.read_text() for path in calls] == ["x", "x"]
+
+
+def test_differences_are_to_a_baseline_of_the_same_recipe(study):
+    schedules = {
+        method: repr((cfg := config_of(study, "paper", method.config)).SOLVER.IMS_PER_BATCH)
+        + str(cfg.LT_DET.CLASSIFICATION.TRANSFORM)
+        for method in study.methods_of("paper")
+    }
+    compared = study.comparisons("paper")
+    assert [b.config for b, _ in compared] == ["ce_13k", "ce", "balanced_softmax"]
+    for baseline, methods in compared:
+        assert {schedules[m] for m in methods} == {schedules[baseline]}
+    (_, balms), (_, eureka), _ = compared
+    assert sorted([*balms, *eureka], key=str) == sorted(study.methods_of("paper"), key=str)
+
+
+def test_recipes_have_an_output_each(study):
+    outputs = {
+        study.parse_arguments(["--data", "x", "--recipe", recipe]).output
+        for recipe in study.RECIPES
+    }
+    assert len(outputs) == len(study.RECIPES)
 
 
 def test_the_papers_recipes_start_second_stages_from_the_softmax_model_of_balms(runner, tmp_path):

@@ -5,7 +5,8 @@ python tools/classification_study.py --data cifar-10-batches-py --seeds 0 1 2 --
 
 That is docs/classification_study.md: a reduced recipe, two CPU minutes a run. ``--recipe paper``
 trains as the papers did, for hours on a GPU. Runs that are finished are kept: the same command
-continues an interrupted one. Second stages start from the cross-entropy run of their seed.
+continues an interrupted one, and other settings need another --output. Second stages start from
+the cross-entropy run of their seed.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any, Sequence
 
 import torch
 
-from lt_det.engine.setup import load_config
+from lt_det.engine.setup import read_config
 from lt_det.engine.sweep import run_chains
 from lt_det.report.sweep_table import sweep_table
 
@@ -36,23 +37,25 @@ class Method:
         name: in the table.
         balms: top-1 of arXiv:2007.10740, Tables 2 and 5, CIFAR-10-LT 100.
         eureka: top-1 of OpenReview 7Yhok3vJpU, Tables 8 and 10 and Fig. 3.
+        recipe_of_balms: whether the paper's recipe of its config is BALMS's, 13,000 iterations.
     """
 
     config: str
     name: str
     balms: str = ""
     eureka: str = ""
+    recipe_of_balms: bool = False
 
 
 #: Every method; the first one trains what the second stages start from.
 METHODS = (
     Method("ce", "CE", "77.4 ± 0.8", "71.4 ± 0.5"),
-    Method("balanced_softmax", "Balanced Softmax", "83.1 ± 0.4"),
-    Method("crt", "cRT", "82.0 ± 0.2"),
-    Method("balanced_softmax_decoupled", "BS decoupled", "83.7"),
-    Method("balms", "BALMS (Meta Sampler)", "84.9 ± 0.1"),
-    Method("balanced_softmax_reweighter", "BS, Meta Reweighter", "84.1"),
-    Method("balanced_softmax_quarter", "BS 1/4", "78.4 ± 0.9"),
+    Method("balanced_softmax", "Balanced Softmax", "83.1 ± 0.4", recipe_of_balms=True),
+    Method("crt", "cRT", "82.0 ± 0.2", recipe_of_balms=True),
+    Method("balanced_softmax_decoupled", "BS decoupled", "83.7", recipe_of_balms=True),
+    Method("balms", "BALMS (Meta Sampler)", "84.9 ± 0.1", recipe_of_balms=True),
+    Method("balanced_softmax_reweighter", "BS, Meta Reweighter", "84.1", recipe_of_balms=True),
+    Method("balanced_softmax_quarter", "BS 1/4", "78.4 ± 0.9", recipe_of_balms=True),
     Method("focal", "Focal", "77.1 ± 0.2", "71.3 ± 0.6"),
     Method("class_balanced", "CB", "78.2 ± 1.1"),
     Method("ldam_drw", "LDAM-DRW", "", "77.03"),
@@ -67,12 +70,22 @@ RECIPES = {
     "paper": ("cifar10_lt_", "ce_13k"),
 }
 #: BALMS and the Eureka paper have schedules of their own, and so cross-entropy has two rows.
-STAGE_1_OF_BALMS = Method("ce_13k", "CE, recipe of BALMS", "77.4 ± 0.8")
+STAGE_1_OF_BALMS = Method("ce_13k", "CE, recipe of BALMS", "77.4 ± 0.8", recipe_of_balms=True)
 
 
 def methods_of(recipe: str) -> tuple[Method, ...]:
     """Return the rows of a recipe, what second stages start from before them."""
     return METHODS if recipe == "reduced" else (STAGE_1_OF_BALMS, *METHODS)
+
+
+def comparisons(recipe: str) -> list[tuple[Method, tuple[Method, ...]]]:
+    """Return baselines, each with the methods that share its recipe, itself among them."""
+    ce, balanced_softmax = METHODS[:2]
+    if recipe == "reduced":
+        return [(ce, METHODS), (balanced_softmax, METHODS)]
+    of_balms = tuple(m for m in methods_of(recipe) if m.recipe_of_balms)
+    others = tuple(m for m in METHODS if not m.recipe_of_balms)
+    return [(STAGE_1_OF_BALMS, of_balms), (ce, others), (balanced_softmax, of_balms)]
 
 
 def data_sets(cfg: Any, path: Path) -> list[list[str]]:
@@ -99,7 +112,7 @@ def train_command(
     """
     prefix, start = RECIPES[recipe]
     file = REPOSITORY / CONFIGS / f"{prefix}{config}.yaml"
-    cfg = load_config(str(file), options)
+    cfg = read_config(str(file), options)
     command = [sys.executable, str(REPOSITORY / "tools" / "train_net.py"), "--resume"]
     command += ["--config-file", str(file)]
     command += ["LT_DET.CLASSIFICATION.DATASETS", repr(data_sets(cfg, data))]
@@ -120,12 +133,18 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--recipe", choices=sorted(RECIPES), default="reduced")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--output", type=Path, default=Path("output/classification_study"))
+    parser.add_argument(
+        "--output", type=Path, help="default: output/classification_study, with paper ..._paper"
+    )
     parser.add_argument("--parallel", type=int, default=1, help="seeds at a time")
     parser.add_argument(
         "options", nargs="*", metavar="KEY VALUE", help='override keys of every config; after "--"'
     )
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    if args.output is None:
+        ending = "" if args.recipe == "reduced" else f"_{args.recipe}"
+        args.output = Path("output") / f"classification_study{ending}"
+    return args
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -158,17 +177,17 @@ def main(arguments: list[str] | None = None) -> None:
         ],
         parallel=args.parallel,
     )
-    text = tables(folders)
+    text = tables(folders, recipe=args.recipe)
     (output / "summary.md").write_text(text + "\n", encoding="utf-8")
     print(text)
 
 
-def tables(folders: dict[Method, list[Path]]) -> str:
-    """Return the table of results, and those of the differences to two of them."""
+def tables(folders: dict[Method, list[Path]], *, recipe: str) -> str:
+    """Return the table of results, and those of the differences to a method of the same recipe."""
     rows = {(m.name, m.balms, m.eureka): paths for m, paths in folders.items()}
     parts = [sweep_table(rows, keys=COLUMNS, digits=1)]
-    names = {(m.name,): paths for m, paths in folders.items()}
-    for baseline in METHODS[:2]:
+    for baseline, methods in comparisons(recipe):
+        names = {(m.name,): folders[m] for m in methods}
         parts.append(f"Minus {baseline.name}, seed by seed:")
         parts.append(sweep_table(names, keys=COLUMNS[:1], baseline=(baseline.name,), digits=1))
     return "\n\n".join(parts)

@@ -35,9 +35,22 @@ def argument_parser() -> argparse.ArgumentParser:
 
 
 def load_config(config_file: str, opts: Sequence[str] = ()) -> CfgNode:
-    """Return Detectron2's config with our keys, a yaml file and command-line options merged.
+    """Return :func:`read_config`'s config, its data sets registered.
 
-    Data sets in LT_DET.DATASETS and LT_DET.CLASSIFICATION.DATASETS are registered.
+    These are the ones in LT_DET.DATASETS and LT_DET.CLASSIFICATION.DATASETS.
+
+    Raises:
+        ValueError: if they cannot be registered, or as :func:`read_config`.
+        FileNotFoundError: see there.
+        KeyError: see there.
+    """
+    cfg = read_config(config_file, opts)
+    register_datasets(cfg)
+    return cfg
+
+
+def read_config(config_file: str, opts: Sequence[str] = ()) -> CfgNode:
+    """Return Detectron2's config with our keys, a yaml file and command-line options merged.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -79,7 +92,6 @@ def load_config(config_file: str, opts: Sequence[str] = ()) -> CfgNode:
             raise _unknown_key(cfg, error, "the command line") from error
         except ValueError as error:
             raise ValueError(f"{key} {value!r}: {error}{_float_hint(error)}") from error
-    register_datasets(cfg)
     return cfg
 
 

@@ -15,6 +15,8 @@ from typing import Mapping, Sequence
 
 from tqdm import tqdm
 
+from lt_det.engine.kept_runs import check_same_run
+
 
 @dataclass(frozen=True)
 class SweepPoint:
@@ -64,7 +66,8 @@ def run_sweep(
 ) -> None:
     """Train and evaluate every point into ``output / point.name``; finished ones are kept.
 
-    The first run goes alone: it fills what the others share, such as the region cache.
+    Those of another config or other options are found before anything runs. The first run goes
+    alone: it fills what the others share, such as the region cache.
 
     Args:
         train_net: path of tools/train_net.py.
@@ -76,15 +79,21 @@ def run_sweep(
 
     Raises:
         RuntimeError: if a run fails; names its log.
+        ValueError: as :func:`~lt_det.engine.kept_runs.check_same_run`.
     """
+
+    def command_of(point: SweepPoint) -> list[str]:
+        command = [sys.executable, str(train_net), "--resume", "--config-file", config_file]
+        command += [*options, *itertools.chain(*point.values.items())]
+        return [*command, "SEED", str(point.seed), "OUTPUT_DIR", str(output / point.name)]
 
     def run(point: SweepPoint) -> None:
         folder = output / point.name
-        command = [sys.executable, str(train_net), "--resume", "--config-file", config_file]
-        command += [*options, *itertools.chain(*point.values.items())]
-        command += ["SEED", str(point.seed), "OUTPUT_DIR", str(folder)]
-        run_unless_done(command, folder, quiet=True, single_thread=parallel > 1)
+        run_unless_done(command_of(point), folder, quiet=True, single_thread=parallel > 1)
         bar.update()
+
+    for point in points:
+        check_same_run(command_of(point), output / point.name)
 
     with tqdm(total=len(points), desc="runs", unit="run", disable=None) as bar:
         if points:
@@ -98,7 +107,8 @@ def run_chains(
 ) -> None:
     """Run trainings that build on each other one after the other, and such chains side by side.
 
-    Runs that have their results already are kept.
+    Runs that have their results already are kept; those of another config or other options are
+    found before anything runs.
 
     Args:
         chains: for each chain its commands, each with the OUTPUT_DIR that it writes to.
@@ -107,7 +117,11 @@ def run_chains(
 
     Raises:
         RuntimeError: if a training fails; names its log.
+        ValueError: as :func:`~lt_det.engine.kept_runs.check_same_run`.
     """
+    for chain in chains:
+        for command, folder in chain:
+            check_same_run(command, folder)
     alone = parallel == 1
     with tqdm(total=sum(map(len, chains)), desc="runs", unit="run", disable=None) as bar:
 

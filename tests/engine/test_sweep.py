@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
+import yaml
 
+from lt_det.engine.kept_runs import check_same_run, differing_keys
+from lt_det.engine.setup import read_config
 from lt_det.engine.sweep import run_sweep, run_unless_done, sweep_points
 from lt_det.report.sweep_table import read_results, sweep_table
 
@@ -90,3 +93,63 @@ def test_finished_folder_is_left_alone(tmp_path):
     (tmp_path / "results.json").write_text(json.dumps({"results": {}}))
     run_unless_done(["false"], tmp_path)
     assert not (tmp_path / "stdout.txt").exists()
+
+
+BASE = ["train_net.py", "--resume", "--config-file", ""]
+
+
+def finished(folder, *options):
+    """As a training with these options leaves its folder."""
+    folder.mkdir(parents=True)
+    cfg = read_config("", [*options, "OUTPUT_DIR", str(folder)])
+    (folder / "config.yaml").write_text(cfg.dump())
+    (folder / "results.json").write_text(json.dumps({"results": {}}))
+
+
+def asked(folder, *options):
+    check_same_run([*BASE, *options, "OUTPUT_DIR", str(folder)], folder)
+
+
+def test_runs_of_other_settings_are_refused(tmp_path):
+    folder = tmp_path / "seed0" / "crt"
+    options = ("SEED", "0", "MODEL.WEIGHTS", str(tmp_path / "seed0" / "ce" / "model_final.pth"))
+    finished(folder, *options)
+    asked(folder, *options)
+    asked(folder, *options, "MODEL.DEVICE", "cpu", "DATALOADER.NUM_WORKERS", "0")
+    with pytest.raises(ValueError, match=r"crt holds a finished run .* SOLVER.BASE_LR: 0.001, now"):
+        asked(folder, *options, "SOLVER.BASE_LR", "0.5")
+    with pytest.raises(ValueError, match="2 keys differ: .*ce.model_final.pth.*; SEED: 0, now 3"):
+        asked(folder, "SEED", "3", "MODEL.WEIGHTS", "elsewhere.pth")
+    # The whole output in another place.
+    moved = tmp_path / "moved" / "crt"
+    (tmp_path / "seed0").rename(tmp_path / "moved")
+    weights = str(tmp_path / "moved" / "ce" / "model_final.pth")
+    asked(moved, "SEED", "0", "MODEL.WEIGHTS", weights)
+
+
+def test_a_checkpoint_of_other_settings_is_not_resumed(tmp_path):
+    folder = tmp_path / "run"
+    finished(folder)
+    (folder / "results.json").unlink()
+    asked(folder, "SEED", "7")  # nothing to resume: it is trained anew
+    (folder / "last_checkpoint").write_text("model_0000001.pth")
+    with pytest.raises(ValueError, match="an unfinished run .* SEED: -1, now 7"):
+        asked(folder, "SEED", "7")
+
+
+def test_a_sweep_checks_all_before_the_first_run(tmp_path, train_net):
+    points = sweep_points({"SOLVER.BASE_LR": ["10.0", "20.0"]}, seeds=[0])
+    finished(tmp_path / "sweep" / points[1].name, "SOLVER.BASE_LR", "20.0", "SOLVER.MAX_ITER", "5")
+    with pytest.raises(ValueError, match=r"base_lr=20.*MAX_ITER: 5, now 40000"):
+        run_sweep(train_net, "", points, tmp_path / "sweep")
+    assert not (tmp_path / "sweep" / "order.txt").exists()
+
+
+def test_keys_that_came_or_went_count_by_their_defaults():
+    now = yaml.safe_load(read_config("").dump())
+    was = yaml.safe_load(read_config("").dump())
+    del was["LT_DET"]["CLASSIFICATION"]["HELD_OUT"]
+    was["LT_DET"]["GONE"] = 3
+    assert differing_keys(was, now) == []
+    now["LT_DET"]["CLASSIFICATION"]["HELD_OUT"] = 0.1
+    assert differing_keys(was, now) == [("LT_DET.CLASSIFICATION.HELD_OUT", 0.0, 0.1)]
