@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import re
 import shlex
 import sys
@@ -203,6 +204,10 @@ def config_of(study, recipe, config):
 
 
 CB = {"CLASS_WEIGHTS.NAME": "effective_number", "CLASS_WEIGHTS.DENOMINATOR": "weights"}
+DEFERRED = {
+    "DEFER.START_EPOCH": {"reduced": 12.0, "paper": 0.0},
+    "DEFER.START_ITER": {"reduced": 0, "paper": 15520},
+}
 #: config -> what of LT_DET is not as cross-entropy has it; the rest must be
 DIFFERS = {
     "ce": {},
@@ -219,19 +224,19 @@ DIFFERS = {
         "CLASSIFIER.SCALE": 30.0,
         "CLASSIFIER.BIAS": False,
         **CB,
-        "DEFER.START_EPOCH": {"reduced": 12.0, "paper": 160.0},
+        **DEFERRED,
     },
     "eureka": {"LOSS": "softmax_eureka"},
     "eureka_deferred": {
         "LOSS": "softmax_eureka",
         "DEFER.LOSS": "softmax_ce",
-        "DEFER.START_EPOCH": {"reduced": 12.0, "paper": 160.0},
+        **DEFERRED,
     },
     "eureka_cb_deferred": {
         "LOSS": "softmax_eureka",
         **CB,
         "DEFER.LOSS": "softmax_ce",
-        "DEFER.START_EPOCH": {"reduced": 12.0, "paper": 160.0},
+        **DEFERRED,
     },
     "halted_focal_0.4": {
         "LOSS": "softmax_halted_focal",
@@ -277,7 +282,25 @@ def test_a_method_is_what_differs_from_cross_entropy(study, recipe):
             if value != plain.get(key) and not key.startswith(OF_RECIPE)
         }
         expected = {k: v[recipe] if isinstance(v, dict) else v for k, v in expected.items()}
+        expected = {k: v for k, v in expected.items() if v != plain[k]}
         assert found == expected, method
+
+
+@pytest.mark.parametrize(
+    ("config", "images"), [("cifar10_lt_ce", 12406), ("cifar100_lt_ce", 10847)]
+)
+def test_two_hundred_epochs_are_two_hundred(study, config, images):
+    solver = load_config(str(REPOSITORY / study.CONFIGS / f"{config}.yaml")).SOLVER
+    epoch = math.ceil(images / solver.IMS_PER_BATCH)
+    found = [solver.WARMUP_ITERS, *solver.STEPS, solver.MAX_ITER]
+    assert found == [epochs * epoch for epochs in (5, 160, 180, 200)]
+
+
+@pytest.mark.parametrize("method", ["ldam_drw", "eureka_deferred", "eureka_cb_deferred"])
+def test_deferral_begins_with_the_first_step(study, method):
+    cfg = config_of(study, "paper", method)
+    first_step, _ = cfg.SOLVER.STEPS
+    assert first_step == cfg.LT_DET.DEFER.START_ITER
 
 
 @pytest.mark.parametrize("recipe", ["reduced", "paper"])
