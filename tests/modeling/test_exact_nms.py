@@ -117,6 +117,55 @@ def test_equal_scores_within_a_class_are_settled_on_the_fast_path(monkeypatch):
     assert torch.equal(run(boxes, scores, classes, limit=50), expected)
 
 
+@pytest.mark.parametrize("piece", [64, 1000, 2**18])
+@pytest.mark.parametrize("limit", [-1, 40])
+def test_pieces_of_the_slow_path(piece, limit, monkeypatch):
+    monkeypatch.setattr(exact_nms, "_PIECE", piece)
+    for seed, num_classes in enumerate((1, 7, 900)):
+        data = candidates(3000, num_classes, levels=50, seed=seed)
+        check(*data, limit=limit)
+
+
+def test_equal_scores_of_the_best_do_not_list_all_candidates(monkeypatch):
+    """Neither boxes nor classes of all candidates exist at once."""
+    boxes, scores, classes = candidates(4000, 6, seed=1, spread=1.0, size=1.0)
+    boxes[:, :2], boxes[:, 2:] = boxes[:, :2] * 0.01, boxes[:, 2:] + 40
+    scores[7:9], classes[7], classes[8] = 1.5, 0, 1
+    expected = batched_nms(boxes, scores, classes, 0.5)[:3]
+    monkeypatch.setattr(exact_nms, "_PIECE", 256)
+    monkeypatch.setattr(exact_nms, "_FIRST_BLOCK", 16)
+    asked = []
+
+    def watched(of):
+        return lambda positions: asked.append(len(positions)) or of[positions]
+
+    keep = batched_nms_best(
+        scores,
+        score_threshold=-1.0,
+        iou_threshold=0.5,
+        limit=3,
+        classes_of=watched(classes),
+        boxes_of=watched(boxes),
+        suppression=Suppression(1000, stable=True),
+    )
+    assert torch.equal(keep, expected)
+    # 4,000 are candidates, about 670 of each class; a turn holds 500 or one class more.
+    assert sum(asked) > 3 * 4000
+    assert max(asked) < 1300
+
+
+def test_leaving_the_fast_path_is_logged_once_and_not_by_the_probe(caplog):
+    warn_once.cache_clear()
+    nms_probe._probe.cache_clear()
+    suppression_of(CPU)
+    run(*candidates(1500, 9), limit=40)
+    assert not caplog.records
+    for _ in range(2):
+        run(*candidates(1500, 9, levels=20), limit=40)
+    (record,) = caplog.records
+    assert "equal scores" in record.message
+
+
 def test_tie_of_the_last_wanted_survivor_with_the_next():
     for seed in range(8):
         boxes, scores, classes = candidates(2000, 30, seed=seed, size=4.0)
