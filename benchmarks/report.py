@@ -1,4 +1,4 @@
-"""Write docs/benchmarks.md and docs/images/benchmarks.png from benchmarks/results/*.json.
+"""Write docs/benchmarks.md and its pictures in docs/images from benchmarks/results/*.json.
 
 python benchmarks/report.py
 """
@@ -90,6 +90,8 @@ def write_page(contents: dict[str, Any], gpu: dict[str, Any]) -> None:
         parts.append(table(content, gpu.get(topic)))
         if content["extra"]:
             parts.append(content["extra"])
+        if content.get("panels"):
+            parts.append(f"![{content['title']}](images/{line_picture(topic).name})")
     partial = PAGE.with_suffix(".partial")
     partial.write_text("\n\n".join(part.strip() for part in parts) + "\n")
     os.replace(partial, PAGE)
@@ -127,12 +129,49 @@ def write_picture(contents: dict[str, Any]) -> None:
     os.replace(partial, PICTURE)
 
 
+def line_picture(topic: str) -> Path:
+    return PICTURE.with_name(f"benchmarks_{topic}.png")
+
+
+def write_line_picture(topic: str, panels: list[dict[str, Any]]) -> None:
+    """Draw the line plots of one topic side by side."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = min(len(panels), 3)
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(3.6 * columns, 3.2 * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    all_axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes, panel in zip(all_axes, panels):
+        for label, points in panel["lines"].items():
+            axes.plot(*zip(*sorted(points)), marker="o", label=label)
+        ticks = sorted({x for points in panel["lines"].values() for x, _ in points})
+        axes.set(xlabel=panel["x"], ylabel=panel["y"])
+        axes.set_title(panel["title"], fontsize=10)
+        if panel["log_x"]:
+            axes.set_xscale("log")
+        axes.minorticks_off()
+        axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+        axes.set_ylim(bottom=0)
+        axes.legend(fontsize=8, frameon=False)
+    for axes in all_axes[len(panels) :]:
+        axes.set_axis_off()
+    path = line_picture(topic)
+    partial = path.with_name(f"{path.stem}.partial.png")
+    figure.savefig(partial, dpi=110)
+    os.replace(partial, path)
+
+
 def main() -> None:
     contents = load("cpu")
     if not contents:
         raise SystemExit(f"no results in {Path(RESULTS).name}: run the benchmarks first")
     write_page(contents, load("cuda"))
     write_picture(contents)
+    for topic, content in contents.items():
+        if content.get("panels"):
+            write_line_picture(topic, content["panels"])
 
 
 if __name__ == "__main__":
