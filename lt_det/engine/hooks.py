@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from typing import Any, Sequence
 
 from detectron2.engine import HookBase
 from detectron2.utils import comm
+from torch import nn
 from tqdm import tqdm
 
 from lt_det.data.class_stats import ClassStats
 from lt_det.data.frequency_groups import GROUP_NAMES
 from lt_det.engine.train_loader import seed_everything
+from lt_det.engine.training_model import average_batch_norm
 from lt_det.evaluation.results import write_json
 from lt_det.meta.meta_learner import MetaLearner
 from lt_det.report.class_weights_plot import save_class_weights_plot
@@ -29,6 +31,20 @@ class SeedEachIteration(HookBase):
     def before_step(self) -> None:
         """Seed python, numpy and torch."""
         seed_everything(self._seed, self.trainer.iter, comm.get_rank(), 1)
+
+
+class AverageBatchNorm(HookBase):
+    """Makes the batch norm of all processes one before each checkpoint and each evaluation."""
+
+    def __init__(self, model: nn.Module, *, periods: Sequence[int]) -> None:
+        """Watch ``model``; a period is a number of iterations, below 1 for the last one only."""
+        self._model, self._periods = model, [period for period in periods if period > 0]
+
+    def after_step(self) -> None:
+        """Average, in the iterations that a checkpoint or an evaluation follows."""
+        done = self.trainer.iter + 1
+        if done >= self.trainer.max_iter or any(done % period == 0 for period in self._periods):
+            average_batch_norm(self._model)
 
 
 class ProgressBar(HookBase):

@@ -24,7 +24,12 @@ from lt_det.engine.config_checks import (
 )
 from lt_det.engine.evaluated_model import EvaluatedModel, evaluating, load_evaluated_model
 from lt_det.engine.evaluators import build_evaluator, check_test_sets
-from lt_det.engine.hooks import LogClassWeights, ProgressBar, SeedEachIteration
+from lt_det.engine.hooks import (
+    AverageBatchNorm,
+    LogClassWeights,
+    ProgressBar,
+    SeedEachIteration,
+)
 from lt_det.engine.meta_batches import MetaBatches
 from lt_det.engine.meta_build import build_meta_learner
 from lt_det.engine.meta_step_model import MetaStepModel
@@ -35,10 +40,7 @@ from lt_det.engine.train_loader import build_image_test_loader, build_train_stre
 from lt_det.engine.training_model import bind_class_stats, wrap_ddp
 from lt_det.engine.world_size import scale_to_world_size
 from lt_det.meta.meta_learner import MetaLearner
-from lt_det.modeling.build import (
-    build_class_stats,
-    is_image_classifier,
-)
+from lt_det.modeling.build import build_class_stats, is_image_classifier
 from lt_det.modeling.classification_head import classification_heads
 from lt_det.modeling.decoupled import freeze_all_but_classifier
 
@@ -163,13 +165,15 @@ class LongTailTrainer(DefaultTrainer):
     def build_hooks(self) -> list[HookBase]:
         """Return Detectron2's hooks and ours; the writers stay last."""
         # PreciseBN would want a loader here, before there is one, and has nothing to do with us.
+        evaluate = EvalHook(self.cfg.TEST.EVAL_PERIOD, self._evaluate)
         ret = [
-            EvalHook(self.cfg.TEST.EVAL_PERIOD, self._evaluate)
-            if isinstance(hook, EvalHook)
-            else hook
+            evaluate if isinstance(hook, EvalHook) else hook
             for hook in super().build_hooks()
             if hook is not None
         ]
+        if comm.get_world_size() > 1:
+            periods = (self.cfg.SOLVER.CHECKPOINT_PERIOD, self.cfg.TEST.EVAL_PERIOD)
+            ret.insert(0, AverageBatchNorm(self._detector, periods=periods))
         ours: list[HookBase] = []
         if self.cfg.SEED >= 0:
             ours.append(SeedEachIteration(self.cfg.SEED))

@@ -9,6 +9,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from lt_det.data.class_stats import ClassStats, Unit
 from lt_det.losses.criterion import Criterion
+from lt_det.meta.ranks import average_over_ranks
 from lt_det.modeling.build import bound_counts
 from lt_det.modeling.classification_head import classification_heads
 from lt_det.modeling.image_classifier import LongTailImageClassifier
@@ -43,3 +44,27 @@ def wrap_ddp(module: nn.Module) -> nn.Module:
     device = next(module.parameters()).device
     device_ids = None if device.type == "cpu" else [comm.get_local_rank()]
     return DistributedDataParallel(module, device_ids=device_ids, broadcast_buffers=False)
+
+
+@torch.no_grad()
+def average_batch_norm(model: nn.Module) -> None:
+    """Give all processes the mean of their running batch-norm statistics, in place.
+
+    Each collects those of its own images, so that without it each evaluates another model and the
+    checkpoint is that of the first. Layers that are not trained are left alone.
+    """
+    buffers = [
+        value
+        for module in model.modules()
+        if isinstance(module, nn.modules.batchnorm._BatchNorm)
+        and module.training
+        and not isinstance(module, nn.SyncBatchNorm)
+        for value in (module.running_mean, module.running_var)
+        if value is not None
+    ]
+    if not buffers:
+        return
+    flat = torch.cat([value.flatten() for value in buffers])
+    average_over_ranks([flat])
+    for value, mean in zip(buffers, flat.split([value.numel() for value in buffers])):
+        value.copy_(mean.view_as(value))
