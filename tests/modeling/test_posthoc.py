@@ -13,6 +13,7 @@ from torch import nn
 from lt_det.engine.checkpoint import ClassStatsState, LongTailCheckpointer
 from lt_det.engine.evaluated_model import load_evaluated_model
 from lt_det.engine.trainer import LongTailTrainer
+from lt_det.engine.training_model import bind_class_stats
 from lt_det.losses.criterion import Criterion
 from lt_det.modeling.build import build_class_stats
 from lt_det.modeling.classifier import CosineClassifier, ScaledClassifier
@@ -165,6 +166,16 @@ def test_counts_are_those_of_the_checkpoint(tmp_path):
         plain = model.logits(model.images(batch_of(8)))
     expected = prior_adjusted(plain, torch.tensor(stats.image_counts), tau=1.0)
     torch.testing.assert_close(found, expected)
+
+
+def test_class_stats_reach_a_correction_that_was_put_in_by_hand(tmp_path):
+    cfg = digits_config(tmp_path)
+    model, stats = build_model(cfg).eval(), build_class_stats(cfg)
+    model.post_hoc = PostHocCorrection(logit_adjustment=1.0)
+    bind_class_stats(model, stats, unit="image")
+    logits = torch.randn(3, 10)
+    expected = prior_adjusted(logits, torch.tensor(stats.image_counts), tau=1.0)
+    torch.testing.assert_close(model.inference_logits(logits), expected)
 
 
 @pytest.mark.parametrize("kind", HEADS)
