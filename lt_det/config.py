@@ -60,6 +60,9 @@ def add_lt_det_config(cfg: CfgNode) -> None:
     node.DEFER = CfgNode({"START_ITER": 0, "START_EPOCH": 0.0})
     # Loss before; never weighted. "": LT_DET.LOSS.
     node.DEFER.LOSS = ""
+    # Values as LT_DET.SAMPLER.NAME: the sampler from there on, that of LT_DET.SAMPLER before
+    # (deferred resampling). "": the same throughout.
+    node.DEFER.SAMPLER = ""
     # Sigmoid losses: score of the classes at the start; "constant": of every class, "class": the
     # mean, each in proportion to its count. RetinaNet has its own MODEL.RETINANET.PRIOR_PROB.
     node.PRIOR = "constant"

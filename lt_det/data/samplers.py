@@ -194,6 +194,31 @@ class WeightedImageSampler(Sampler[int]):
         return torch.lerp(self._weights, self._last_weights, progress)
 
 
+class DeferredSampler(Sampler[int]):
+    """The first draws of one endless sampler, then another one from its beginning.
+
+    As both are, a pure function of the seed: deferred resampling (DRS).
+
+    Args:
+        before: of the first draws.
+        after: of all others.
+        num_before: draws of this rank that come from ``before``, at least 0.
+
+    Raises:
+        ValueError: if ``num_before`` is negative.
+    """
+
+    def __init__(self, before: Sampler[int], after: Sampler[int], *, num_before: int) -> None:
+        if num_before < 0:
+            raise ValueError(f"num_before must be >= 0, got {num_before}")
+        self.before, self.after, self.num_before = before, after, num_before
+
+    def __iter__(self) -> Iterator[int]:
+        """Yield indices for ever."""
+        yield from itertools.islice(self.before, self.num_before)
+        yield from self.after
+
+
 def _probabilities(
     weights: Sequence[float] | np.ndarray | torch.Tensor, *, name: str
 ) -> torch.Tensor:

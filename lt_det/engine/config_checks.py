@@ -101,7 +101,9 @@ def check_loss_is_used(cfg: Any, model: nn.Module) -> None:
         return
     defaults = CfgNode()
     add_lt_det_config(defaults)
-    keys = ("LOSS", "CLASS_WEIGHTS", "DEFER", "PRIOR", "CLASSIFIER")
+    keys = ["LOSS", "CLASS_WEIGHTS", "PRIOR", "CLASSIFIER"]
+    if cfg.LT_DET.DEFER.LOSS or not cfg.LT_DET.DEFER.SAMPLER:  # a sampler is for any model
+        keys.append("DEFER")
     changed = [f"LT_DET.{key}" for key in keys if cfg.LT_DET[key] != defaults.LT_DET[key]]
     if changed:
         raise ValueError(

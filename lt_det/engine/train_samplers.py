@@ -11,6 +11,7 @@ from detectron2.utils import comm
 from torch.utils.data import Sampler
 
 from lt_det.data.samplers import (
+    DeferredSampler,
     WeightedImageSampler,
     class_balanced_image_weights,
     class_image_counts,
@@ -18,6 +19,8 @@ from lt_det.data.samplers import (
     rarest_class_weights,
 )
 from lt_det.losses.class_weights import effective_number
+from lt_det.modeling.build import build_class_stats
+from lt_det.modeling.deferral import check_deferral, deferral_start
 
 #: Values of LT_DET.SAMPLER.NAME, and what they draw a class (an image's rarest) in proportion to,
 #: n being its number of images:
@@ -39,13 +42,40 @@ _OF_DETECTRON2 = {
 def build_train_sampler(cfg: Any, dicts: Sequence[dict], *, seed: int) -> Sampler:
     """Return the endless sampler of LT_DET.SAMPLER.NAME, or else of DATALOADER.SAMPLER_TRAIN.
 
+    With LT_DET.DEFER.SAMPLER that one takes over in the first deferred iteration; a progressive
+    sampler goes all its way in the iterations that it is used in.
+
     Sources: Kang et al., arXiv:1910.09217, section 4.1 (class-balanced, square root, progressive);
     Gupta et al., arXiv:1908.03195 (repeat factors); Cui et al., arXiv:1901.05555 (effective
-    number). An image of several classes is drawn as the rarest of them.
+    number); deferred resampling: Cao et al., arXiv:1906.07413. An image of several classes is drawn
+    as the rarest of them.
 
     Raises:
         ValueError: if there is no sampler of that name.
     """
+    name, later = _sampler_name(cfg), cfg.LT_DET.DEFER.SAMPLER
+    max_iter, ims_per_batch = cfg.SOLVER.MAX_ITER, cfg.SOLVER.IMS_PER_BATCH
+    if not later:
+        return _named_sampler(cfg, name, dicts, seed=seed, draws=max_iter * ims_per_batch)
+    _check_name(later, key="LT_DET.DEFER.SAMPLER")
+    check_deferral(cfg)
+    if later == name:
+        raise ValueError(
+            f"LT_DET.DEFER.SAMPLER is {later!r}, which LT_DET.SAMPLER.NAME or DATALOADER."
+            "SAMPLER_TRAIN already is: set another one"
+        )
+    start = deferral_start(cfg, lambda: build_class_stats(cfg).num_images)
+    draws = start * ims_per_batch
+    rest = max(max_iter - start, 0) * ims_per_batch
+    return DeferredSampler(
+        _named_sampler(cfg, name, dicts, seed=seed, draws=draws),
+        # Not the seed of the first, nor that of meta batches, which is one more.
+        _named_sampler(cfg, later, dicts, seed=seed + 2, draws=rest),
+        num_before=draws // comm.get_world_size(),
+    )
+
+
+def _sampler_name(cfg: Any) -> str:
     name = cfg.LT_DET.SAMPLER.NAME
     if not name:
         name = _OF_DETECTRON2.get(cfg.DATALOADER.SAMPLER_TRAIN)
@@ -54,10 +84,16 @@ def build_train_sampler(cfg: Any, dicts: Sequence[dict], *, seed: int) -> Sample
                 f"DATALOADER.SAMPLER_TRAIN must be one of {sorted(_OF_DETECTRON2)}, got "
                 f"{cfg.DATALOADER.SAMPLER_TRAIN!r}"
             )
+    _check_name(name, key="LT_DET.SAMPLER.NAME")
+    return name
+
+
+def _check_name(name: str, *, key: str) -> None:
     if name not in SAMPLERS:
-        raise ValueError(
-            f"LT_DET.SAMPLER.NAME must be '' or one of {sorted(SAMPLERS)}, got {name!r}"
-        )
+        raise ValueError(f"{key} must be '' or one of {sorted(SAMPLERS)}, got {name!r}")
+
+
+def _named_sampler(cfg: Any, name: str, dicts: Sequence[dict], *, seed: int, draws: int) -> Sampler:
     if name == "instance":
         return TrainingSampler(len(dicts), seed=seed)
     image_classes = classes_of_images(dicts)
@@ -75,7 +111,6 @@ def build_train_sampler(cfg: Any, dicts: Sequence[dict], *, seed: int) -> Sample
     counts = class_image_counts(image_classes, num_classes=num_classes)
     if name == "progressive":
         balanced = class_balanced_image_weights(image_classes, num_classes=num_classes)
-        draws = cfg.SOLVER.MAX_ITER * cfg.SOLVER.IMS_PER_BATCH
         return _weighted((balanced > 0).astype(np.float64), balanced, draws=draws, seed=seed)
     if name == "square_root":
         class_weights = counts**-0.5

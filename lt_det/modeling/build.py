@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import math
 from typing import Any
 
 import torch
@@ -20,6 +19,7 @@ from lt_det.losses.base_criterion import BaseCriterion
 from lt_det.losses.class_weights import ClassWeights
 from lt_det.losses.criterion import Criterion
 from lt_det.losses.deferred import DeferredCriterion
+from lt_det.modeling.deferral import check_deferral, deferral_start, defers_loss
 from lt_det.modeling.posthoc import PostHocCorrection
 
 logger = logging.getLogger(__name__)
@@ -153,43 +153,20 @@ def build_criterion(cfg: Any) -> BaseCriterion:
         ValueError: if LT_DET.DEFER contradicts itself or changes nothing.
     """
     node = cfg.LT_DET
-    defer = node.DEFER
+    check_deferral(cfg)
     after = _undeferred(cfg, node.LOSS, class_weights=_class_weights(cfg))
-    if defer.START_ITER < 0 or defer.START_EPOCH < 0:
-        raise ValueError(
-            "LT_DET.DEFER.START_ITER and START_EPOCH must be at least 0, got "
-            f"{defer.START_ITER} and {defer.START_EPOCH}"
-        )
-    if defer.START_ITER and defer.START_EPOCH:
-        raise ValueError(
-            "LT_DET.DEFER.START_ITER and LT_DET.DEFER.START_EPOCH say the same: set one of them "
-            f"to 0, got {defer.START_ITER} and {defer.START_EPOCH}"
-        )
-    if not defer.START_ITER and not defer.START_EPOCH:
-        if defer.LOSS:
-            raise ValueError(
-                f"LT_DET.DEFER.LOSS is {defer.LOSS!r}, but nothing is deferred: set "
-                "LT_DET.DEFER.START_ITER or START_EPOCH"
-            )
+    if not defers_loss(cfg):
         return after
-    if defer.LOSS in ("", node.LOSS) and after.class_weights is None:
-        raise ValueError(
-            "LT_DET.DEFER defers nothing: set LT_DET.CLASS_WEIGHTS.NAME, or LT_DET.DEFER.LOSS to "
-            f"another loss than LT_DET.LOSS {node.LOSS!r}"
-        )
-    start_of_epoch = functools.partial(
-        _start_of_epoch, after, epoch=defer.START_EPOCH, ims_per_batch=cfg.SOLVER.IMS_PER_BATCH
-    )
     return DeferredCriterion(
-        _undeferred(cfg, defer.LOSS or node.LOSS, class_weights=None),
+        _undeferred(cfg, node.DEFER.LOSS or node.LOSS, class_weights=None),
         after,
-        start_iteration=defer.START_ITER or start_of_epoch,
+        start_iteration=functools.partial(_start_of_criterion, cfg.clone(), after),
         current_iteration=storage_iteration,
     )
 
 
-def _start_of_epoch(criterion: Criterion, *, epoch: float, ims_per_batch: int) -> int:
-    return math.ceil(epoch * criterion.annotated_images() / ims_per_batch)
+def _start_of_criterion(cfg: Any, criterion: Criterion) -> int:
+    return deferral_start(cfg, criterion.annotated_images)
 
 
 def storage_iteration() -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,9 @@ from lt_det.engine.train_loader import (
     build_train_stream,
     load_train_dicts,
 )
+from lt_det.engine.train_samplers import build_train_sampler
 from lt_det.engine.trainer import LongTailTrainer
+from lt_det.modeling.build import build_criterion
 from tests.engine.digits import digits_config
 
 
@@ -79,10 +82,18 @@ def test_balanced_softmax_helps_the_few(tmp_path):
     "options",
     [
         ("LT_DET.SAMPLER.NAME", "progressive"),
+        ("LT_DET.DEFER.SAMPLER", "class_balanced", "LT_DET.DEFER.START_ITER", 3),
+        ("LT_DET.DEFER.SAMPLER", "progressive", "LT_DET.DEFER.START_ITER", 5),
         ("LT_DET.CLASSIFICATION.TRANSFORM.CUTOUT", 3, "DATALOADER.NUM_WORKERS", 1),
         ("LT_DET.CLASSIFICATION.TRANSFORM.AUTO_AUGMENT", "rand-m9-mstd0.5"),
     ],
-    ids=["progressive", "cutout in a worker", "policy of timm"],
+    ids=[
+        "progressive",
+        "resampled before",
+        "resampled after",
+        "cutout in a worker",
+        "policy of timm",
+    ],
 )
 def test_a_resumed_run_repeats_an_uninterrupted_one(tmp_path, options):
     options = ("SOLVER.MAX_ITER", 6, "SOLVER.CHECKPOINT_PERIOD", 1, *options)
@@ -185,3 +196,12 @@ def test_transforms_that_do_not_exist(tmp_path, key, value, message):
 def test_evaluator_is_chosen_by_the_data_set():
     register_image_dataset("digits_for_evaluator", "digits", "", "test")
     assert MetadataCatalog.get("digits_for_evaluator").evaluator_type == "classification"
+
+
+def test_deferred_resampling_counts_epochs_as_the_deferred_loss_does(tmp_path):
+    keys = ("LT_DET.DEFER.SAMPLER", "class_balanced", "LT_DET.DEFER.START_EPOCH", 1.5)
+    cfg = digits_config(tmp_path, *keys, "LT_DET.CLASS_WEIGHTS.NAME", "effective_number")
+    dicts = load_train_dicts(cfg)
+    start = build_criterion(cfg).start_iteration
+    assert start == math.ceil(1.5 * len(dicts) / 32)
+    assert build_train_sampler(cfg, dicts, seed=0).num_before == start * 32

@@ -84,3 +84,58 @@ def test_unknown_samplers():
         class_shares("LT_DET.SAMPLER.NAME", "sqrt")
     with pytest.raises(ValueError, match="DATALOADER.SAMPLER_TRAIN must be one of .*'Training'"):
         class_shares("DATALOADER.SAMPLER_TRAIN", "Training")
+
+
+class TestDeferred:
+    OPTIONS = (
+        *("LT_DET.DEFER.START_ITER", 200, "LT_DET.DEFER.SAMPLER", "class_balanced"),
+        *("SOLVER.IMS_PER_BATCH", 100, "SOLVER.MAX_ITER", 400),
+    )
+    START = 200 * 100
+
+    def test_takes_over_at_its_start_and_not_a_draw_earlier(self):
+        plain = build_train_sampler(load_config(""), RECORDS, seed=0)
+        deferred = build_train_sampler(load_config("", self.OPTIONS), RECORDS, seed=0)
+        draws = self.START + 2000
+        expected, found = (list(itertools.islice(s, draws)) for s in (plain, deferred))
+        assert found[: self.START] == expected[: self.START]
+        # An epoch of "instance" has each image once; the balanced draws repeat the rare at once.
+        assert sum(i >= 500 for i in found[self.START : self.START + 30]) >= 4
+        again = build_train_sampler(load_config("", self.OPTIONS), RECORDS, seed=0)
+        assert list(itertools.islice(again, draws)) == found
+
+    def test_rates_before_and_after(self):
+        before = class_shares(*self.OPTIONS, draws=self.START)
+        np.testing.assert_allclose(before, COUNTS / COUNTS.sum(), atol=0.01)
+        after = class_shares(*self.OPTIONS, draws=self.START, skip=self.START)
+        np.testing.assert_allclose(after, [1 / 3] * 3, atol=0.015)
+
+    def test_the_sampler_before_is_any(self):
+        before = class_shares(*self.OPTIONS, "LT_DET.SAMPLER.NAME", "square_root", draws=self.START)
+        np.testing.assert_allclose(before, np.sqrt(COUNTS) / np.sqrt(COUNTS).sum(), atol=0.015)
+
+    def test_progressive_goes_all_its_way_after_the_switch(self):
+        options = (*self.OPTIONS, "LT_DET.DEFER.SAMPLER", "progressive")
+        first = class_shares(*options, draws=1000, skip=self.START)
+        np.testing.assert_allclose(first, COUNTS / COUNTS.sum(), atol=0.05)
+        last = class_shares(*options, draws=1000, skip=2 * self.START - 1000)
+        np.testing.assert_allclose(last, [1 / 3] * 3, atol=0.06)
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (("LT_DET.DEFER.SAMPLER", "sqrt"), "LT_DET.DEFER.SAMPLER must be '' or one of"),
+            (("LT_DET.DEFER.START_ITER", 0), "LT_DET.DEFER.SAMPLER .* nothing is deferred: set"),
+            (("LT_DET.SAMPLER.NAME", "class_balanced"), "SAMPLER_TRAIN already is: set another"),
+        ],
+    )
+    def test_contradictions_are_named(self, options, message):
+        with pytest.raises(ValueError, match=message):
+            class_shares(*self.OPTIONS, *options)
+
+    def test_a_start_after_the_end_is_warned_of(self, caplog):
+        class_shares(*self.OPTIONS, "SOLVER.MAX_ITER", 200, draws=10)
+        assert "DEFER begins in iteration 200, that is never: SOLVER.MAX_ITER is 200" in caplog.text
+        caplog.clear()
+        class_shares(*self.OPTIONS, "SOLVER.MAX_ITER", 201, draws=10)
+        assert "never" not in caplog.text
