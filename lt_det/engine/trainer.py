@@ -171,7 +171,7 @@ class LongTailTrainer(DefaultTrainer):
             for hook in super().build_hooks()
             if hook is not None
         ]
-        if comm.get_world_size() > 1:
+        if comm.get_world_size() > 1 and not self.cfg.LT_DET.DECOUPLED:
             periods = (self.cfg.SOLVER.CHECKPOINT_PERIOD, self.cfg.TEST.EVAL_PERIOD)
             ret.insert(0, AverageBatchNorm(self._detector, periods=periods))
         ours: list[HookBase] = []

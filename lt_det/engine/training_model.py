@@ -51,7 +51,8 @@ def average_batch_norm(model: nn.Module) -> None:
     """Give all processes the mean of their running batch-norm statistics, in place.
 
     Each collects those of its own images, so that without it each evaluates another model and the
-    checkpoint is that of the first. Layers that are not trained are left alone.
+    checkpoint is that of the first. Layers in evaluation mode, the same ones on all ranks, are left
+    alone.
     """
     buffers = [
         value
