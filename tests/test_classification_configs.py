@@ -7,12 +7,15 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from detectron2.modeling import build_model
 from detectron2.solver import build_lr_scheduler
 from torch import nn, optim
 
 from lt_det.data.long_tail_subset import exponential_counts
+from lt_det.engine.config_checks import check_config
 from lt_det.engine.setup import load_config
+from lt_det.losses.criterion import Criterion
 
 FOLDER = Path(__file__).resolve().parents[1] / "configs" / "classification"
 CONFIGS = sorted(FOLDER.glob("*.yaml"))
@@ -132,3 +135,58 @@ def test_lws_is_crt_with_factors_in_place_of_a_new_classifier(recipe):
     lws.LT_DET.CLASSIFIER.NAME, lws.LT_DET.RESET_CLASSIFIER = "linear", True
     lws.OUTPUT_DIR = crt.OUTPUT_DIR
     assert lws.dump() == crt.dump()
+
+
+SAMPLED = ("class_balanced", "square_root", "progressive", "effective_number")
+#: config -> what it sets, beside data, model and schedule
+SMALL = {
+    "weighted_ce": {
+        "CLASS_WEIGHTS.NAME": "inverse_frequency",
+        "CLASS_WEIGHTS.DENOMINATOR": "weights",
+    },
+    "focal_class_balanced": {
+        "LOSS": "softmax_focal",
+        "CLASS_WEIGHTS.NAME": "effective_number",
+        "CLASS_WEIGHTS.DENOMINATOR": "rows",
+    },
+    "equalization": {"LOSS": "softmax_equalization"},
+    **{f"{name}_sampling": {"SAMPLER.NAME": name} for name in SAMPLED},
+    "deferred_resampling": {
+        "DEFER.SAMPLER": "effective_number",
+        "DEFER.START_ITER": 15520,
+        "SAMPLER.NAME": "",
+    },
+    "balms_network": {"META.SCOPE": "network", "META.METHOD": "sampler", "DECOUPLED": False},
+    "reweighter_network": {"META.SCOPE": "network", "META.METHOD": "reweighter"},
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_small_configs_set_what_they_are_called_by(name):
+    cfg = load_config(str(FOLDER / f"cifar10_lt_{name}.yaml"), ["MODEL.DEVICE", "cpu"])
+    check_config(cfg)
+    for key, expected in SMALL[name].items():
+        found = cfg.LT_DET
+        for part in key.split("."):
+            found = found[part]
+        assert found == expected, key
+
+
+def test_equalization_has_four_rare_classes_of_ten(caplog):
+    cfg = load_config(str(FOLDER / "cifar10_lt_equalization.yaml"), ["MODEL.DEVICE", "cpu"])
+    counts = exponential_counts(5000, num_classes=10, imbalance_factor=100)
+    threshold = cfg.LT_DET.LOSS_PARAMS.SOFTMAX_EQUALIZATION.THRESHOLD
+    Criterion("softmax_equalization", class_counts=counts, threshold=threshold)
+    assert not caplog.text
+    assert sum(count / sum(counts) < threshold for count in counts) == 4
+    # The default goes with CIFAR-100-LT.
+    hundred = exponential_counts(500, num_classes=100, imbalance_factor=100)
+    Criterion("softmax_equalization", class_counts=hundred)
+    assert not caplog.text
+    criterion = Criterion("softmax_equalization")
+    criterion.bind(torch.tensor(counts).double(), sum(counts))
+    logits, labels = torch.randn(20, 10), torch.arange(20) % 10
+    plain = Criterion("softmax_ce").mean_loss(logits, labels)
+    for _ in range(2):
+        assert torch.equal(criterion.mean_loss(logits, labels), plain)
+    assert caplog.text.count("plain cross-entropy here: no class is below the threshold 0.003") == 1

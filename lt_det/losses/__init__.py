@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 
-from lt_det.losses import eureka, halted_focal
+from lt_det.losses import equalization, eureka, halted_focal
 from lt_det.losses.balanced_sigmoid import balanced_sigmoid_loss
 from lt_det.losses.balanced_softmax import balanced_softmax_loss
 from lt_det.losses.bonus import bonus_of_margin
@@ -28,7 +28,12 @@ LOSSES: dict[str, LossSpec] = {
     "balanced_softmax": LossSpec(balanced_softmax_loss, "softmax", "arXiv:2007.10740, Eq. 4"),
     "balanced_sigmoid": LossSpec(balanced_sigmoid_loss, "sigmoid", "arXiv:2007.10740, Eq. 36"),
     "ldam": LossSpec(ldam_loss, "softmax", "arXiv:1906.07413, Eq. 13"),
-    "softmax_equalization": LossSpec(softmax_equalization_loss, "softmax", "arXiv:2003.05176"),
+    "softmax_equalization": LossSpec(
+        softmax_equalization_loss,
+        "softmax",
+        "arXiv:2003.05176",
+        without_effect=equalization.without_effect,
+    ),
     "focal": LossSpec(sigmoid_focal_loss, "sigmoid", "arXiv:1708.02002, Eq. 5"),
     "softmax_focal": LossSpec(softmax_focal_loss, "softmax", f"{_EUREKA}, Eq. 5"),
     "halted_focal": LossSpec(sigmoid_halted_focal_loss, "sigmoid", f"{_EUREKA}, Eq. 6"),

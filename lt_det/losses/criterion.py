@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, Callable, Sequence
 
 import torch
@@ -12,6 +13,8 @@ from lt_det.losses.base_criterion import BaseCriterion
 from lt_det.losses.checks import check_class_counts
 from lt_det.losses.class_weights import ClassWeights, row_weights
 from lt_det.losses.reduction import Reduction, reduce_loss
+
+logger = logging.getLogger(__name__)
 
 #: Returns ``class_counts`` (C,) and ``num_images``; called once, at the first training batch.
 CountsLoader = Callable[[], "tuple[Tensor, int]"]
@@ -85,6 +88,7 @@ class Criterion(BaseCriterion):
                     f"of a softmax loss, got {name!r} of kind 'sigmoid': set 'rows'"
                 )
             self.mean_is_over_weights = True
+        self._warn_without_effect(counts)
         self.num_images = num_images
         self.load_counts = load_counts
         # A buffer, so that it follows .to(device). Not persistent: it belongs to the data set,
@@ -118,9 +122,17 @@ class Criterion(BaseCriterion):
             num_columns=class_counts.numel(),
             num_images=num_images if "num_images" in needed else None,
         )
+        self._warn_without_effect(class_counts)
         self.class_counts = class_counts
         self.num_images = num_images
         self.weights = None
+
+    def _warn_without_effect(self, class_counts: Tensor | None) -> None:
+        if class_counts is None or self.spec.without_effect is None:
+            return
+        reason = self.spec.without_effect(class_counts, **self.hyperparameters)
+        if reason:
+            logger.warning("loss %r is plain cross-entropy here: %s", self.name, reason)
 
     def forward(self, logits: Tensor, targets: Tensor, *, reduction: Reduction = "none") -> Tensor:
         """Return the loss times the weights; see :meth:`BaseCriterion.forward`."""

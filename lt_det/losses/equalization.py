@@ -7,6 +7,7 @@ arXiv:2003.05176, the variant for image classification.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -58,3 +59,14 @@ def softmax_equalization_loss(
     mask = spared.expand(logits.shape).scatter(1, labels[:, None], False)
     logits = at_least_float32(logits).masked_fill(mask, -math.inf)
     return softmax_ce_loss(logits, labels, reduction=reduction)
+
+
+def without_effect(class_counts: Tensor, *, threshold: float, **_: Any) -> str:
+    """Return why no class is rare, or "" if one is."""
+    rarest = float(class_counts.min() / class_counts.sum())
+    if rarest < threshold:
+        return ""
+    return (
+        f"no class is below the threshold {threshold:g}, the rarest has {rarest:.2g} of the "
+        "training set: set LT_DET.LOSS_PARAMS.SOFTMAX_EQUALIZATION.THRESHOLD"
+    )

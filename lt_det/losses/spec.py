@@ -30,6 +30,8 @@ class LossSpec:
             hyper-parameters as well.
         needs_counts: of the hyper-parameters; whether the loss needs :data:`BOUND_ARGUMENTS`.
             None: if it has such arguments.
+        without_effect: of the class counts and the hyper-parameters; says why they make the loss
+            plain cross-entropy, or nothing where they do not.
     """
 
     function: Callable[..., Tensor]
@@ -37,6 +39,7 @@ class LossSpec:
     source: str
     hands_on_to: Callable[..., Any] | None = None
     needs_counts: Callable[..., bool] | None = None
+    without_effect: Callable[..., str] | None = None
 
     def bound_arguments(self, **hyperparameters: Any) -> tuple[str, ...]:
         """Return which of :data:`BOUND_ARGUMENTS` the loss needs for its hyper-parameters."""
