@@ -154,6 +154,8 @@ def add_lt_det_config(cfg: CfgNode) -> None:
     node.REGION_CACHE.EPOCHS = 1
     # Of the features on disk: "float32" trains as without a cache, "float16" takes half the room.
     node.REGION_CACHE.DTYPE = "float32"
+    # Of augmentation and choice of regions; not SEED, so that runs with other seeds share a cache.
+    node.REGION_CACHE.SEED = 0
     # A larger cache is refused before it is written.
     node.REGION_CACHE.MAX_GIB = 100.0
 

@@ -6,35 +6,35 @@ draws images from the cache as from the data set.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import logging
 import os
 import shutil
-from typing import Any, Callable, Iterable, Iterator, NamedTuple, Sequence
+from pathlib import Path
+from typing import Any, Iterable, Iterator, NamedTuple, Sequence
 
-import numpy as np
+import torch
 from detectron2.data import DatasetMapper
 from detectron2.utils import comm
 from torch import nn
 from tqdm import tqdm
 
-from lt_det.data.class_stats import annotations_of
+from lt_det.engine.region_fingerprint import Mapper, region_fingerprint
 from lt_det.engine.region_store import (
     DTYPES,
     ImageRegions,
     RegionShard,
     RegionStore,
+    remove_partial_files,
     write_shard,
 )
 from lt_det.engine.region_tap import TappedStage, frozen_regions
+from lt_det.engine.shard_locks import ShardLocks
 from lt_det.engine.train_loader import seed_everything
 from lt_det.modeling.build import is_image_classifier
+from lt_det.modeling.classification_head import classification_heads
 
 logger = logging.getLogger(__name__)
-
-#: Data set dict -> what the model takes; for image classifiers dicts -> samples.
-Mapper = Callable[[Any], Any]
 
 #: Images that one interrupted process loses at most; 128 MiB with 512 regions of 1,024 floats.
 IMAGES_PER_SHARD = 64
@@ -81,7 +81,9 @@ def build_region_cache(
     Record ``e * len(dicts) + i`` belongs to image i in augmentation e. The shards lie beside
     OUTPUT_DIR, so that runs side by side share them, in a folder named after all that they depend
     on. What is there is used; the ranks compute the rest, a share each, and an interrupted run
-    loses the shard at hand only. More epochs add shards to those of fewer.
+    loses the shard at hand only. Runs that start at once share the work. More epochs add shards
+    to those of fewer. The augmentation depends on LT_DET.REGION_CACHE.SEED, not on SEED: runs
+    with other seeds use the same cache.
 
     Args:
         cfg: config.
@@ -100,10 +102,14 @@ def build_region_cache(
         )
     mapper = mapper or DatasetMapper(cfg, True)
     # The main rank's: with a disk each, the images may have other dates on the others.
-    fingerprint = comm.all_gather(region_fingerprint(cfg, detector, dicts, mapper=mapper))[0]
-    folder = os.path.join(
-        os.path.dirname(os.path.abspath(cfg.OUTPUT_DIR)), f"regions_{fingerprint}"
-    )
+    fingerprint = ""
+    if comm.is_main_process():
+        layout = (IMAGES_PER_SHARD, IMAGES_FOR_A_DETECTION)
+        fingerprint = region_fingerprint(cfg, detector, dicts, mapper=mapper, layout=layout)
+    fingerprint = comm.all_gather(fingerprint)[0]
+    beside = os.path.dirname(os.path.abspath(cfg.OUTPUT_DIR))
+    folder = os.path.join(beside, f"regions_{fingerprint}")
+    _log_other_caches(beside, folder)
     writer = _ShardWriter(cfg, detector, dicts, folder, mapper=mapper)
     shards = writer.all_shards()
     opened = {shard: _open_shard(shard.path) for shard in shards}
@@ -113,6 +119,7 @@ def build_region_cache(
     logger.info(
         "%d of %d shards of region features are in %s", len(opened) - len(todo), len(opened), folder
     )
+    writer.check_room(num_missing=len(todo))
     writer.write(todo[comm.get_rank() :: comm.get_world_size()], num_missing=len(todo))
     comm.synchronize()
     for shard in todo:
@@ -121,6 +128,19 @@ def build_region_cache(
     left = [shard for shard, content in opened.items() if content is None]
     writer.write(left, num_missing=len(left))
     return RegionStore([opened[shard] or RegionShard(shard.path) for shard in shards])
+
+
+def _log_other_caches(beside: str, folder: str) -> None:
+    """Log how much room other caches take: nothing removes them."""
+    others = [p for p in Path(beside).glob("regions_*") if p.is_dir() and str(p) != folder]
+    if others:
+        size = sum(f.stat().st_size for p in others for f in p.glob("*.safetensors"))
+        logger.info(
+            "%d other region caches in %s take %.1f GiB; delete those that you no longer need",
+            len(others),
+            beside,
+            size / 2**30,
+        )
 
 
 def _open_shard(path: str) -> RegionShard | None:
@@ -151,7 +171,9 @@ class _ShardWriter:
         self._cfg, self._detector, self._dicts, self._folder = cfg, detector, dicts, folder
         self._mapper = mapper
         self._dtype = DTYPES[cfg.LT_DET.REGION_CACHE.DTYPE]
-        self._seed = max(cfg.SEED, 0)
+        self._seed = cfg.LT_DET.REGION_CACHE.SEED
+        self._locks = ShardLocks(folder)
+        self._is_measured = False
         self._maps_batches = is_image_classifier(cfg)
         self._ims_per_forward, self._ims_per_shard = 8, IMAGES_PER_SHARD
         if self._maps_batches:
@@ -188,98 +210,65 @@ class _ShardWriter:
             shards: of this rank.
             num_missing: of all ranks; the disk must hold them.
         """
+        number_of = {shard.path: number for number, shard in enumerate(self.all_shards())}
         images = sum(shard.end - shard.start for shard in shards)
         with tqdm(total=images, desc="region features", unit="img", disable=None) as bar:
-            for number, shard in enumerate(shards):
-                position = shard.epoch * len(self._dicts) + shard.start
-                seed_everything(self._seed, position)
-                samples = self._samples(self._dicts[shard.start : shard.end])
-                records = compute_regions(
-                    self._detector, samples, bar=bar, ims_per_forward=self._ims_per_forward
-                )
-                write_shard(shard.path, records, dtype=self._dtype)
-                if number == 0:
-                    self._check_size(os.path.getsize(shard.path), num_missing=num_missing)
+            busy: list[_Shard] = []
+            for wait, some in ((False, shards), (True, busy)):
+                for shard in some:
+                    with self._locks.taken(number_of[shard.path], wait=wait) as mine:
+                        if not mine:
+                            busy.append(shard)  # another run is at it
+                            continue
+                        if _open_shard(shard.path) is None:
+                            remove_partial_files(shard.path)
+                            self._compute(shard, bar, num_missing=num_missing)
+                        else:
+                            bar.update(shard.end - shard.start)
+
+    def _compute(self, shard: _Shard, bar: tqdm, *, num_missing: int) -> None:
+        position = shard.epoch * len(self._dicts) + shard.start
+        seed_everything(self._seed, position)
+        samples = self._samples(self._dicts[shard.start : shard.end])
+        records = compute_regions(
+            self._detector, samples, bar=bar, ims_per_forward=self._ims_per_forward
+        )
+        write_shard(shard.path, records, dtype=self._dtype)
+        if not self._is_measured:  # an estimate no more
+            self._is_measured = True
+            self._check_size(os.path.getsize(shard.path), num_missing=num_missing - 1)
+
+    def check_room(self, *, num_missing: int) -> None:
+        """Refuse a cache that may not fit, before any of it is computed."""
+        bytes_of_image = self._largest_image()
+        if num_missing and bytes_of_image:
+            images = min(self._ims_per_shard, len(self._dicts))
+            self._check_size(bytes_of_image * images, num_missing=num_missing)
+
+    def _largest_image(self) -> int:
+        """Return the bytes that an image takes at most; 0 where that is not known."""
+        rows = 1 if self._maps_batches else self._cfg.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE
+        inputs: list[Any] = [
+            getattr(head.cls_score, "in_features", None)
+            for head in classification_heads(self._detector)
+        ]
+        if not all(isinstance(size, int) for size in inputs):
+            return 0
+        item, label = (torch.zeros(0, dtype=d).element_size() for d in (self._dtype, torch.int32))
+        return rows * sum(size * item + label for size in inputs)
 
     def _check_size(self, bytes_of_shard: int, *, num_missing: int) -> None:
         node = self._cfg.LT_DET.REGION_CACHE
-        total = bytes_of_shard * len(self.all_shards()) / 2**30
-        more = bytes_of_shard * (num_missing - 1) / 2**30
+        images = min(self._ims_per_shard, len(self._dicts))
+        total = bytes_of_shard / images * len(self._dicts) * node.EPOCHS / 2**30
+        more = bytes_of_shard * num_missing / 2**30
         free = shutil.disk_usage(self._folder).free / 2**30
         if total <= node.MAX_GIB and more <= free:
             return
         raise ValueError(
-            f"region features of {len(self._dicts)} images in {node.EPOCHS} epochs would take "
+            f"region features of {len(self._dicts)} images in {node.EPOCHS} epochs take up to "
             f"{total:.1f} GiB in {self._folder}; allowed are LT_DET.REGION_CACHE.MAX_GIB "
             f"{node.MAX_GIB}, free are {free:.1f} GiB. Set LT_DET.REGION_CACHE.DTYPE "
             "float16, fewer EPOCHS or a smaller MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE, or raise "
             "MAX_GIB"
         )
-
-
-def region_fingerprint(
-    cfg: Any, detector: nn.Module, dicts: Sequence[dict], *, mapper: Mapper | None = None
-) -> str:
-    """Return a hash of all that region features depend on: weights, images, input, proposals.
-
-    Of an image the name, size and date, or the pixels where they are in memory; of another mapper
-    than Detectron2's its class.
-    """
-    digest = hashlib.sha256()
-    trained = {id(p) for p in detector.parameters() if p.requires_grad}
-    named = [*detector.named_parameters(), *detector.named_buffers()]
-    for name, value in named:
-        if id(value) not in trained:
-            digest.update(name.encode())
-            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    for record in dicts:
-        digest.update(repr(_file_state(record.get("file_name"))).encode())
-        if "image" in record:
-            pixels = np.ascontiguousarray(record["image"])
-            digest.update(repr((pixels.shape, pixels.dtype.str)).encode())
-            digest.update(pixels.tobytes())
-        annotations = [(a["category_id"], a.get("bbox")) for a in annotations_of(record)]
-        digest.update(str((record.get("image_id"), annotations)).encode())
-    # All keys of the model: any of poolers, cascade thresholds, norms and so on may matter.
-    model = cfg.MODEL.clone()
-    model.defrost()
-    model.WEIGHTS, model.DEVICE = "", ""  # their values are above, their names do not matter
-    keys = [
-        model.dump(),
-        cfg.INPUT.dump(),
-        cfg.SEED,
-        cfg.LT_DET.REGION_CACHE.DTYPE,
-        IMAGES_PER_SHARD,
-        *_keys_of_ours(cfg),
-    ]
-    if mapper is not None and type(mapper) is not DatasetMapper:
-        keys.append(f"{type(mapper).__module__}.{type(mapper).__qualname__}")
-        keys.append(getattr(mapper, "__qualname__", None))  # of a function
-    digest.update(repr(keys).encode())
-    return digest.hexdigest()[:16]
-
-
-def _keys_of_ours(cfg: Any) -> list:
-    """Return what of LT_DET changes the features: backbone, augmentation, pooled map."""
-    backbone = cfg.LT_DET.TIMM.clone()
-    backbone.defrost()
-    backbone.WEIGHTS = ""  # as MODEL.WEIGHTS
-    keys = [backbone.dump()]
-    if is_image_classifier(cfg):
-        images = cfg.LT_DET.CLASSIFICATION
-        transform = images.TRANSFORM.clone()
-        transform.defrost()
-        if transform.NAME != "none":
-            transform.TEST_RESIZE = 0  # of test images only
-        keys += [cfg.LT_DET.CIFAR_RESNET.dump(), transform.dump(), images.FEATURE]
-        keys.append(IMAGES_FOR_A_DETECTION)
-    return keys
-
-
-def _file_state(file_name: str | None) -> tuple:
-    """Return what changes when a file does; its name alone where it is not a local file."""
-    try:
-        status = os.stat(file_name or "")
-    except OSError:
-        return (file_name,)
-    return (file_name, status.st_size, status.st_mtime_ns)

@@ -6,8 +6,11 @@ the page cache of the machine, shared by all its processes.
 
 from __future__ import annotations
 
+import glob
+import json
 import os
 import uuid
+import zlib
 from typing import Any, List, Sequence, Tuple
 
 import torch
@@ -28,23 +31,56 @@ def write_shard(path: str, records: Sequence[ImageRegions], *, dtype: torch.dtyp
         path: any file there is replaced.
         records: one item an image.
         dtype: of the features on disk.
+
+    Raises:
+        ValueError: if features are not finite, or not in ``dtype``.
     """
     tensors = {}
+    sums = {}
     for i, stage in enumerate(zip(*records)):
         sizes = [labels.numel() for _, labels in stage]
-        tensors[f"features_{i}"] = torch.cat([features for features, _ in stage]).to(dtype)
-        tensors[f"labels_{i}"] = torch.cat([labels for _, labels in stage]).to(torch.int32)
+        features = torch.cat([features for features, _ in stage])
+        labels = torch.cat([labels for _, labels in stage]).to(torch.int32)
+        stored = features.to(dtype)
+        if not bool(torch.isfinite(stored).all()):
+            raise ValueError(_why_not_finite(features, dtype))
+        tensors[f"features_{i}"], tensors[f"labels_{i}"] = stored, labels
         # Image j has the regions from the j-th to the next of these.
         tensors[f"ends_{i}"] = torch.tensor([0, *sizes]).cumsum(0)
+        sums[str(i)] = [
+            _checksum(*image) for image in zip(stored.split(sizes), labels.split(sizes))
+        ]
     os.makedirs(os.path.dirname(path), exist_ok=True)
     # Process ids repeat on machines that share a file system.
     partial = f"{path}.{uuid.uuid4().hex}.partial"
     try:
-        save_file(tensors, partial)
+        save_file(tensors, partial, metadata={"checksums": json.dumps(sums)})
+        # Else a crash of the machine may leave a file of the right name and size without content.
+        with open(partial, "rb+") as file:
+            os.fsync(file.fileno())
         os.replace(partial, path)
     finally:
         if os.path.exists(partial):
             os.remove(partial)
+
+
+def remove_partial_files(path: str) -> None:
+    """Remove what killed writers of the shard ``path`` have left; no other may be at work."""
+    for partial in glob.glob(f"{glob.escape(path)}.*.partial"):
+        os.remove(partial)
+
+
+def _why_not_finite(features: Tensor, dtype: torch.dtype) -> str:
+    if bool(torch.isfinite(features).all()):
+        return (
+            f"region features up to {float(features.abs().max()):.3g} do not fit into "
+            f"{str(dtype)[6:]}: set LT_DET.REGION_CACHE.DTYPE float32"
+        )
+    return "region features are not finite: check MODEL.WEIGHTS, no training is possible with them"
+
+
+def _checksum(features: Tensor, labels: Tensor) -> int:
+    return zlib.crc32(labels.numpy().data, zlib.crc32(features.numpy().data))
 
 
 class RegionShard:
@@ -59,29 +95,52 @@ class RegionShard:
         """
         if not os.path.isfile(path):
             raise FileNotFoundError(path)
+        self._path = path
         try:
             self._file: Any = safe_open(path, "pt")
-            names = self._file.keys()
-            stages = sum(name.startswith("ends_") for name in names)
-            self._ends = [self._file.get_tensor(f"ends_{i}").tolist() for i in range(stages)]
-            self._labels = [self._file.get_tensor(f"labels_{i}").long() for i in range(stages)]
-            self._features = [self._file.get_slice(f"features_{i}") for i in range(stages)]
-        except SafetensorError as error:
+            sums = json.loads((self._file.metadata() or {})["checksums"])
+            stages = range(len(sums))
+            self._sums: list[list[int]] = [sums[str(i)] for i in stages]
+            self._ends = [self._file.get_tensor(f"ends_{i}").tolist() for i in stages]
+            # Slices are read when asked for: the labels too are too many to hold in each process.
+            self._labels = [self._file.get_slice(f"labels_{i}") for i in stages]
+            self._features = [self._file.get_slice(f"features_{i}") for i in stages]
+        except (SafetensorError, KeyError, ValueError) as error:
             raise ValueError(f"{path} is no shard of region features: {error}") from error
+        if any(e[0] != 0 or sorted(e) != e or len(e) != len(s) + 1 for e, s in self._bounds()):
+            raise ValueError(f"{path} is damaged")
+        self._checked = bytearray(len(self))
+
+    def _bounds(self) -> Any:
+        return zip(self._ends, self._sums)
 
     def __len__(self) -> int:
         return len(self._ends[0]) - 1
 
     def __getitem__(self, image: int) -> ImageRegions:
+        """Return the regions of an image.
+
+        Raises:
+            RuntimeError: if they are not those that were written.
+        """
         record = []
-        for features, labels, ends in zip(self._features, self._labels, self._ends):
-            start, end = ends[image], ends[image + 1]
-            record.append((features[start:end].float(), labels[start:end]))
+        # Once in a process: the sum takes as long again as reading from memory.
+        check = not self._checked[image]
+        for i, (features, labels, ends) in enumerate(zip(self._features, self._labels, self._ends)):
+            rows = slice(ends[image], ends[image + 1])
+            found, classes = features[rows], labels[rows]
+            if check and _checksum(found, classes) != self._sums[i][image]:
+                raise RuntimeError(
+                    f"{self._path} is damaged: it does not hold what was written. Delete it and "
+                    "start again with --resume: this file alone is computed anew"
+                )
+            record.append((found.float(), classes.long()))
+        self._checked[image] = True
         return record
 
     def labels(self, image: int) -> Tensor:
         """Return the labels ``(R,)`` int64 that the first classifier sees in an image."""
-        return self._labels[0][self._ends[0][image] : self._ends[0][image + 1]]
+        return self._labels[0][self._ends[0][image] : self._ends[0][image + 1]].long()
 
 
 class RegionStore(Sequence[ImageRegions]):

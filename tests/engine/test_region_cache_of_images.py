@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lt_det.engine.region_cache import region_fingerprint
+from lt_det.engine.region_fingerprint import region_fingerprint
 from lt_det.engine.train_loader import build_train_stream
 from lt_det.engine.trainer import LongTailTrainer
 from lt_det.modeling.decoupled import freeze_all_but_classifier
@@ -50,7 +50,7 @@ def fingerprint(model, tmp_path):
         ("LT_DET.CIFAR_RESNET.STEM_STRIDE", 2),
         ("LT_DET.TIMM.OUT_INDICES", [3]),
         ("INPUT.FORMAT", "BGR"),
-        ("SEED", 1),
+        ("LT_DET.REGION_CACHE.SEED", 1),
     ],
 )
 def test_fingerprint_knows_what_changes_features(fingerprint, key, value):
