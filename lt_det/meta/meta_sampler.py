@@ -55,9 +55,10 @@ class MetaSampler(MetaLearner):
             betas: of Adam; (0.9, 0.99) in the paper's appendix, Adam's default in the release.
             inner_step: see :class:`~lt_det.meta.meta_reweighter.MetaReweighter`.
             estimator: how a draw depends on psi. "score": its probability divided by itself, as
-                in importance sampling; exact in expectation. "gumbel": as in the paper and its
-                release, the soft value of a straight-through Gumbel-softmax draw over all
-                images; biased, and takes time in proportion to the number of images.
+                in importance sampling; its mean over all batches is the derivative of the
+                expected meta loss up to terms of second order in the inner step. "gumbel": as in
+                the paper and its release, the soft value of a straight-through Gumbel-softmax
+                draw over all images; biased, and takes time in proportion to their number.
             temperature: of "gumbel"; 1 in the release, not given in the paper.
             init_power: p of the first rates, in proportion to ``n_j^-p`` with the largest and
                 the smallest adding up to 1: 0 is 0.5 for all. Release: 0 (CIFAR), 0.1

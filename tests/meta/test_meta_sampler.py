@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -12,6 +14,7 @@ from lt_det.meta import meta_sampler
 from lt_det.meta.hypergradient import Regions
 from lt_det.meta.meta_learner import ClassifierStage
 from lt_det.meta.meta_sampler import MetaSampler
+from lt_det.meta.sgd_rule import SGDRule
 from tests.meta.test_meta_reweighter import free_port
 
 COUNTS = torch.tensor([6.0, 3.0, 1.0])
@@ -40,7 +43,7 @@ def test_first_rates_are_those_of_the_release():
     assert (MetaSampler(COUNTS).rates() == 0.5).all()
 
 
-def test_score_weights_are_exact_in_expectation():
+def test_score_weights_are_exact_for_what_does_not_depend_on_the_other_draws():
     """Sum over all classes a draw can have, against the derivative of the expected value."""
     sampler = sampler_at([0.5, 0.3, 0.7])
     values = torch.tensor([1.0, 2.0, 4.0])
@@ -55,6 +58,46 @@ def test_score_weights_are_exact_in_expectation():
     (gradient,) = torch.autograd.grad(weights, sampler.psi, grad_outputs=drawn)
     torch.testing.assert_close(gradient, expected)
     assert gradient.abs().min() > 0.01
+
+
+def score_error(lr: float) -> float:
+    """Return the relative error of the estimator's mean over all batches of two draws."""
+    generator = torch.Generator().manual_seed(0)
+    features, weight, meta_noise = (
+        torch.randn(*shape, generator=generator) for shape in ((3, 4), (3, 4), (9, 4))
+    )
+    classifier = torch.nn.Linear(4, 3)
+    with torch.no_grad():
+        classifier.weight.copy_(0.3 * weight)
+        classifier.bias.zero_()
+    meta = Regions(meta_noise + features.repeat(3, 1), torch.arange(3).repeat(3))
+    loss = torch.nn.CrossEntropyLoss(reduction="none")
+    sampler, rules = MetaSampler(COUNTS), {"weight": SGDRule(lr=lr), "bias": SGDRule(lr=lr)}
+    psi = sampler.psi.detach().double().requires_grad_()
+    probabilities = F.softmax(COUNTS.double().log() + F.logsigmoid(psi), dim=0)
+    expected_loss, mean = torch.zeros((), dtype=torch.float64), torch.zeros(3)
+    for batch in itertools.product(range(3), repeat=2):
+        labels = torch.tensor(batch)
+        probability = probabilities[labels].prod()
+        start = [p.detach().double().requires_grad_() for p in (classifier.weight, classifier.bias)]
+        inner = loss(F.linear(features[labels].double(), *start), labels).mean()
+        steps = torch.autograd.grad(inner, start)
+        stepped = [p.detach() - lr * step for p, step in zip(start, steps)]
+        outer = loss(F.linear(meta.features.double(), *stepped), meta.labels).mean()
+        expected_loss = expected_loss + probability * outer
+        stage = ClassifierStage(classifier, Regions(features[labels], labels), meta, loss, loss)
+        gradient = sampler.stage_gradient(stage, meta, rules)
+        mean += probability.detach().float() * gradient
+    (expected,) = torch.autograd.grad(expected_loss, psi)
+    return float((mean - expected).norm() / expected.norm())
+
+
+def test_the_score_estimator_is_exact_to_first_order_in_the_step():
+    errors = [score_error(lr) for lr in (0.04, 0.02, 0.01, 0.005)]
+    ratios = [after / before for before, after in zip(errors, errors[1:])]
+    assert ratios == pytest.approx([0.5] * 3, abs=0.04), errors
+    assert errors[-1] < 0.01
+    assert score_error(1.0) > 0.1  # and no more than that
 
 
 def release_gradient(rates: torch.Tensor, values: torch.Tensor, temperature: float, draws: int):
