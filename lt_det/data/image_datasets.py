@@ -12,10 +12,11 @@ from typing import Any, Callable, Sequence
 import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from lt_det.data.annotation_checks import NUM_NAMED
 from lt_det.data.image_lists import read_csv, read_folders, read_inaturalist, read_list
 from lt_det.data.image_table import ImageTable
 from lt_det.data.long_tail_subset import held_out_images, long_tailed_subset
-from lt_det.data.small_images import read_cifar, read_digits, read_jpeg_npz
+from lt_det.data.small_images import CIFAR_FOLDERS, read_cifar, read_digits, read_jpeg_npz
 
 logger = logging.getLogger(__name__)
 
@@ -94,12 +95,100 @@ def _register(name: str, source: tuple, *, is_held_out: bool) -> None:
         if known != source:
             raise ValueError(
                 f"data set name {name!r} is taken by (kind, path, split, imbalance factor, seed, "
-                f"share held out) {known}, cannot give it to {source}; choose another name"
+                f"share held out) {known}, cannot give it to {source}; choose another name, or "
+                f"forget the old one first: DatasetCatalog.remove({name!r}) and "
+                f"MetadataCatalog.remove({name!r})"
             )
         return
-    MetadataCatalog.get(name).set(evaluator_type=EVALUATOR_TYPE, image_source=source)
-    load = functools.partial(_load, name, *source, is_held_out=is_held_out)
-    DatasetCatalog.register(name, functools.lru_cache(maxsize=None)(load))
+    MetadataCatalog.get(name).set(
+        evaluator_type=EVALUATOR_TYPE, image_source=source, image_held_out=is_held_out
+    )
+    DatasetCatalog.register(name, _ImageSet(name, source, is_held_out=is_held_out))
+
+
+class _ImageSet:
+    """What Detectron2 calls for the records; they are read once."""
+
+    def __init__(self, name: str, source: tuple, *, is_held_out: bool) -> None:
+        self._name = name
+        self._read = functools.partial(_load, name, *source, is_held_out=is_held_out)
+        self._records: list[dict[str, Any]] | None = None
+
+    def __call__(self) -> list[dict[str, Any]]:
+        if self._records is None:
+            self._records, class_names = self._read()
+            MetadataCatalog.get(self._name).set(thing_classes=class_names)
+        return self._records
+
+    def take_classes(self, class_names: Sequence[str]) -> None:
+        records, metadata = self(), MetadataCatalog.get(self._name)
+        own = metadata.thing_classes
+        if own == list(class_names):
+            return
+        ids = {name: index for index, name in enumerate(class_names)}
+        present = [own[c] for c in sorted({record["category_id"] for record in records})]
+        unknown = [name for name in present if name not in ids]
+        if unknown:
+            raise ValueError(
+                f"data set {self._name!r} has images of {len(unknown)} classes that the training "
+                f"set has not, first {unknown[:NUM_NAMED]}; it has {len(ids)}, first "
+                f"{list(class_names[:NUM_NAMED])}"
+            )
+        self._records = [{**r, "category_id": ids[own[r["category_id"]]]} for r in records]
+        # Metadata refuse another value for what they have.
+        del metadata.thing_classes
+        metadata.set(thing_classes=list(class_names))
+
+
+def take_classes(name: str, class_names: Sequence[str]) -> None:
+    """Give the images of a test or meta set the class ids of the training set.
+
+    Folders and lists say which classes they hold and not which there are: a class without a test
+    image would move the ids of those after it. Data sets that were not registered here are left
+    alone.
+
+    Args:
+        name: registered data set; it is read.
+        class_names: of the training set, in the order of their ids.
+
+    Raises:
+        ValueError: if it has images of other classes; names them.
+    """
+    function = DatasetCatalog[name]
+    if isinstance(function, _ImageSet):
+        function.take_classes(class_names)
+
+
+def share_images(name: str, other: str) -> bool:
+    """Return whether two registered data sets are made of the same images or annotations.
+
+    Another subset or another share held out of the same images counts as the same; what is held
+    out, and the rest of it, do not.
+    """
+    first, second = (MetadataCatalog.get(n) for n in (name, other))
+    files = [m.get("json_file") for m in (first, second)]
+    if name == other or (all(files) and len({os.path.realpath(f) for f in files}) == 1):
+        return True
+    sources = [m.get("image_source") for m in (first, second)]
+    if not all(sources):
+        return False
+    if sources[0] == sources[1]:
+        return first.image_held_out == second.image_held_out
+    (kind, split), (other_kind, other_split) = (_origin(*source[:3]) for source in sources)
+    # No split of a csv is all of them.
+    return kind == other_kind and (
+        split == other_split or kind[0] == "csv" and not (split and other_split)
+    )
+
+
+def _origin(kind: str, path: str, split: str) -> tuple[tuple[str, str], str]:
+    """Return kind and file or folder, and the split, so that equal ones are the same images."""
+    if kind == "folder":
+        return (kind, os.path.realpath(os.path.join(path, split))), ""
+    path = "" if kind == "digits" else os.path.realpath(path)
+    if kind in ("cifar10", "cifar100") and os.path.basename(path) in CIFAR_FOLDERS:
+        path = os.path.dirname(path)
+    return (kind, path), "" if kind in _WITH_IMAGE_ROOT else split
 
 
 def register_images_from_config(
@@ -154,11 +243,12 @@ def _load(
     held_out: float,
     *,
     is_held_out: bool,
-) -> list[dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return records and class names."""
     table = READERS[kind](path, split, name=name)
-    MetadataCatalog.get(name).set(thing_classes=list(table.class_names))
+    class_names = list(table.class_names)
     if imbalance_factor == 1.0 and not held_out:
-        return table.records()
+        return table.records(), class_names
     num_classes = len(table.class_names)
     kept = np.arange(len(table.labels))
     if imbalance_factor != 1.0:
@@ -171,4 +261,4 @@ def _load(
         "Data set %r: %d of %d images, imbalance factor %g, held out %g, subset seed %d",
         *(name, len(kept), len(table.labels), imbalance_factor, held_out, seed),
     )
-    return table.records(kept)
+    return table.records(kept), class_names

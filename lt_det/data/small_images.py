@@ -30,6 +30,7 @@ _CIFAR_LAYOUT: dict[str, dict[str, Any]] = {
         "labels": "fine_labels",
     },
 }
+CIFAR_FOLDERS = tuple(layout["folder"] for layout in _CIFAR_LAYOUT.values())
 _CIFAR_SIDE = 32
 # One in so many digits of a class is a test image.
 _DIGITS_TEST_SHARE = 3

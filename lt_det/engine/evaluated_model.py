@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any, Iterator
@@ -13,7 +14,7 @@ from lt_det.data.class_stats import ClassStats
 from lt_det.engine.checkpoint import LongTailCheckpointer
 from lt_det.engine.config_checks import check_post_hoc_is_used
 from lt_det.engine.training_model import bind_post_hoc
-from lt_det.modeling.build import group_limits
+from lt_det.modeling.build import group_limits, is_image_classifier
 
 
 @dataclass(frozen=True)
@@ -83,3 +84,40 @@ def load_evaluated_model(cfg: Any, model: nn.Module, *, resume: bool) -> Evaluat
     # Checkpoints count iterations from 0.
     iterations = extra["iteration"] + 1 if "iteration" in extra else None
     return EvaluatedModel(weights, iterations, stats)
+
+
+def classes_of_checkpoint(cfg: Any, *, resume: bool) -> tuple[Any, tuple[str, ...] | None]:
+    """Return the config with the classes of the model to evaluate, and their names.
+
+    With LT_DET.CLASSIFICATION.NUM_CLASSES 0 an image classifier has the classes of its training
+    set. Its checkpoint knows them, so that the images need not be there. The names are None, and
+    the config as it is, for other models and for files of bare weights.
+
+    Args:
+        cfg: config.
+        resume: see :func:`load_evaluated_model`.
+
+    Raises:
+        ValueError: if the checkpoint is broken, or has another number of classes than NUM_CLASSES.
+    """
+    if not is_image_classifier(cfg):
+        return cfg, None
+    checkpointer = LongTailCheckpointer(nn.Module(), cfg.OUTPUT_DIR)
+    resuming = resume and checkpointer.has_checkpoint()
+    weights = checkpointer.get_checkpoint_file() if resuming else cfg.MODEL.WEIGHTS
+    if not os.path.isfile(weights):  # an address, or an error that loading explains
+        return cfg, None
+    saved = checkpointer._load_file(weights).get("class_stats")
+    if saved is None:
+        return cfg, None
+    names, asked = tuple(saved["class_names"]), cfg.LT_DET.CLASSIFICATION.NUM_CLASSES
+    if asked not in (0, len(names)):
+        raise ValueError(
+            f"LT_DET.CLASSIFICATION.NUM_CLASSES is {asked}, but {weights!r} was trained on "
+            f"{len(names)} classes: set it to {len(names)}, or to 0"
+        )
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.LT_DET.CLASSIFICATION.NUM_CLASSES = len(names)
+    cfg.freeze()
+    return cfg, names

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Any
+from typing import Any, Sequence
 
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
@@ -12,13 +12,18 @@ from detectron2.evaluation import DatasetEvaluator
 from lt_det.data.annotation_json import check_exists
 from lt_det.data.class_stats import ClassStats
 from lt_det.data.datasets import check_registered, class_names_of
-from lt_det.data.image_datasets import EVALUATOR_TYPE
-from lt_det.engine.evaluated_model import evaluated_model
+from lt_det.data.image_datasets import EVALUATOR_TYPE, take_classes
+from lt_det.engine.evaluated_model import classes_of_checkpoint, evaluated_model
 from lt_det.evaluation.classification_evaluator import ClassificationEvaluator
 from lt_det.evaluation.coco_evaluator import LongTailCOCOEvaluator
 from lt_det.evaluation.lvis_backends import check_backend
 from lt_det.evaluation.lvis_evaluator import LongTailLVISEvaluator
-from lt_det.modeling.build import build_class_stats, model_num_classes, training_sets
+from lt_det.modeling.build import (
+    build_class_stats,
+    is_image_classifier,
+    model_num_classes,
+    training_sets,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -76,16 +81,24 @@ def build_evaluator(
     raise NotImplementedError(_no_evaluator(dataset_name, kind))
 
 
-def check_test_sets(cfg: Any) -> None:
+def check_test_sets(cfg: Any, *, class_names: Sequence[str] | None = None) -> None:
     """Raise where :func:`build_evaluator` would, before hours of training and not after.
+
+    Images to classify are read, and get the class ids of the training set.
+
+    Args:
+        cfg: config.
+        class_names: of the training set; None reads it, where it is on this machine.
 
     Raises:
         KeyError: if a data set of DATASETS.TEST is not registered.
-        FileNotFoundError: if its json is missing.
-        ValueError: if there is no evaluator for it, it has another number of classes than the
-            model, or LT_DET.EVAL.BACKEND is unknown.
-        ImportError: if that backend is not installed.
+        FileNotFoundError: if its json or its images are missing.
+        ValueError: if there is no evaluator for it, it has other classes than the training set or
+            another number of them than the model, or LT_DET.EVAL is out of range.
+        ImportError: if LT_DET.EVAL.BACKEND is not installed.
     """
+    if class_names is None and is_image_classifier(cfg):
+        class_names = _training_classes(cfg)
     for name in cfg.DATASETS.TEST:
         try:
             check_registered(name)
@@ -98,6 +111,8 @@ def check_test_sets(cfg: Any) -> None:
         json_file = os.fspath(metadata.get("json_file") or "")
         if json_file and "://" not in json_file:
             check_exists(json_file, name=name)
+        if kind == EVALUATOR_TYPE:
+            _check_images(cfg, name, class_names)
         _check_classes(cfg, name)
         if kind == "lvis":
             try:
@@ -107,6 +122,54 @@ def check_test_sets(cfg: Any) -> None:
                     f"LT_DET.EVAL.BACKEND {cfg.LT_DET.EVAL.BACKEND!r}, which evaluates "
                     f"DATASETS.TEST {name!r} (set it () to train only): {error}"
                 ) from error
+
+
+def prepare_evaluation(cfg: Any, *, resume: bool, check_sets: bool = True) -> Any:
+    """Return the config to evaluate a checkpoint with: its test sets checked, its classes known.
+
+    Args:
+        cfg: config.
+        resume: OUTPUT_DIR's last checkpoint, if there is one, and not MODEL.WEIGHTS.
+        check_sets: False where evaluators of another kind do that.
+
+    Raises:
+        ValueError: as :func:`~lt_det.engine.evaluated_model.classes_of_checkpoint`, or as
+            :func:`check_test_sets`.
+        KeyError: as the latter.
+        FileNotFoundError: as the latter.
+        ImportError: as the latter.
+    """
+    cfg, class_names = classes_of_checkpoint(cfg, resume=resume)
+    if check_sets:
+        check_test_sets(cfg, class_names=class_names)
+    return cfg
+
+
+def _check_images(cfg: Any, name: str, class_names: Sequence[str] | None) -> None:
+    if not 0 < cfg.LT_DET.EVAL.CONFIDENCE < 1:
+        raise ValueError(
+            "LT_DET.EVAL.CONFIDENCE must be above 0 and below 1, such as 0.95, got "
+            f"{cfg.LT_DET.EVAL.CONFIDENCE}"
+        )
+    if cfg.LT_DET.CLASSIFICATION.TEST_IMS_PER_BATCH < 1:
+        raise ValueError(
+            "LT_DET.CLASSIFICATION.TEST_IMS_PER_BATCH must be at least 1, got "
+            f"{cfg.LT_DET.CLASSIFICATION.TEST_IMS_PER_BATCH}"
+        )
+    if class_names is None:
+        class_names_of(name)  # reads it
+        return
+    try:
+        take_classes(name, class_names)
+    except ValueError as error:
+        raise ValueError(f"DATASETS.TEST: {error}") from error
+
+
+def _training_classes(cfg: Any) -> list[str] | None:
+    try:
+        return class_names_of(training_sets(cfg)[0])
+    except (IndexError, KeyError, FileNotFoundError):
+        return None
 
 
 def _check_classes(cfg: Any, dataset_name: str) -> None:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from lt_det.engine.checkpoint import ClassStatsState, LongTailCheckpointer
 from lt_det.engine.evaluated_model import EvaluatedModel, evaluating, load_evaluated_model
-from lt_det.engine.evaluators import build_evaluator
+from lt_det.engine.evaluators import build_evaluator, prepare_evaluation
 from lt_det.engine.run_record import write_run_record
 from lt_det.engine.train_loader import build_image_test_loader
 from lt_det.modeling.build import build_class_stats, is_image_classifier
@@ -83,6 +83,7 @@ def run_post_hoc_sweep(cfg: Any, points: Sequence[PostHocPoint], output: Path) -
         )
     if len(cfg.DATASETS.TEST) != 1:
         raise ValueError(f"DATASETS.TEST must name one data set, got {tuple(cfg.DATASETS.TEST)}")
+    cfg = prepare_evaluation(cfg, resume=False)
     model = build_model(cfg).eval()
     evaluated = load_evaluated_model(cfg, model, resume=False)
     stats = evaluated.class_stats or build_class_stats(cfg)

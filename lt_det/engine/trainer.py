@@ -23,7 +23,7 @@ from lt_det.engine.config_checks import (
     check_loss_is_used,
 )
 from lt_det.engine.evaluated_model import EvaluatedModel, evaluating, load_evaluated_model
-from lt_det.engine.evaluators import build_evaluator, check_test_sets
+from lt_det.engine.evaluators import build_evaluator, check_test_sets, prepare_evaluation
 from lt_det.engine.hooks import (
     AverageBatchNorm,
     LogClassWeights,
@@ -71,7 +71,7 @@ class LongTailTrainer(DefaultTrainer):
         self.cfg = cfg
         self.class_stats = build_class_stats(cfg)
         if self._has_stock_evaluators():
-            check_test_sets(cfg)
+            check_test_sets(cfg, class_names=self.class_stats.class_names)
         # Nothing is read from it before train().
         self._loader: Iterable[list] = self.build_train_loader(cfg)
 
@@ -194,9 +194,7 @@ class LongTailTrainer(DefaultTrainer):
         try:
             super().run_step()
         except FloatingPointError as error:
-            latest = {
-                key: value for key, (value, _) in self.storage.latest().items() if "loss" in key
-            }
+            latest = {k: v for k, (v, _) in self.storage.latest().items() if "loss" in k}
             last = self.checkpointer.get_checkpoint_file() or "none yet"
             raise FloatingPointError(
                 f"{error}\niteration={self.iter}, losses logged last: {latest}\n"
@@ -293,8 +291,7 @@ class LongTailTrainer(DefaultTrainer):
         """
         check_keys_are_there(cfg)
         check_device(cfg)
-        if cls._has_stock_evaluators():
-            check_test_sets(cfg)
+        cfg = prepare_evaluation(cfg, resume=resume, check_sets=cls._has_stock_evaluators())
         model = cls.build_model(cfg)
         with evaluating(load_evaluated_model(cfg, model, resume=resume)):
             return cls.test(cfg, model)
