@@ -211,7 +211,7 @@ def _add_classification(node: CfgNode) -> None:
     transform = images.TRANSFORM = CfgNode()
     # "pad_crop": PADDING, random crop of SIZE and flip, for small images of one size.
     # "resized_crop": random resized crop to SIZE and flip, for images of any size.
-    # "none": the centre, in training too.
+    # "none": the centre, in training too; nothing is mirrored.
     transform.NAME = "pad_crop"
     transform.SIZE = 32
     transform.PADDING = 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import torch
@@ -16,6 +17,8 @@ from lt_det.losses.base_criterion import BaseCriterion
 from lt_det.modeling.build import is_image_classifier
 from lt_det.modeling.classification_head import classification_heads
 
+logger = logging.getLogger(__name__)
+
 
 def check_config(cfg: Any) -> None:
     """Raise for configs that contradict themselves or the machine.
@@ -26,6 +29,9 @@ def check_config(cfg: Any) -> None:
     check_keys_are_there(cfg)
     check_device(cfg)
     node = cfg.LT_DET
+    _check_classifier(cfg)
+    if is_image_classifier(cfg):
+        _check_transform(cfg.LT_DET.CLASSIFICATION.TRANSFORM)
     if node.META.ENABLED:
         _check_meta(cfg)
     if node.REGION_CACHE.ENABLED and not node.DECOUPLED:
@@ -90,6 +96,48 @@ def _check_unit(cfg: Any) -> None:
             )
 
 
+def _check_classifier(cfg: Any) -> None:
+    node = cfg.LT_DET
+    if node.RESET_CLASSIFIER and not node.DECOUPLED:
+        raise ValueError(
+            "LT_DET.RESET_CLASSIFIER starts the classifier of a second stage anew: set LT_DET."
+            "DECOUPLED True, or RESET_CLASSIFIER False"
+        )
+    if node.CLASSIFIER.NAME == "lws":
+        if not node.DECOUPLED:
+            raise ValueError(
+                "LT_DET.CLASSIFIER.NAME 'lws' scales the frozen classifier of a first stage: set "
+                "LT_DET.DECOUPLED True, and MODEL.WEIGHTS to a checkpoint with a linear one"
+            )
+        if node.RESET_CLASSIFIER:
+            raise ValueError(
+                "LT_DET.RESET_CLASSIFIER would make random what LT_DET.CLASSIFIER.NAME 'lws' "
+                "scales and never trains: set it False"
+            )
+    if "ldam" in (node.LOSS, node.DEFER.LOSS) and node.CLASSIFIER.NAME != "cosine":
+        logger.warning(
+            "LT_DET.LOSS ldam has margins for a cosine classifier, LT_DET.CLASSIFIER.NAME is %r: "
+            "its logits have no bounds that the margins could go with",
+            node.CLASSIFIER.NAME,
+        )
+
+
+#: TRANSFORM.NAME -> augmentations that it does not have
+_WITHOUT = {
+    "none": ("COLOR_JITTER", "AUTO_AUGMENT", "CUTOUT"),
+    "pad_crop": ("COLOR_JITTER",),
+}
+
+
+def _check_transform(transform: Any) -> None:
+    ignored = [key for key in _WITHOUT.get(transform.NAME, ()) if transform[key]]
+    if ignored:
+        raise ValueError(
+            f"LT_DET.CLASSIFICATION.TRANSFORM.NAME {transform.NAME!r} has no "
+            f"{' and no '.join(ignored)}: leave them at their defaults, or set another NAME"
+        )
+
+
 def check_loss_is_used(cfg: Any, model: nn.Module) -> None:
     """Raise if the config chooses a loss and the model has Detectron2's own.
 
@@ -143,6 +191,13 @@ def _check_meta(cfg: Any) -> None:
             "LT_DET.META.METHOD 'sampler' draws images by their class, and an image of a detector "
             "has several: use 'reweighter', as BALMS does on LVIS"
         )
+    for key in ("SAMPLER.NAME", "DEFER.SAMPLER"):
+        node, name = key.split(".")
+        if meta.METHOD == "sampler" and cfg.LT_DET[node][name]:
+            raise ValueError(
+                "LT_DET.META.METHOD 'sampler' learns how images are drawn, and LT_DET."
+                f"{key} {cfg.LT_DET[node][name]!r} would do nothing: leave it empty"
+            )
     if meta.SCOPE == "network":
         if not images or cfg.LT_DET.DECOUPLED:
             raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from detectron2.config import get_cfg
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from lt_det.data.datasets import register_lvis_format
+from lt_det.engine.config_checks import check_config
 from lt_det.engine.setup import load_config
 from lt_det.engine.trainer import LongTailTrainer
 from lt_det.engine.world_size import scale_to_world_size
@@ -167,3 +169,46 @@ def test_stage_2_resumed_in_the_folder_of_stage_1(tmp_path):
     second = LongTailTrainer(tiny_config(tmp_path, DATASETS__TEST=(), LT_DET__DECOUPLED=True))
     with pytest.raises(ValueError, match="of another training.*needs an OUTPUT_DIR of its own"):
         second.resume_or_load(resume=True)
+
+
+IMAGES = Path(__file__).resolve().parents[2] / "configs" / "classification"
+TRANSFORM = "LT_DET.CLASSIFICATION.TRANSFORM."
+LDAM = "ldam has margins for a cosine classifier, LT_DET.CLASSIFIER.NAME is 'linear'"
+
+
+def check_images(config, *opts):
+    check_config(load_config(str(IMAGES / f"{config}.yaml"), ["MODEL.DEVICE", "cpu", *opts]))
+
+
+@pytest.mark.parametrize(
+    ("config", "opts", "message"),
+    [
+        ("digits_lt_ce", ("LT_DET.RESET_CLASSIFIER", True), "RESET_CLASSIFIER .* set LT_DET.DEC"),
+        ("digits_lt_ce", ("LT_DET.CLASSIFIER.NAME", "lws"), "'lws' scales .* set LT_DET.DECOUP"),
+        ("cifar10_lt_lws", ("LT_DET.RESET_CLASSIFIER", True), "would make random .* set it False"),
+        ("cifar10_lt_balms", ("LT_DET.SAMPLER.NAME", "square_root"), "LT_DET.SAMPLER.NAME 'squar"),
+        ("cifar10_lt_balms", ("LT_DET.DEFER.SAMPLER", "instance"), "LT_DET.DEFER.SAMPLER 'insta"),
+        (
+            "cifar10_lt_balms",
+            (TRANSFORM + "NAME", "none"),
+            "NAME 'none' has no AUTO_AUGMENT and no CUTOUT: leave",
+        ),
+        ("digits_lt_ce", (TRANSFORM + "COLOR_JITTER", 0.4), "'pad_crop' has no COLOR_JITTER: lea"),
+    ],
+)
+def test_contradicting_image_configs_are_refused(config, opts, message):
+    check_images(config)
+    with pytest.raises(ValueError, match=message):
+        check_images(config, *opts)
+
+
+def test_jitter_of_resized_crops_and_no_transform_are_fine():
+    check_images("imagenet_lt_r10_ce", TRANSFORM + "COLOR_JITTER", 0.4)
+    check_images("digits_lt_ce", TRANSFORM + "NAME", "none")
+
+
+def test_ldam_wants_a_cosine_classifier(caplog):
+    check_images("cifar10_lt_ldam_drw")
+    assert not caplog.text
+    check_images("cifar10_lt_ldam_drw", "LT_DET.CLASSIFIER.NAME", "linear")
+    assert LDAM in caplog.text
