@@ -15,7 +15,11 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from lt_det.data.annotation_checks import NUM_NAMED
 from lt_det.data.image_lists import read_csv, read_folders, read_inaturalist, read_list
 from lt_det.data.image_table import ImageTable
-from lt_det.data.long_tail_subset import held_out_images, long_tailed_subset
+from lt_det.data.long_tail_subset import (
+    exponential_counts,
+    held_out_images,
+    long_tailed_subset,
+)
 from lt_det.data.small_images import CIFAR_FOLDERS, read_cifar, read_digits, read_jpeg_npz
 
 logger = logging.getLogger(__name__)
@@ -83,6 +87,10 @@ def register_image_dataset(
     if kind in _WITH_IMAGE_ROOT:
         split = _under_datasets(split)
     held_out_images(np.zeros(0), num_classes=0, share=held_out, seed=seed)  # checks it
+    if seed < 0:
+        raise ValueError(
+            f"data set {name!r}: LT_DET.CLASSIFICATION.SUBSET_SEED must be at least 0, got {seed}"
+        )
     source = (kind, path, split, float(imbalance_factor), seed, float(held_out))
     _register(name, source, is_held_out=False)
     if held_out:
@@ -255,6 +263,7 @@ def _load(
         kept = long_tailed_subset(
             table.labels, num_classes=num_classes, imbalance_factor=imbalance_factor, seed=seed
         )
+        _warn_other_profile(name, table, kept, imbalance_factor)
     apart = held_out_images(table.labels[kept], num_classes=num_classes, share=held_out, seed=seed)
     kept = kept[apart == is_held_out]
     logger.info(
@@ -262,3 +271,30 @@ def _load(
         *(name, len(kept), len(table.labels), imbalance_factor, held_out, seed),
     )
     return table.records(kept), class_names
+
+
+def _warn_other_profile(
+    name: str, table: ImageTable, kept: np.ndarray, imbalance_factor: float
+) -> None:
+    """Say so where classes were too small for the profile."""
+    sizes = np.bincount(table.labels, minlength=len(table.class_names))
+    counts = np.bincount(table.labels[kept], minlength=len(sizes)).tolist()
+    asked = exponential_counts(
+        int(sizes.max()), num_classes=len(sizes), imbalance_factor=imbalance_factor
+    )
+    # Nearly balanced sets, as the digits are, nearly meet it.
+    short = [k for k, (count, wanted) in enumerate(zip(counts, asked)) if count < 0.9 * wanted]
+    if short:
+        logger.warning(
+            "Data set %r: imbalance factor %g is not met: %d classes have fewer images than its "
+            "profile, which falls in label order; first %s with %s of %s. Images by class: %s to "
+            "%s. A long-tailed set needs no LT_DET.CLASSIFICATION.IMBALANCE_FACTOR",
+            *(
+                name,
+                imbalance_factor,
+                len(short),
+                [table.class_names[k] for k in short[:NUM_NAMED]],
+            ),
+            *([counts[k] for k in short[:NUM_NAMED]], [asked[k] for k in short[:NUM_NAMED]]),
+            *(min(counts), max(counts)),
+        )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+import logging
 import os
 from typing import Any, Sequence
 
@@ -13,7 +15,11 @@ from lt_det.data.annotation_checks import NUM_NAMED
 from lt_det.data.image_table import ImageTable
 from lt_det.data.small_images import check_file
 
+logger = logging.getLogger(__name__)
+
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".webp", ".tif", ".tiff")
+
+_SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 
 
 def read_list(path: str, image_root: str, *, name: str) -> ImageTable:
@@ -36,19 +42,19 @@ def read_list(path: str, image_root: str, *, name: str) -> ImageTable:
         "in LT_DET.CLASSIFICATION.DATASETS",
     )
     files, labels = [], []
-    with open(path, encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            # From the right: paths may hold blanks.
-            words = line.strip().rsplit(maxsplit=1)
-            if len(words) != 2 or not words[1].isdigit():
-                raise ValueError(
-                    f"data set {name!r}: line {number} of {path} must be 'path label' with a "
-                    f"label >= 0, got {line.strip()!r}"
-                )
-            files.append(words[0])
-            labels.append(int(words[1]))
+    text = io.StringIO(_read_text(path, name=name), newline=None)
+    for number, line in enumerate(text, start=1):
+        if not line.strip():
+            continue
+        # From the right: paths may hold blanks.
+        words = line.strip().rsplit(maxsplit=1)
+        if len(words) != 2 or not words[1].isdecimal():
+            raise ValueError(
+                f"data set {name!r}: line {number} of {path} must be 'path label' with a "
+                f"label >= 0, got {line.strip()!r}"
+            )
+        files.append(words[0])
+        labels.append(int(words[1]))
     class_names = [str(label) for label in range(max(labels, default=-1) + 1)]
     return _table(files, labels, class_names, image_root, name=name)
 
@@ -92,6 +98,12 @@ def read_inaturalist(path: str, image_root: str, *, name: str) -> ImageTable:
             f"data set {name!r}: {path} has annotations of categories that it does not list, "
             f"first {unknown[:NUM_NAMED]}"
         )
+    nameless = [category["id"] for category in ordered if "name" not in category]
+    if nameless:
+        raise ValueError(
+            f"data set {name!r}: {path} has categories without a name, first ids "
+            f"{nameless[:NUM_NAMED]}"
+        )
     # Some names of species occur twice; class names must differ.
     class_names = [f"{category['id']} {category['name']}" for category in ordered]
     labels = [contiguous[c] for _, c in pairs]
@@ -115,18 +127,27 @@ def read_csv(path: str, split: str, *, name: str) -> ImageTable:
     """
     path = os.path.expanduser(path)
     check_file(path, name=name, hint="it is a csv with the columns path, label and split")
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    reader = csv.DictReader(io.StringIO(_read_text(path, name=name), newline=""))
     needed = ["path", "label", *(["split"] if split else [])]
+    header = [column.strip() for column in reader.fieldnames or []]
+    lacking = [column for column in needed if column not in header]
+    if lacking:
+        raise ValueError(
+            f"data set {name!r}: the first line of {path} must name the columns {needed}, "
+            f"separated by commas; it lacks {lacking}, it has {header}"
+        )
+    reader.fieldnames = header
+    rows = [{c: (row[c] or "").strip() for c in header} for row in reader]
     bad = [i for i, row in enumerate(rows, start=2) if not all(row.get(c) for c in needed)]
     if bad or not rows:
         raise ValueError(
-            f"data set {name!r}: {path} needs a header and the columns {needed}, none of them "
-            f"empty; not so in the lines {bad[:NUM_NAMED] or 'at all'}"
+            f"data set {name!r}: {path} must have rows with all of {needed}, none of them empty; "
+            f"not so in the lines {bad[:NUM_NAMED] or 'at all'}"
         )
     found = {row["label"] for row in rows}
-    numbers = all(label.isdigit() for label in found)
-    class_names = sorted(found, key=int) if numbers else sorted(found)
+    numbers = all(label.isdecimal() for label in found)
+    # "01" and "1" are two classes, in an order of their own.
+    class_names = sorted(found, key=lambda c: (int(c), c)) if numbers else sorted(found)
     chosen = [row for row in rows if not split or row["split"] == split]
     if not chosen:
         raise ValueError(
@@ -157,7 +178,15 @@ def read_folders(path: str, split: str, *, name: str) -> ImageTable:
         raise FileNotFoundError(
             f"data set {name!r}: there is no folder {os.path.abspath(root)}: {hint}"
         )
-    class_names = sorted(entry.name for entry in os.scandir(root) if entry.is_dir())
+    class_names = sorted(
+        entry.name for entry in os.scandir(root) if entry.is_dir() and entry.name[0] != "."
+    )
+    if not split and class_names and set(class_names) <= _SPLITS:
+        logger.warning(
+            "Data set %r: the classes of %s would be %s, which look like splits: name one as the "
+            "fourth entry of LT_DET.CLASSIFICATION.DATASETS",
+            *(name, root, class_names),
+        )
     if not class_names:
         raise FileNotFoundError(f"data set {name!r}: {os.path.abspath(root)} is empty: {hint}")
     files: list[str] = []
@@ -177,6 +206,17 @@ def read_folders(path: str, split: str, *, name: str) -> ImageTable:
         files += members
         labels += [label] * len(members)
     return _table(files, labels, class_names, root, name=name)
+
+
+def _read_text(path: str, *, name: str) -> str:
+    """Return the content of a text file, without the mark that spreadsheets begin it with."""
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            return file.read()
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"data set {name!r}: {path} is not in UTF-8 ({error}): save it in that encoding"
+        ) from error
 
 
 def _table(

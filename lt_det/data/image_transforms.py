@@ -94,14 +94,17 @@ class ImageBatchMapper:
             if image.shape != images[0].shape:
                 raise ValueError(
                     f"images {records[0]['image_id']} and {record['image_id']} have the shapes "
-                    f"{images[0].shape} and {image.shape}: set "
-                    "LT_DET.CLASSIFICATION.TRANSFORM.NAME 'resized_crop' for images of any size"
+                    f"{images[0].shape} and {image.shape}: for images of any size set "
+                    "LT_DET.CLASSIFICATION.TRANSFORM.NAME 'resized_crop' for training, and "
+                    "TRANSFORM.TEST_RESIZE, such as 256, for tests"
                 )
         return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
 
 
 def read_image(record: Mapping[str, Any]) -> np.ndarray:
     """Return ``(H, W, 3)`` uint8 RGB: the record's "image", or the file "file_name".
+
+    Of 16 bits a pixel the upper eight are taken.
 
     Raises:
         FileNotFoundError: names the file and the image id.
@@ -113,6 +116,15 @@ def read_image(record: Mapping[str, Any]) -> np.ndarray:
 
     try:
         with Image.open(record["file_name"]) as image:
+            if image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PNG"):
+                # PIL would clip what is above 255.
+                grey = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
+                return np.repeat(grey[..., None], 3, axis=-1)
+            if image.mode in ("I", "F"):
+                raise ValueError(
+                    f"image {record['image_id']}: {record['file_name']} has 32 bits a pixel, of "
+                    "unknown range: save it with 8"
+                )
             return np.array(image.convert("RGB"))
     except FileNotFoundError as error:
         raise FileNotFoundError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import zipfile
 from typing import Any, Literal, Mapping, Sequence
 
 import numpy as np
@@ -65,10 +66,27 @@ def read_cifar(
         _read_pickle(os.path.join(folder, file), name=name, hint=hint) for file in layout[split]
     ]
     meta_file, key = layout["names"]
-    names = _read_pickle(os.path.join(folder, meta_file), name=name, hint=hint)[key]
+    meta = _read_pickle(os.path.join(folder, meta_file), name=name, hint=hint)
+    for files, content, keys in (
+        (layout[split], batches, ("data", layout["labels"])),
+        ([meta_file], [meta], (key,)),
+    ):
+        for file, found in zip(files, content):
+            missing = [k for k in keys if k not in found]
+            if missing:
+                raise ValueError(
+                    f"data set {name!r}: {os.path.join(folder, file)} lacks {missing}; it is no "
+                    f"file of {kind}, {hint}"
+                )
+    names = meta[key]
     pixels = np.concatenate([np.asarray(batch["data"]) for batch in batches])
     images = pixels.reshape(-1, 3, _CIFAR_SIDE, _CIFAR_SIDE).transpose(0, 2, 3, 1)
     labels = np.concatenate([np.asarray(batch[layout["labels"]]) for batch in batches])
+    if len(labels) != len(images):
+        raise ValueError(
+            f"data set {name!r}: {folder} has {len(images)} {split} images and {len(labels)} "
+            "labels; download it again"
+        )
     return _in_memory(np.ascontiguousarray(images), labels, names, name=name)
 
 
@@ -92,7 +110,11 @@ def read_jpeg_npz(path: str, split: str, *, name: str) -> ImageTable:
     check_split(split, name=name)
     path = os.path.expanduser(path)
     check_file(path, name=name, hint="it is an npz with data, offsets, labels, is_test, classes")
-    with np.load(path, allow_pickle=False) as arrays:
+    try:
+        content = np.load(path, allow_pickle=False)
+    except (zipfile.BadZipFile, *BROKEN_FILE, OSError) as error:
+        raise ValueError(f"data set {name!r}: {path} is no npz file: {error}") from error
+    with content as arrays:
         missing = {"data", "offsets", "labels", "is_test", "classes"} - set(arrays.files)
         if missing:
             raise ValueError(
@@ -102,6 +124,12 @@ def read_jpeg_npz(path: str, split: str, *, name: str) -> ImageTable:
         chosen = np.flatnonzero(arrays["is_test"].astype(bool) == (split == "test"))
         labels = arrays["labels"].astype(np.int64)[chosen]
         names = tuple(str(n) for n in arrays["classes"])
+        sizes = [len(arrays[key]) for key in ("labels", "is_test", "offsets")]
+    if not sizes[0] == sizes[1] == sizes[2] - 1:
+        raise ValueError(
+            f"data set {name!r}: {path} must have N labels, N is_test and N + 1 offsets, got "
+            f"{sizes}"
+        )
 
     def image_of(index: int) -> dict[str, Any]:
         place = chosen[index]

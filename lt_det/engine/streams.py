@@ -90,6 +90,7 @@ def build_streams(
                 "LT_DET.META.METHOD 'sampler' draws the images: build_train_loader must return a "
                 f"TrainStream, got {type(loader).__name__}"
             )
+        _warn_ahead(cfg)
         loader = known = known.with_sampler(_rate_sampler(cfg, meta, dicts))
     if known is not None:
         known.start_at(start_iter)
@@ -107,6 +108,18 @@ def _warn_unknown(cfg: Any, loader: Iterable[list]) -> None:
         type(loader).__name__,
         ", and meta batches have Detectron2's mapper" if cfg.LT_DET.META.ENABLED else "",
     )
+
+
+def _warn_ahead(cfg: Any) -> None:
+    workers = 0 if cfg.LT_DET.REGION_CACHE.ENABLED else cfg.DATALOADER.NUM_WORKERS
+    if workers:
+        logger.warning(
+            "LT_DET.META.METHOD 'sampler': with DATALOADER.NUM_WORKERS %d batches are drawn up to "
+            "%d iterations ahead, with the rates of then, so a resumed run is not bit by bit that "
+            "of an uninterrupted one; with NUM_WORKERS 0 it is",
+            workers,
+            2 * workers,
+        )
 
 
 def _rate_sampler(cfg: Any, meta: MetaSampler, dicts: Sequence[dict]) -> Sampler:

@@ -65,9 +65,18 @@ def build_class_stats(cfg: Any) -> ClassStats:
 
 
 def group_limits(cfg: Any) -> tuple[int, int]:
-    """Return the most images of a rare and of a common class."""
+    """Return the most images of a rare and of a common class.
+
+    Raises:
+        ValueError: for images to classify, if LT_DET.CLASSIFICATION's are no limits.
+    """
     if is_image_classifier(cfg):
         shots = cfg.LT_DET.CLASSIFICATION
+        if not 0 <= shots.FEW_MAX < shots.MEDIUM_MAX:
+            raise ValueError(
+                "LT_DET.CLASSIFICATION must have 0 <= FEW_MAX < MEDIUM_MAX, got "
+                f"{shots.FEW_MAX} and {shots.MEDIUM_MAX}"
+            )
         return shots.FEW_MAX, shots.MEDIUM_MAX
     node = cfg.LT_DET.CLASS_STATS
     return node.RARE_MAX, node.COMMON_MAX

@@ -100,3 +100,26 @@ def test_entries_of_another_form(entry):
 def test_unknown_kind():
     with pytest.raises(ValueError, match="kind must be one of .*'cifar10'.* got 'mnist'"):
         register_image_dataset("x", "mnist", "")
+
+
+def test_a_profile_that_is_not_met_is_warned_of(name, tmp_path, caplog):
+    rows = [f"x.png {label}" for label, count in enumerate([10, 20, 1000]) for _ in range(count)]
+    (tmp_path / "x.png").write_bytes(b"")
+    (tmp_path / "list.txt").write_text("\n".join(rows))
+    sets = (name, "list", str(tmp_path / "list.txt"), str(tmp_path))
+    register_image_dataset(*sets, imbalance_factor=100.0)
+    labels = [r["category_id"] for r in DatasetCatalog.get(name)]
+    assert np.bincount(labels).tolist() == [10, 20, 10]
+    assert "factor 100 is not met: 2 classes" in caplog.text
+    assert "first ['0', '1'] with [10, 20] of [1000, 100]" in caplog.text
+
+
+def test_digits_meet_their_profile(name, caplog):
+    register_image_dataset(name, "digits", "", "train", imbalance_factor=20.0)
+    DatasetCatalog.get(name)
+    assert "not met" not in caplog.text
+
+
+def test_seeds_of_subsets_are_not_negative(name):
+    with pytest.raises(ValueError, match="SUBSET_SEED must be at least 0, got -1"):
+        register_image_dataset(name, "digits", "", "train", seed=-1)

@@ -111,3 +111,64 @@ def test_tree_of_folders(images):
         read_folders(str(images), "", name="f")
     with pytest.raises(FileNotFoundError, match="there is no folder"):
         read_folders(str(images / "nowhere"), "", name="f")
+
+
+def test_csv_of_a_spreadsheet(images):
+    """A byte-order mark, blanks after the commas, Windows's line ends."""
+    path = images / "all.csv"
+    path.write_bytes(
+        "\ufeffpath, label, split\r\na/0.png, cat , train\r\na/1.png,dog, train\r\n".encode()
+    )
+    table = read_csv(str(path), "train", name="c")
+    assert table.class_names == ("cat", "dog")
+    assert table.labels.tolist() == [0, 1]
+    assert table.records()[0]["file_name"].endswith("a/0.png")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (
+            b"path;label\na/0.png;cat\n",
+            r"lacks \['path', 'label', 'split'\], it has \['path;label'\]",
+        ),
+        (b"path,label\na/0.png,cat\n", r"lacks \['split'\]"),
+        (b"", "lacks .*it has"),
+        (b"path,label,split\n", "must have rows"),
+        (b"path,label,split\na/0.png,,train\n", r"lines \[2\]"),
+        ("path,label,split\na/0.png,k\u00e4se,train\n".encode("latin1"), "not in UTF-8"),
+    ],
+)
+def test_csvs_of_another_form(images, content, words):
+    path = images / "all.csv"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=words):
+        read_csv(str(path), "train", name="c")
+
+
+def test_numbers_of_one_value_are_two_classes_in_a_fixed_order(images):
+    path = images / "all.csv"
+    for rows in ("a/0.png,01\na/1.png,1\n", "a/1.png,1\na/0.png,01\n"):
+        path.write_text(f"path,label\n{rows}b c/2.png,1\u00b2\n".replace("1\u00b2", "2"))
+        assert read_csv(str(path), "", name="c").class_names == ("01", "1", "2")
+    path.write_text("path,label\na/0.png,\u00b2\na/1.png,3\n", encoding="utf-8")
+    assert read_csv(str(path), "", name="c").class_names == ("3", "\u00b2")
+
+
+def test_list_with_a_byte_order_mark_and_a_label_that_is_no_number(tmp_path, images):
+    path = tmp_path / "list.txt"
+    path.write_text("\ufeffa/0.png 0\r\na/1.png 1\r\n", encoding="utf-8")
+    assert read_list(str(path), str(images), name="l").labels.tolist() == [0, 1]
+    path.write_text("a/0.png \u00b2\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="must be 'path label'"):
+        read_list(str(path), str(images), name="l")
+
+
+def test_folders_that_are_no_classes(images, caplog):
+    (images / ".cache").mkdir()
+    assert read_folders(str(images), "", name="f").class_names == ("a", "b c")
+    assert not caplog.records
+    (images / "a").rename(images / "train")
+    (images / "b c").rename(images / "val")
+    read_folders(str(images), "", name="f")
+    assert "look like splits" in caplog.text

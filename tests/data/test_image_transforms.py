@@ -173,3 +173,15 @@ def test_files_are_read_as_rgb(tmp_path):
 def test_numbers_out_of_range(numbers):
     with pytest.raises(ValueError, match="size must be at least 1"):
         ImageBatchMapper(**numbers)
+
+
+def test_pixels_of_16_bits_keep_their_shades(tmp_path):
+    shades = (np.arange(64).reshape(8, 8) * 1000).astype(np.uint16)
+    path = tmp_path / "grey.png"
+    Image.fromarray(shades).save(path)
+    image = read_image({"file_name": str(path), "image_id": 0})
+    assert image.dtype == np.uint8
+    assert np.array_equal(image, np.repeat((shades // 256)[..., None], 3, axis=-1))
+    Image.fromarray(np.ones((4, 4), np.float32)).save(tmp_path / "floats.tif")
+    with pytest.raises(ValueError, match="image 7: .*floats.tif has 32 bits"):
+        read_image({"file_name": str(tmp_path / "floats.tif"), "image_id": 7})

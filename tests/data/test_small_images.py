@@ -125,3 +125,30 @@ def test_digits_splits_share_no_image():
     pixels = {split.records([i])[0]["image"].tobytes() for split in (train,) for i in range(1201)}
     assert not pixels & {r["image"].tobytes() for r in test.records()}
     assert max(r["image"].max() for r in test.records()) == 255
+
+
+@pytest.mark.parametrize(
+    ("batch", "words"),
+    [
+        ({"data": np.zeros((2, 3072), np.uint8)}, r"test_batch lacks \['labels'\]"),
+        ({"data": np.zeros((2, 3072), np.uint8), "labels": [0]}, "2 test images and 1 labels"),
+    ],
+)
+def test_cifar_files_without_all_labels(tmp_path, batch, words):
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    (folder / "test_batch").write_bytes(pickle.dumps(batch))
+    (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": ["a", "b"]}))
+    with pytest.raises(ValueError, match=words):
+        read_cifar(str(tmp_path), "test", name="c", kind="cifar10")
+
+
+def test_broken_npz(tmp_path):
+    path = tmp_path / "images.npz"
+    path.write_bytes(b"PK no zip")
+    with pytest.raises(ValueError, match="'n': .*images.npz is no npz file"):
+        read_jpeg_npz(str(path), "test", name="n")
+    arrays = {"data": np.zeros(4, np.uint8), "classes": np.array(["a"])}
+    np.savez(path, offsets=[0, 4], labels=[0, 0], is_test=[1, 1], **arrays)
+    with pytest.raises(ValueError, match=r"N \+ 1 offsets, got \[2, 2, 2\]"):
+        read_jpeg_npz(str(path), "test", name="n")
