@@ -60,20 +60,24 @@ def main(arguments: list[str] | None = None) -> None:
             load_config(args.config_file, [*args.options, key, value])
     points = sweep_points(grid, seeds=args.seeds)
     output = args.output.resolve()
-    run_sweep(
-        TRAIN_NET,
-        args.config_file,
-        points,
-        output,
-        options=args.options,
-        parallel=args.parallel,
-    )
-    rows: dict[tuple[str, ...], list[Path]] = {}
-    for point in points:
-        rows.setdefault(tuple(point.values.values()), []).append(output / point.name)
-    table = sweep_table(rows, keys=list(grid), metrics=args.metrics)
-    (output / "summary.md").write_text(table + "\n", encoding="utf-8")
-    print(table)
+    try:
+        run_sweep(
+            TRAIN_NET,
+            args.config_file,
+            points,
+            output,
+            options=args.options,
+            parallel=args.parallel,
+        )
+    finally:  # where a run fails, of those that are done
+        rows: dict[tuple[str, ...], list[Path]] = {}
+        for point in points:
+            if (output / point.name / "results.json").is_file():
+                rows.setdefault(tuple(point.values.values()), []).append(output / point.name)
+        if rows:
+            table = sweep_table(rows, keys=list(grid), metrics=args.metrics)
+            (output / "summary.md").write_text(table + "\n", encoding="utf-8")
+            print(table)
 
 
 if __name__ == "__main__":

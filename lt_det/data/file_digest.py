@@ -31,7 +31,7 @@ def content_hash(path: str | os.PathLike[str], *, cache_dir: str | os.PathLike[s
     Raises:
         FileNotFoundError: if there is no such file.
     """
-    state = _state(path)
+    state = file_state(path)
     name = hashlib.sha256(os.path.realpath(path).encode()).hexdigest()[:32]
     note = Path(cache_dir) / f"hash_{name}.json"
     try:
@@ -43,12 +43,13 @@ def content_hash(path: str | os.PathLike[str], *, cache_dir: str | os.PathLike[s
     started = time.time()
     digest = hash_file(path)
     last_change = max(os.stat(path).st_mtime, os.stat(path).st_ctime)
-    if _state(path) == state and started - last_change > _SETTLED_SECONDS:
+    if file_state(path) == state and started - last_change > _SETTLED_SECONDS:
         _write(note, {"path": os.path.realpath(path), "state": state, "sha256": digest})
     return digest
 
 
-def _state(path: str | os.PathLike[str]) -> list[int]:
+def file_state(path: str | os.PathLike[str]) -> list[int]:
+    """Return what the file system says of a file; other numbers mean another content."""
     stat = os.stat(path)
     return [stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns]
 

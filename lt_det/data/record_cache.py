@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping, Sequence
 
-from lt_det.data.file_digest import content_hash
+from lt_det.data.file_digest import content_hash, file_state
 from lt_det.data.stats_cache import default_cache_dir
 from lt_det.data.stored_records import StoredRecords, write_records
 from lt_det.data.warn_once import warn_once
@@ -58,6 +58,7 @@ def cached_records(
     if os.path.getsize(json_file) < smallest:
         return StoredRecords.packed(*load())
     folder = default_cache_dir() if cache_dir is None else Path(cache_dir)
+    state = file_state(json_file)
     digest = content_hash(json_file, cache_dir=folder)
     key = hashlib.sha256((digest + json.dumps([_CACHE_VERSION, *options])).encode()).hexdigest()
     path = folder / f"records_{key[:32]}.bin"
@@ -69,6 +70,9 @@ def cached_records(
         if found is not None:
             return found
         records, about = load()
+        if file_state(json_file) != state:
+            logger.warning("%s changed while it was read; it is not cached", json_file)
+            return StoredRecords.packed(records, about)
         return _write(path, records, about, is_valid)
 
 

@@ -13,7 +13,7 @@ def log_classification_stats(
     """Log "cls_accuracy" and, where there is foreground, "fg_cls_accuracy" and "false_negative".
 
     The numbers are those that Detectron2 logs under these names. It waits for the device five
-    times to count; here the counts come over in one piece.
+    times to count; here the counts come over in one piece, so it is waited for once a step.
 
     Args:
         predicted: ``(R,)`` int64 in [0, K]. Nothing is logged where R is 0.

@@ -296,3 +296,21 @@ def test_inputs_are_not_changed(tmp_path):
     write_records(tmp_path / "records.bin", given)
     StoredRecords.packed(given)
     assert given == before
+
+
+def test_a_json_that_changes_while_it_is_read_is_not_cached(tmp_path, caplog):
+    path = tmp_path / "a.json"
+    path.write_text("1")
+    options = {"options": [], "cache_dir": tmp_path / "cache", "smallest": 0}
+
+    def load():
+        path.write_text("22")
+        return records(3), "of the second"
+
+    cached_records(path, load, **options)
+    assert "changed while it was read" in caplog.text
+    path.write_text("1")
+    found = cached_records(path, lambda: (records(2), "of the first"), **options)
+    assert found.about == "of the first"
+    again = cached_records(path, lambda: pytest.fail("not cached"), **options)
+    assert len(again) == 2

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+from pathlib import Path
 
 import pytest
 import yaml
@@ -153,3 +155,20 @@ def test_keys_that_came_or_went_count_by_their_defaults():
     assert differing_keys(was, now) == []
     now["LT_DET"]["CLASSIFICATION"]["HELD_OUT"] = 0.1
     assert differing_keys(was, now) == [("LT_DET.CLASSIFICATION.HELD_OUT", 0.0, 0.1)]
+
+
+def test_a_failing_run_leaves_the_table_of_the_finished_ones(tmp_path, train_net, monkeypatch):
+    path = Path(__file__).resolve().parents[2] / "tools" / "sweep.py"
+    spec = importlib.util.spec_from_file_location("sweep_tool", path)
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    monkeypatch.setattr(tool, "TRAIN_NET", train_net)
+    config = tmp_path / "c.yaml"
+    config.write_text("VERSION: 2\n")
+    output = tmp_path / "out"
+    words = ["--config-file", str(config), "--output", str(output)]
+    with pytest.raises(RuntimeError, match="stdout.txt"):
+        tool.main([*words, "--grid", "SOLVER.BASE_LR", "10.5", "95.0"])
+    table = (output / "summary.md").read_text()
+    assert "10.5" in table
+    assert "95" not in table
