@@ -26,6 +26,8 @@ from lt_det.modeling.nms_probe import suppression_of
 _PIECE = 2**20
 # torch.topk looks for the k best of n with a heap where 64 k <= n, else it sorts.
 _HEAP_FACTOR = 64
+# So many scores are skipped at once if the best of them is too low.
+_GROUP = 64
 
 
 class DenseInference(DenseDetector):
@@ -162,23 +164,43 @@ def list_contenders(scores: Tensor, *, score_threshold: float, limit: int) -> Te
     worst in the heap changes nothing: without it the result is the same, equal scores included.
     So from 64 ``limit`` elements on, where topk takes the heap, only such are listed.
     """
-    rows = max(1, _PIECE // max(1, scores.shape[1]))
+    flat = scores.reshape(-1)
     listed: list[Tensor] = []
-    num_listed, worst, heap = 0, score_threshold, scores.new_zeros(0)
-    for start in range(0, len(scores), rows):
-        piece = scores[start : start + rows].reshape(-1)
-        found = (piece > worst).nonzero()[:, 0]
-        if not len(found):
-            continue
-        listed.append(found + start * scores.shape[1])
-        num_listed += len(found)
-        heap = torch.cat([heap, piece[found]])
-        heap = heap.topk(min(limit, len(heap)))[0]
-        if num_listed >= _HEAP_FACTOR * limit and limit > 0:
-            worst = max(worst, float(heap[-1]))
+    start, num_listed, worst, heap = 0, 0, score_threshold, flat[:0]
+    # Small pieces until it is known what the others must be above.
+    enough = _HEAP_FACTOR * limit
+    size = max(_GROUP, min(_PIECE, enough))
+    while start < len(flat):
+        piece = flat[start : start + size]
+        found = _positions_above(piece, worst)
+        if len(found):
+            listed.append(found + start)
+            num_listed += len(found)
+            heap = torch.cat([heap, piece[found]])
+            heap = heap.topk(min(limit, len(heap)))[0]
+            if num_listed >= enough and limit > 0:
+                worst = max(worst, float(heap[-1]))
+                size = _PIECE
+        start += len(piece)
     if not listed:
         return torch.zeros(0, dtype=torch.int64, device=scores.device)
     return torch.cat(listed)
+
+
+def _positions_above(values: Tensor, floor: float) -> Tensor:
+    """Return the positions, rising, of the values ``(n,)`` that are higher; NaN is not.
+
+    To look at the best of each group first takes a third of the time of a comparison of all.
+    """
+    num_groups = len(values) // _GROUP
+    in_groups = num_groups * _GROUP
+    best = values[:in_groups].view(num_groups, _GROUP).amax(dim=1)
+    # A group with a NaN has that as its best.
+    groups = (~(best <= floor)).nonzero()
+    members = (groups * _GROUP + torch.arange(_GROUP, device=values.device)).reshape(-1)
+    rest = torch.arange(in_groups, len(values), device=values.device)
+    positions = torch.cat([members, rest])
+    return positions[values[positions] > floor]
 
 
 @functools.lru_cache(maxsize=None)
