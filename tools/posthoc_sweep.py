@@ -70,13 +70,14 @@ def main(arguments: list[str] | None = None) -> None:
     for number, weights in enumerate(args.weights):
         cfg.MODEL.WEIGHTS = weights
         folder = args.output.resolve() / f"weights{number}"
-        run_post_hoc_sweep(cfg, points, folder)
+        points = run_post_hoc_sweep(cfg, points, folder)
         for point in points:
             rows[point].append(folder / point.name)
     table = sweep_table(
         {
             (point.method, "" if point.tau is None else f"{point.tau:g}"): folders
             for point, folders in rows.items()
+            if folders
         },
         keys=["method", "tau"],
         metrics=[f"classification/{name}" for name in METRICS],

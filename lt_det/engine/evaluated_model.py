@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any, Iterator
 
+from detectron2.data import MetadataCatalog
 from torch import nn
 
 from lt_det.data.class_stats import ClassStats
 from lt_det.engine.checkpoint import LongTailCheckpointer
 from lt_det.engine.config_checks import check_post_hoc_is_used
 from lt_det.engine.training_model import bind_post_hoc
-from lt_det.modeling.build import group_limits, is_image_classifier
+from lt_det.modeling.build import build_class_stats, group_limits, is_image_classifier
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,8 @@ def load_evaluated_model(cfg: Any, model: nn.Module, *, resume: bool) -> Evaluat
         resume: take OUTPUT_DIR's last checkpoint, if there is one, and not MODEL.WEIGHTS.
 
     Raises:
-        ValueError: if there are no weights, or post-hoc corrections would do nothing.
+        ValueError: if there are no weights, post-hoc corrections would do nothing, or the model was
+            trained on the held-out images that it would be tested on.
     """
     check_post_hoc_is_used(cfg, model)
     checkpointer = LongTailCheckpointer(model, cfg.OUTPUT_DIR)
@@ -81,9 +86,32 @@ def load_evaluated_model(cfg: Any, model: nn.Module, *, resume: bool) -> Evaluat
         stats = ClassStats.from_dict(extra["class_stats"])
         stats = replace(stats, rare_max=rare_max, common_max=common_max)
         bind_post_hoc(model, stats, unit=cfg.LT_DET.CLASS_STATS.UNIT)
+    _check_held_out(cfg, stats, weights)
     # Checkpoints count iterations from 0.
     iterations = extra["iteration"] + 1 if "iteration" in extra else None
     return EvaluatedModel(weights, iterations, stats)
+
+
+def _check_held_out(cfg: Any, stats: ClassStats | None, weights: str) -> None:
+    """Raise if DATASETS.TEST has held-out images that the model was trained on."""
+    names = [n for n in cfg.DATASETS.TEST if MetadataCatalog.get(n).get("image_held_out")]
+    if not names:
+        return
+    if stats is None:
+        logger.warning(
+            "%s does not say which images it was trained on: if without LT_DET.CLASSIFICATION."
+            "HELD_OUT, then on those of %s, too",
+            *(weights, names),
+        )
+        return
+    left = build_class_stats(cfg)
+    if stats.image_counts != left.image_counts:
+        raise ValueError(
+            f"DATASETS.TEST {names} is held out of the training images, but {weights!r} was not "
+            f"trained without it: on {stats.num_images} images, and LT_DET.CLASSIFICATION.HELD_OUT "
+            f"{cfg.LT_DET.CLASSIFICATION.HELD_OUT} leaves {left.num_images}, or as many of other "
+            "classes. Train a model with HELD_OUT, and evaluate it with the same keys"
+        )
 
 
 def classes_of_checkpoint(cfg: Any, *, resume: bool) -> tuple[Any, tuple[str, ...] | None]:

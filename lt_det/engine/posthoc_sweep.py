@@ -18,6 +18,7 @@ from lt_det.engine.evaluators import build_evaluator, prepare_evaluation
 from lt_det.engine.run_record import write_run_record
 from lt_det.engine.train_loader import build_image_test_loader
 from lt_det.modeling.build import build_class_stats, is_image_classifier
+from lt_det.modeling.build_posthoc import warn_of_second_correction
 from lt_det.modeling.image_classifier import LongTailImageClassifier
 from lt_det.modeling.nearest_mean import ClassMeans
 from lt_det.modeling.posthoc import PostHocCorrection
@@ -52,15 +53,40 @@ class PostHocPoint:
 def post_hoc_points(
     *, tau_norm: Iterable[float], logit_adjustment: Iterable[float], nearest_mean: bool
 ) -> list[PostHocPoint]:
-    """Return the model as it was trained, then all settings; tau 0 is the model as trained."""
+    """Return the model as it was trained, then all settings; tau 0 is the model as trained.
+
+    Raises:
+        ValueError: if two taus of a method differ by less than their folders' names show.
+    """
     points = [PostHocPoint(AS_TRAINED)]
     for method, values in ((TAU_NORM, tau_norm), (LOGIT_ADJUSTMENT, logit_adjustment)):
         points += [PostHocPoint(method, tau) for tau in dict.fromkeys(values) if tau]
-    return points + ([PostHocPoint(NEAREST_MEAN)] if nearest_mean else [])
+    if nearest_mean:
+        points.append(PostHocPoint(NEAREST_MEAN))
+    check_folders_differ(points)
+    return points
+
+
+def check_folders_differ(points: Sequence[PostHocPoint]) -> None:
+    """Raise if two points have the same folder.
+
+    Raises:
+        ValueError: names them.
+    """
+    by_name: dict[str, PostHocPoint] = {}
+    for point in points:
+        other = by_name.setdefault(point.name, point)
+        if other != point:
+            raise ValueError(
+                f"{point.method} with tau {other.tau!r} and {point.tau!r} would have the same "
+                f"folder, {point.name!r}: leave one of them out"
+            )
 
 
 @torch.no_grad()
-def run_post_hoc_sweep(cfg: Any, points: Sequence[PostHocPoint], output: Path) -> None:
+def run_post_hoc_sweep(
+    cfg: Any, points: Sequence[PostHocPoint], output: Path
+) -> list[PostHocPoint]:
     """Evaluate MODEL.WEIGHTS with each setting, in one pass over the test set.
 
     Each writes to ``output / point.name`` what an evaluation writes to OUTPUT_DIR. The nearest
@@ -72,8 +98,13 @@ def run_post_hoc_sweep(cfg: Any, points: Sequence[PostHocPoint], output: Path) -
         points: settings.
         output: folder.
 
+    Returns:
+        The points that were evaluated: a cosine classifier has no tau-normalisation.
+
     Raises:
-        ValueError: if the model is no image classifier, or there is not one test set.
+        ValueError: if the model is no image classifier, there is not one test set, it was held out
+            and the model trained on it all the same, the config has a post-hoc correction of its
+            own, or two points have one folder.
     """
     if not is_image_classifier(cfg):
         raise ValueError(
@@ -83,6 +114,11 @@ def run_post_hoc_sweep(cfg: Any, points: Sequence[PostHocPoint], output: Path) -
         )
     if len(cfg.DATASETS.TEST) != 1:
         raise ValueError(f"DATASETS.TEST must name one data set, got {tuple(cfg.DATASETS.TEST)}")
+    own = [f"LT_DET.POST_HOC.{key}" for key, value in cfg.LT_DET.POST_HOC.items() if value]
+    if own:
+        raise ValueError(f"{' and '.join(own)} would do nothing: this sweep has its own settings")
+    check_folders_differ(points)
+    points = _points_for(cfg, points)
     cfg = prepare_evaluation(cfg, resume=False)
     model = build_model(cfg).eval()
     evaluated = load_evaluated_model(cfg, model, resume=False)
@@ -125,6 +161,21 @@ def run_post_hoc_sweep(cfg: Any, points: Sequence[PostHocPoint], output: Path) -
         record.OUTPUT_DIR = str(output / point.name)
         with evaluating(described):
             write_run_record(record, evaluator.evaluate())
+    return points
+
+
+def _points_for(cfg: Any, points: Sequence[PostHocPoint]) -> list[PostHocPoint]:
+    """Return the points that change anything, and warn of some others."""
+    if any(point.method == LOGIT_ADJUSTMENT for point in points):
+        warn_of_second_correction(cfg)
+    if cfg.LT_DET.CLASSIFIER.NAME != "cosine":
+        return list(points)
+    left = [point for point in points if point.method != TAU_NORM]
+    if len(left) < len(points):
+        logger.warning(
+            "No tau-normalisation: LT_DET.CLASSIFIER.NAME 'cosine' normalises its weights already"
+        )
+    return left
 
 
 def _batches(cfg: Any, name: str, what: str) -> Iterable[list[dict]]:

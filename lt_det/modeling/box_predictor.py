@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from lt_det.losses.base_criterion import BaseCriterion
 from lt_det.losses.criterion import Criterion
 from lt_det.modeling.box_regression import ByClassBoxRegression, Predictions, all_classes
-from lt_det.modeling.build import build_criterion, build_post_hoc, build_prior
+from lt_det.modeling.build import build_criterion, build_prior
+from lt_det.modeling.build_posthoc import build_post_hoc
 from lt_det.modeling.classification_head import ClassificationHead
 from lt_det.modeling.classification_stats import log_classification_stats
 from lt_det.modeling.classifier import set_prior_bias

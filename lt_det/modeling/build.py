@@ -20,7 +20,6 @@ from lt_det.losses.class_weights import ClassWeights
 from lt_det.losses.criterion import Criterion
 from lt_det.losses.deferred import DeferredCriterion
 from lt_det.modeling.deferral import check_deferral, deferral_start, defers_loss
-from lt_det.modeling.posthoc import PostHocCorrection
 
 logger = logging.getLogger(__name__)
 
@@ -254,30 +253,3 @@ def build_prior(cfg: Any) -> dict[str, Any]:
         else:
             prior_counts, _ = bound_counts(stats, kind="sigmoid", unit=cfg.LT_DET.CLASS_STATS.UNIT)
     return {"prior_prob": float(cfg.LT_DET.PRIOR_PROB), "prior_counts": prior_counts}
-
-
-def build_post_hoc(cfg: Any) -> PostHocCorrection | None:
-    """Return the correction of LT_DET.POST_HOC, None if there is none.
-
-    Class counts are those of the checkpoint under evaluation, where it has them, else they are
-    read from the training set at the first image.
-
-    Raises:
-        ValueError: if a tau is negative, or the weights of a cosine classifier were normalised.
-    """
-    node = cfg.LT_DET.POST_HOC
-    if node.TAU_NORM and cfg.LT_DET.CLASSIFIER.NAME == "cosine":
-        raise ValueError(
-            "LT_DET.POST_HOC.TAU_NORM would do nothing to LT_DET.CLASSIFIER.NAME 'cosine', which "
-            "normalises its weights already: set it to 0"
-        )
-    correction = PostHocCorrection(
-        tau_norm=node.TAU_NORM,
-        logit_adjustment=node.LOGIT_ADJUSTMENT,
-        load_counts=functools.partial(_foreground_counts, cfg.clone()),
-    )
-    return correction if node.TAU_NORM or node.LOGIT_ADJUSTMENT else None
-
-
-def _foreground_counts(cfg: Any) -> Tensor:
-    return torch.from_numpy(build_class_stats(cfg).counts(cfg.LT_DET.CLASS_STATS.UNIT))

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from lt_det.losses.base_criterion import BaseCriterion
 from lt_det.modeling.build import (
     build_criterion,
-    build_post_hoc,
     build_prior,
     model_num_classes,
 )
+from lt_det.modeling.build_posthoc import build_post_hoc
 from lt_det.modeling.classification_head import ClassificationHead
 from lt_det.modeling.classifier import build_image_classifier, set_prior_bias
 from lt_det.modeling.posthoc import PostHocCorrection

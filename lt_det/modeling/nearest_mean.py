@@ -1,7 +1,9 @@
 """Nearest class mean: a classifier of trained features that is not trained itself.
 
 "NCM" of Kang et al., arXiv:1910.09217, section 4.2, with the cosine: the class whose mean of
-L2-normalised training features has the highest cosine with the feature.
+L2-normalised training features has the highest cosine with the feature. The paper has the mean of
+features, and says of lengths only that it is taken by cosine, or after normalisation; here long
+features weigh no more than short ones.
 """
 
 from __future__ import annotations

@@ -126,9 +126,12 @@ def tau_normalised(logits: Tensor, classifier: nn.Module, *, tau: float) -> Tens
         TypeError: for another classifier.
     """
     weight, bias = (p[: logits.shape[1]].detach().float() for p in linear_parameters(classifier))
-    # A row of zeros stays one.
-    norms = weight.norm(dim=1).clamp(min=torch.finfo(torch.float32).tiny)
-    return (norms.mean() / norms) ** tau * (logits - bias) + bias.mean()
+    norms = weight.norm(dim=1)
+    # A row of zeros has no direction and stays one. What its logits differ from the bias by is
+    # rounding, which no factor must magnify.
+    has_direction = norms > torch.finfo(torch.float32).eps * norms.mean()
+    factors = torch.where(has_direction, norms.mean() / norms, 0.0) ** tau
+    return factors * (logits - bias) + bias.mean()
 
 
 def prior_adjusted(logits: Tensor, class_counts: Tensor, *, tau: float) -> Tensor:

@@ -18,7 +18,8 @@ from torch import nn
 
 from lt_det.losses.base_criterion import BaseCriterion
 from lt_det.modeling.box_predictor import LongTailOutputLayers
-from lt_det.modeling.build import build_criterion, build_post_hoc, build_prior
+from lt_det.modeling.build import build_criterion, build_prior
+from lt_det.modeling.build_posthoc import build_post_hoc
 from lt_det.modeling.classifier import CosineClassifier
 from lt_det.modeling.fast_inference import cascade_detections
 from lt_det.modeling.replaced_predictor import replace_predictor

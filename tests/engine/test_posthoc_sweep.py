@@ -13,8 +13,9 @@ from detectron2.data import DatasetCatalog
 from detectron2.modeling import build_model
 
 from lt_det.data.image_datasets import HELD_OUT
+from lt_det.data.warn_once import warn_once
 from lt_det.engine.evaluated_model import load_evaluated_model
-from lt_det.engine.posthoc_sweep import post_hoc_points, run_post_hoc_sweep
+from lt_det.engine.posthoc_sweep import PostHocPoint, post_hoc_points, run_post_hoc_sweep
 from lt_det.engine.train_loader import build_image_test_loader
 from lt_det.engine.trainer import LongTailTrainer
 from tests.engine.digits import CONFIG, digits_config
@@ -119,16 +120,26 @@ def tool():
     return module
 
 
-def test_tool_tabulates_on_held_out_images(tool, tmp_path, weights, capsys):
-    name = f"held_{tmp_path.name}"
+@pytest.fixture(scope="module")
+def held_out(tmp_path_factory):
+    """Options of a training set of which a part is held out, and a model trained without it."""
+    name = "digits_held_for_sweep"
     sets = [[name, "digits", "", "train"], ["digits_test", "digits", "", "test"]]
-    options = ["MODEL.DEVICE", "cpu", "OUTPUT_DIR", str(tmp_path)]
-    options += ["LT_DET.CLASSIFICATION.DATASETS", repr(sets), "DATASETS.TRAIN", f"('{name}',)"]
+    options = ("LT_DET.CLASSIFICATION.DATASETS", repr(sets), "DATASETS.TRAIN", f"('{name}',)")
+    options += ("LT_DET.CLASSIFICATION.HELD_OUT", "0.2")
+    cfg = digits_config(tmp_path_factory.mktemp("held"), *options, "SOLVER.MAX_ITER", 2)
+    train(cfg)
+    return name, options, f"{cfg.OUTPUT_DIR}/model_final.pth"
+
+
+def test_tool_tabulates_on_held_out_images(tool, tmp_path, held_out, capsys):
+    name, options, weights = held_out
+    options = [*options, "MODEL.DEVICE", "cpu", "OUTPUT_DIR", str(tmp_path)]
     arguments = ["--config-file", str(CONFIG), "--weights", weights, weights, "--held-out"]
     arguments += ["--output", str(tmp_path / "out"), "--tau-norm", "1", "--logit-adjustment"]
     with pytest.raises(SystemExit, match="HELD_OUT 0.1"):
         tool.main(arguments)
-    tool.main([*arguments, "--", "LT_DET.CLASSIFICATION.HELD_OUT", "0.2", *options])
+    tool.main([*arguments, "--", *options])
     printed = capsys.readouterr().out.splitlines()
     table = "\n".join(line for line in printed if line.startswith("|"))
     written = (tmp_path / "out" / "summary.md").read_text()
@@ -150,9 +161,57 @@ def test_tool_tabulates_on_held_out_images(tool, tmp_path, weights, capsys):
     assert images == len(DatasetCatalog.get(f"{name}{HELD_OUT}"))
 
 
+def test_models_that_have_seen_the_held_out_images(tmp_path, held_out, weights, caplog):
+    name, options, trained_without = held_out
+    options += ("DATASETS.TEST", (f"{name}{HELD_OUT}",))
+    evaluated(tmp_path, *options, "MODEL.WEIGHTS", trained_without)
+    cfg = digits_config(tmp_path, *options, "MODEL.WEIGHTS", weights)
+    for evaluate in (
+        LongTailTrainer.evaluate_checkpoint,
+        lambda cfg: run_post_hoc_sweep(cfg, POINTS, tmp_path),
+    ):
+        with pytest.raises(
+            ValueError, match=rf"\['{name}_held_out'\] is held out .* not trained wi"
+        ):
+            evaluate(cfg)
+    # Bare weights do not say what they were trained on.
+    state = torch.load(trained_without, weights_only=True)["model"]
+    torch.save({"model": state}, tmp_path / "bare.pth")
+    evaluated(tmp_path, *options, "MODEL.WEIGHTS", str(tmp_path / "bare.pth"))
+    assert "does not say which images it was trained on" in caplog.text
+
+
+def test_cosine_classifiers_have_no_tau_normalisation(tmp_path, caplog):
+    model = build_model(digits_config(tmp_path, *COSINE))
+    torch.save({"model": model.state_dict()}, tmp_path / "cosine.pth")
+    cfg = digits_config(tmp_path, *COSINE, "MODEL.WEIGHTS", str(tmp_path / "cosine.pth"))
+    points = post_hoc_points(tau_norm=[1.0], logit_adjustment=[1.0], nearest_mean=False)
+    done = run_post_hoc_sweep(cfg, points, tmp_path / "sweep")
+    assert [point.name for point in done] == ["as_trained", "logit_adjustment=1"]
+    assert sorted(p.name for p in (tmp_path / "sweep").iterdir()) == [p.name for p in done]
+    assert "No tau-normalisation: LT_DET.CLASSIFIER.NAME 'cosine'" in caplog.text
+
+
 def test_what_it_is_not_for(tmp_path):
     with pytest.raises(ValueError, match="LongTailImageClassifier, got 'GeneralizedRCNN'"):
         run_post_hoc_sweep(tiny_config(tmp_path), POINTS, tmp_path)
     cfg = digits_config(tmp_path, "DATASETS.TEST", ("digits_test", "digits_lt_train"))
     with pytest.raises(ValueError, match="must name one data set"):
         run_post_hoc_sweep(cfg, POINTS, tmp_path)
+    cfg = digits_config(tmp_path, "LT_DET.POST_HOC.LOGIT_ADJUSTMENT", 1.0)
+    with pytest.raises(ValueError, match="POST_HOC.LOGIT_ADJUSTMENT would do nothing"):
+        run_post_hoc_sweep(cfg, POINTS, tmp_path)
+    close = [PostHocPoint("tau-norm", tau) for tau in (0.1234567, 0.12345671)]
+    with pytest.raises(ValueError, match="0.1234567 and 0.12345671 would have the same folder"):
+        run_post_hoc_sweep(digits_config(tmp_path), close, tmp_path)
+    with pytest.raises(ValueError, match="would have the same folder"):
+        post_hoc_points(tau_norm=[], logit_adjustment=[p.tau for p in close], nearest_mean=False)
+
+
+def test_a_second_correction_is_warned_of(tmp_path, weights, caplog):
+    warn_once.cache_clear()
+    options = ("LT_DET.LOSS", "balanced_softmax", "MODEL.WEIGHTS", weights)
+    run_post_hoc_sweep(digits_config(tmp_path, *options), POINTS[:2], tmp_path)
+    assert "corrected for twice" not in caplog.text
+    run_post_hoc_sweep(digits_config(tmp_path, *options), POINTS[:3], tmp_path)
+    assert "LT_DET.LOSS 'balanced_softmax' takes out already" in caplog.text

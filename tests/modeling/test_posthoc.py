@@ -10,6 +10,7 @@ import torch
 from detectron2.modeling import build_model
 from torch import nn
 
+from lt_det.data.warn_once import warn_once
 from lt_det.engine.checkpoint import ClassStatsState, LongTailCheckpointer
 from lt_det.engine.evaluated_model import load_evaluated_model
 from lt_det.engine.trainer import LongTailTrainer
@@ -81,10 +82,39 @@ def test_weights_without_a_direction_and_other_classifiers():
     found = tau_normalised(linear(torch.randn(3, 5)), linear, tau=1.0)
     assert found.isfinite().all()
     torch.testing.assert_close(found[:, 1], linear.bias.mean().expand(3))
+    nn.init.zeros_(linear.weight)
+    found = tau_normalised(linear(torch.randn(3, 5)), linear, tau=1.0)
+    torch.testing.assert_close(found, linear.bias.mean().expand(3, 4))
     no_bias = nn.Linear(5, 4, bias=False)
     assert tau_normalised(no_bias(torch.randn(3, 5)), no_bias, tau=1.0).shape == (3, 4)
     with pytest.raises(TypeError, match="CosineClassifier is no linear classifier"):
         tau_normalised(torch.zeros(1, 4), CosineClassifier(linear), tau=1.0)
+
+
+@pytest.mark.parametrize("tau", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("size", [0.0, 1e-30])
+def test_rounding_of_a_row_without_direction_is_not_magnified(tau, dtype, size):
+    """Biases of half-precision logits are rounded, and those of the classifier are not."""
+    torch.manual_seed(0)
+    linear, features = nn.Linear(64, 5), torch.randn(6, 64)
+    with torch.no_grad():
+        linear.weight *= 25 / linear.weight.norm(dim=1, keepdim=True)
+        linear.weight[2] *= size
+    logits = linear(features).to(dtype).float()
+    found = tau_normalised(logits, linear, tau=tau)
+    assert found.abs().max() < 250
+    torch.testing.assert_close(found[:, 2], linear.bias.mean().expand(6))
+
+
+def test_a_learned_factor_of_zero():
+    linear = classifier_of()
+    scaled = ScaledClassifier(nn.Linear(5, 4))
+    scaled.load_state_dict({**linear.state_dict(), "class_scale": torch.tensor([30.0, 0, 20, 2])})
+    found = tau_normalised(scaled(torch.randn(3, 5)), scaled, tau=1.0)
+    mean = (scaled.class_scale * linear.bias).mean()
+    torch.testing.assert_close(found[:, 1], mean.expand(3).detach())
+    assert found.isfinite().all()
 
 
 def test_adjusted_cross_entropy_is_the_posterior_under_equal_priors():
@@ -218,6 +248,29 @@ def test_another_loss_keeps_the_correction():
     (after,) = box_predictors(model)
     assert after is not before
     assert after.post_hoc.tau_norm == 0.5
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (("LT_DET.LOSS", "balanced_softmax"), "LT_DET.LOSS 'balanced_softmax' takes out"),
+        (("LT_DET.SAMPLER.NAME", "class_balanced"), "LT_DET.SAMPLER.NAME 'class_balanced' takes"),
+        (
+            ("LT_DET.DEFER.SAMPLER", "effective_number", "LT_DET.DEFER.START_ITER", 1),
+            "LT_DET.DEFER.SAMPLER 'effective_number' takes",
+        ),
+        (("LT_DET.CLASS_WEIGHTS.NAME", "inverse_frequency"), "CLASS_WEIGHTS.NAME 'inverse_freq"),
+        (("LT_DET.SAMPLER.NAME", "instance"), ""),
+        ((), ""),
+    ],
+)
+def test_a_prior_that_training_took_out_already_is_warned_of(tmp_path, caplog, options, named):
+    warn_once.cache_clear()
+    build_model(digits_config(tmp_path, TAU, 0.5, *options))
+    assert "corrected for twice" not in caplog.text
+    build_model(digits_config(tmp_path, ADJUST, 1.0, *options))
+    assert named in caplog.text
+    assert ("rare classes are corrected for twice" in caplog.text) == bool(named)
 
 
 def test_keys_that_would_do_nothing(tmp_path):
