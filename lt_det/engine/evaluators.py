@@ -12,7 +12,7 @@ from detectron2.evaluation import DatasetEvaluator
 from lt_det.data.annotation_json import check_exists
 from lt_det.data.class_stats import ClassStats
 from lt_det.data.datasets import check_registered, class_names_of
-from lt_det.data.image_datasets import EVALUATOR_TYPE, take_classes
+from lt_det.data.image_datasets import EVALUATOR_TYPE, HELD_OUT, take_classes
 from lt_det.engine.evaluated_model import classes_of_checkpoint, evaluated_model
 from lt_det.evaluation.classification_evaluator import ClassificationEvaluator
 from lt_det.evaluation.coco_evaluator import LongTailCOCOEvaluator
@@ -103,7 +103,14 @@ def check_test_sets(cfg: Any, *, class_names: Sequence[str] | None = None) -> No
         try:
             check_registered(name)
         except KeyError as error:
-            raise KeyError(f"DATASETS.TEST: {error.args[0]}") from error
+            hint = ""
+            if name.endswith(HELD_OUT) and is_image_classifier(cfg):
+                hint = (
+                    "LT_DET.CLASSIFICATION.HELD_OUT, such as 0.1, registers it, of the data set "
+                    f"{name[: -len(HELD_OUT)]!r} in DATASETS.TRAIN; now it is "
+                    f"{cfg.LT_DET.CLASSIFICATION.HELD_OUT}. "
+                )
+            raise KeyError(f"DATASETS.TEST: {hint}{error.args[0]}") from error
         metadata = MetadataCatalog.get(name)
         kind = metadata.get("evaluator_type")
         if kind not in _KINDS:

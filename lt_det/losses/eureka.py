@@ -90,11 +90,13 @@ def sigmoid_eureka_loss(
 
     For detection, of which the paper has no numbers. Positives only: negatives are the frequent
     class. ``alpha`` and ``gamma`` belong to the focal loss alone, as in the release: beside it
-    the bonus is strong (at p = 0.9, slope 0.9 against 0.0007), hence its explicit scale.
+    the bonus is strong (at p = 0.9, slope 0.9 against 0.0007), hence its explicit scale. The host
+    waits for the device once, for the number of positives.
 
     Args:
         logits: ``(N, K)`` float, foreground classes only.
-        targets: ``(N, K)`` float, 0 or 1; all zero for the background.
+        targets: ``(N, K)`` float, 0 or 1; all zero for the background. Elements above 0 get the
+            whole bonus, so that soft targets are none for this loss.
         class_counts: ``(K,)``, as in :func:`softmax_eureka_loss`, and so are all not named here.
         alpha: see :func:`~lt_det.losses.focal.sigmoid_focal_loss`.
         gamma: as there; 0 is cross-entropy.

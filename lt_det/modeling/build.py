@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -158,7 +159,7 @@ def build_criterion(cfg: Any) -> BaseCriterion:
     So a model can be built for inference where the training set is not.
 
     Raises:
-        ValueError: if LT_DET.DEFER contradicts itself or changes nothing.
+        ValueError: if LT_DET.DEFER or LT_DET.CLASS_WEIGHTS contradicts itself or changes nothing.
     """
     node = cfg.LT_DET
     check_deferral(cfg)
@@ -191,6 +192,17 @@ def storage_iteration() -> int | None:
 def _class_weights(cfg: Any) -> ClassWeights | None:
     node = cfg.LT_DET.CLASS_WEIGHTS
     if not node.NAME:
+        defaults = {"NAME": "", **{f.name.upper(): f.default for f in fields(ClassWeights)[1:]}}
+        changed = [
+            f"LT_DET.CLASS_WEIGHTS.{key} {value!r}"
+            for key, value in node.items()
+            if value != defaults[key]
+        ]
+        if changed:
+            raise ValueError(
+                f"{' and '.join(changed)} would do nothing: set LT_DET.CLASS_WEIGHTS.NAME "
+                "effective_number or inverse_frequency"
+            )
         return None
     return ClassWeights(
         node.NAME,

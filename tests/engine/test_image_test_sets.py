@@ -120,6 +120,18 @@ def test_lists_of_fewer_labels(tmp_path):
     assert [r["category_id"] for r in DatasetCatalog.get(names["val"])] == [0, 2]
 
 
+def test_held_out_images_without_the_key(tmp_path):
+    cfg = digits_config(tmp_path, "DATASETS.TEST", ("digits_lt_train_held_out",))
+    with pytest.raises(
+        KeyError, match="HELD_OUT, such as 0.1, .*'digits_lt_train' .* now it is 0.0"
+    ):
+        check_test_sets(cfg)
+    cfg.DATASETS.TEST = ("digits_tst",)
+    with pytest.raises(KeyError) as raised:
+        check_test_sets(cfg)
+    assert "HELD_OUT" not in str(raised.value)
+
+
 def meta_config(folder, *options, sets):
     keys = ("LT_DET.META.ENABLED", True, "LT_DET.META.SCOPE", "network")
     return digits_config(folder, *keys, "LT_DET.META.DATASETS", sets, *options)

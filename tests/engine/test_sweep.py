@@ -118,6 +118,7 @@ def test_runs_of_other_settings_are_refused(tmp_path):
     finished(folder, *options)
     asked(folder, *options)
     asked(folder, *options, "MODEL.DEVICE", "cpu", "DATALOADER.NUM_WORKERS", "0")
+    asked(folder, *options, "VIS_PERIOD", "7", "TEST.EVAL_PERIOD", "7", "CUDNN_BENCHMARK", "True")
     with pytest.raises(ValueError, match=r"crt holds a finished run .* SOLVER.BASE_LR: 0.001, now"):
         asked(folder, *options, "SOLVER.BASE_LR", "0.5")
     with pytest.raises(ValueError, match="2 keys differ: .*ce.model_final.pth.*; SEED: 0, now 3"):

@@ -158,6 +158,25 @@ def test_refuses_labels_that_are_neither_ignored_nor_in_the_vocabulary(wrong):
         token_loss(softmax_ce_loss, torch.zeros(1, 3, VOCABULARY), labels, ignore_index=0)
 
 
+def of_each_class(rows: Tensor, labels: Tensor) -> Tensor:
+    targets = F.one_hot(labels, VOCABULARY).to(rows)
+    return F.binary_cross_entropy_with_logits(rows, targets, reduction="none")
+
+
+@pytest.mark.parametrize(
+    ("loss", "got"), [(F.cross_entropy, r"\(\)"), (of_each_class, r"\(8, 5\)")]
+)
+@pytest.mark.parametrize("reduction", ["none", "mean", "sum"])
+def test_refuses_losses_that_are_not_one_number_a_token(loss, got, reduction):
+    with pytest.raises(ValueError, match=rf"shape \(8,\), got {got}: .*reduction=.none"):
+        token_loss(loss, make_logits(), LABELS, reduction=reduction)
+    right = partial(F.cross_entropy, reduction="none")
+    torch.testing.assert_close(
+        token_loss(right, make_logits(), LABELS, reduction=reduction),
+        token_loss(softmax_ce_loss, make_logits(), LABELS, reduction=reduction),
+    )
+
+
 def test_refuses_what_does_not_fit():
     logits = torch.zeros(2, VOCABULARY, 3)
     with pytest.raises(ValueError, match=r"\(B, T, V\).*\(2, 5, 3\) and \(2, 3\)"):

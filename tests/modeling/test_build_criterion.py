@@ -96,3 +96,12 @@ def test_every_stage_of_a_cascade_switches(tmp_path):
     for stage in range(3):
         assert losses[1][f"loss_cls_stage{stage}"] != losses[2][f"loss_cls_stage{stage}"]
         assert losses[1][f"loss_box_reg_stage{stage}"] == losses[2][f"loss_box_reg_stage{stage}"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("DENOMINATOR", "weights"), ("BETA", 0.9), ("NORMALISATION", "nonsense")]
+)
+def test_keys_of_class_weights_without_their_name(tmp_path, key, value):
+    cfg = tiny_config(tmp_path, **{f"LT_DET__CLASS_WEIGHTS__{key}": value})
+    with pytest.raises(ValueError, match=rf"CLASS_WEIGHTS.{key} '?{value}'? would do nothing: set"):
+        build_criterion(cfg)
