@@ -34,9 +34,18 @@ from detectors import (
 )
 from detectron2.solver import build_optimizer
 from detectron2.structures import BitMasks, Boxes, Instances
+from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from tabulate import tabulate
-from timing import REPOSITORY, Row, median_ms, peak_growth_mb, turn_order, write_rows
+from timing import (
+    REPOSITORY,
+    Row,
+    median_ms,
+    peak_growth_mb,
+    synchronize,
+    turn_order,
+    write_rows,
+)
 from torch import nn
 
 from lt_det.engine.training_model import wrap_ddp
@@ -54,6 +63,7 @@ CLOCK = time.perf_counter if DEVICE == "cuda" else time.process_time
 NAMES = {"stock": "Detectron2", "ours": "lt_det"}
 TRAINING, INFERENCE = "training step", "inference"
 RANK_MODES = ("one process", "two processes", "two processes, DDP")
+RANK_BACKEND = "nccl" if DEVICE == "cuda" else "gloo"
 CASES = [(side, k) for k in (FEW, MANY, MOST) for side in SIDES]
 
 #: side, classes
@@ -156,10 +166,12 @@ def inference_times(cases: list[Case], repeats: int) -> tuple[Table, tuple[int, 
 def peak(what: str, side: str, num_classes: int) -> float | None:
     """Return the peak memory in MB, in a process of its own; None if it fails for memory.
 
-    Forked, to import nothing again: to be called before anything else runs here.
+    Forked on a CPU, to import nothing again: to be called before anything else runs here. CUDA
+    does not survive a fork.
     """
     receiver, sender = mp.Pipe(duplex=False)
-    child = mp.get_context("fork").Process(target=send_peak, args=(sender, what, side, num_classes))
+    context = mp.get_context("fork" if DEVICE == "cpu" else "spawn")
+    child = context.Process(target=send_peak, args=(sender, what, side, num_classes))
     child.start()
     sender.close()  # else a child that dies would leave us waiting
     found = receiver.recv()
@@ -194,7 +206,13 @@ def rank_main(rank: int, folder: str, side: str, num_classes: int, repeats: int)
     """Time the three modes of RANK_MODES in two processes; rank 0 writes the medians."""
     logging.disable(logging.INFO)
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    if DEVICE == "cuda":
+        torch.cuda.set_device(rank)
+    dist.init_process_group(
+        RANK_BACKEND, init_method=f"file://{folder}/store", rank=rank, world_size=2
+    )
+    if DEVICE == "cuda":  # wrap_ddp() asks for the local rank
+        comm.create_local_process_group(2)
     plain = stepper(side, num_classes, images=1)
     in_ddp = stepper(side, num_classes, images=1, wrap=wrap_ddp)
     steps: dict[str, Callable[[], Any]] = dict(
@@ -203,9 +221,11 @@ def rank_main(rank: int, folder: str, side: str, num_classes: int, repeats: int)
     times: dict[str, list[float]] = {mode: [] for mode in RANK_MODES}
     for repeat in range(1 + repeats):
         for mode in turn_order(list(RANK_MODES), repeat=repeat):
+            synchronize()
             dist.barrier()
             start = time.perf_counter()
             steps[mode]()
+            synchronize()
             dist.barrier()  # the slower one counts
             if repeat:
                 times[mode].append(1e3 * (time.perf_counter() - start))
@@ -243,7 +263,7 @@ def class_rows(what: str, measured: Table, unit: str, *, target: float | None) -
 
 def rank_rows(ranks: dict[Case, dict[str, float]]) -> list[Row]:
     rows = []
-    for k in (FEW, MANY):
+    for k in (FEW, MANY) if ranks else ():
         of = {side: ranks[side, k][RANK_MODES[2]] for side in SIDES}
         rows.append(Row(f"step of 2 ranks, {k:,} classes", of["stock"], of["ours"], "ms"))
         alone, both, ddp = (ranks["ours", k][mode] for mode in RANK_MODES)
@@ -261,6 +281,8 @@ def class_lines(measured: Table) -> dict[str, list[tuple[float, float]]]:
 
 
 def extra(ranks: dict[Case, dict[str, float]], missing: list[str]) -> str:
+    if not ranks:
+        return "\n\n".join(missing)
     header = ["heads", "classes", *(f"{mode} (ms)" for mode in RANK_MODES)]
     lines = [
         [NAMES[side], f"{k:,}", *(f"{times[mode]:,.0f}" for mode in RANK_MODES)]
@@ -294,9 +316,15 @@ def main() -> None:
     print({f"{side} {k}": round(ms) for (side, k), ms in times.items()}, flush=True)
     inference, (differing, total) = inference_times(list(peaks[INFERENCE]), args.repeats)
     print({f"{side} {k}": round(ms) for (side, k), ms in inference.items()}, flush=True)
-    ranks = {
-        (side, k): rank_times(side, k, repeats=args.repeats) for k in (FEW, MANY) for side in SIDES
-    }
+    ranks = {}
+    if DEVICE == "cpu" or torch.cuda.device_count() > 1:
+        ranks = {
+            (side, k): rank_times(side, k, repeats=args.repeats)
+            for k in (FEW, MANY)
+            for side in SIDES
+        }
+    else:
+        missing.append("Two ranks: not measured, they need two GPUs.")
     print(ranks, flush=True)
     panels = [
         {"title": TRAINING, "y": "ms", "lines": class_lines(times)},
@@ -306,18 +334,19 @@ def main() -> None:
     ]
     for panel in panels:
         panel.update(x="classes", log_x=True)
-    panels.append(
-        {
-            "title": "step of one image a rank",
-            "x": "ranks",
-            "y": "ms",
-            "log_x": False,
-            "lines": {
-                f"{NAMES[side]}, {k:,} classes": [(1, t[RANK_MODES[0]]), (2, t[RANK_MODES[2]])]
-                for (side, k), t in ranks.items()
-            },
-        }
-    )
+    if ranks:
+        panels.append(
+            {
+                "title": "step of one image a rank",
+                "x": "ranks",
+                "y": "ms",
+                "log_x": False,
+                "lines": {
+                    f"{NAMES[side]}, {k:,} classes": [(1, t[RANK_MODES[0]]), (2, t[RANK_MODES[2]])]
+                    for (side, k), t in ranks.items()
+                },
+            }
+        )
     write_rows(
         "scaling",
         [
@@ -337,8 +366,8 @@ def main() -> None:
             "of both sides are equal to the last bit, masks in all but "
             f"{differing} of {total:,} pixels. One thread; on a CPU the time is the processor's. "
             "Memory: growth of the peak over building the detector and two steps, or one image, "
-            "in a fresh process. DDP: gloo, two processes of one thread on one machine; a step "
-            "with DDP against the same without, in both processes at once."
+            f"in a fresh process. DDP: {RANK_BACKEND}, two processes of one thread on one machine; "
+            "a step with DDP against the same without, in both processes at once."
         ),
         command="python benchmarks/scaling.py",
         repeats=args.repeats,

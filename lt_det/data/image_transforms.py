@@ -7,6 +7,7 @@ for single images, files of any size and AutoAugment, goes through torchvision.t
 
 from __future__ import annotations
 
+import re
 from typing import Any, Callable, Literal, Mapping, Sequence
 
 import numpy as np
@@ -188,8 +189,15 @@ def cut_out(images: Tensor, size: int) -> Tensor:
     return images.masked_fill(square, 0)
 
 
-#: What timm's policies begin with.
-TIMM_POLICIES = ("rand", "augmix", "original", "originalr", "v0", "v0r", "3a")
+_NUMBER = r"\d+(\.\d+)?"
+_SPREAD = rf"mstd{_NUMBER}"
+#: What timm's policies begin with -> the sections that may follow. timm itself reads past those
+#: without a number.
+TIMM_POLICIES = {
+    "rand": rf"(m|n|mmax)\d+|inc[01]|p{_NUMBER}|{_SPREAD}|tweights|t3aw?",
+    "augmix": rf"[mwd]\d+|b[01]|a{_NUMBER}|{_SPREAD}",
+    **dict.fromkeys(("original", "originalr", "v0", "v0r", "3a"), _SPREAD),
+}
 
 
 def auto_augment(policy: str, *, size: int = 224) -> ImageTransform | None:
@@ -237,10 +245,18 @@ def _timm_policy(policy: str, *, size: int) -> ImageTransform:
         ) from error
     from torchvision.transforms.v2 import functional
 
+    name, *sections = policy.split("-")
+    for section in sections:
+        if not re.fullmatch(TIMM_POLICIES[name], section):
+            raise ValueError(
+                f"LT_DET.CLASSIFICATION.TRANSFORM.AUTO_AUGMENT {policy!r} is no policy of timm: "
+                f"{name!r} has no section {section!r}"
+            )
     try:
-        # Crop and flip, policy, conversion to tensors: only the second.
+        # Crop and flip, policy, conversion to tensors: only the second. "3a" would bring a jitter
+        # of 0.4, which is not TRANSFORM.COLOR_JITTER.
         _, transform, _ = create_transform(
-            size, is_training=True, auto_augment=policy, separate=True
+            size, is_training=True, auto_augment=policy, separate=True, color_jitter=None
         )
     except (AssertionError, ValueError, KeyError, IndexError) as error:
         raise ValueError(

@@ -157,6 +157,47 @@ def test_timm_s_policies():
         assert np.array_equal(found.permute(1, 2, 0).numpy(), expected)
 
 
+@pytest.mark.parametrize(
+    ("policy", "section"),
+    [
+        ("rand-mx", "mx"),
+        ("rand-m9-foo", "foo"),
+        ("rand-m9-mstdinf", "mstdinf"),
+        ("rand-tweight", "tweight"),
+        ("augmix-m3-n2", "n2"),
+        ("original-m9", "m9"),
+        ("v0-mstdx", "mstdx"),
+        ("rand-", ""),
+    ],
+)
+def test_sections_that_timm_would_read_past(policy, section):
+    pytest.importorskip("timm")
+    with pytest.raises(ValueError, match=f"'{policy}' is no policy of timm: .*'{section}'"):
+        auto_augment(policy)
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        *("rand", "rand-m9-n3-p0.5-mmax12-mstd101-inc1", "rand-mstd1-tweights", "rand-t3a"),
+        *("augmix-m5-w4-d2-b1-a1.0-mstd0.5", "originalr", "v0r-mstd0.5", "3a"),
+    ],
+)
+def test_sections_of_timm_and_no_jitter_beside_them(policy, monkeypatch):
+    timm_data = pytest.importorskip("timm.data")
+    built = []
+
+    def create(*args, **kwargs):
+        built.append(timm_create(*args, **kwargs))
+        return built[-1]
+
+    timm_create = timm_data.create_transform
+    monkeypatch.setattr(timm_data, "create_transform", create)
+    auto_augment(policy, size=32)
+    ((_, policy_alone, _),) = built
+    assert len(policy_alone.transforms) == 1
+
+
 def test_files_are_read_as_rgb(tmp_path):
     path = tmp_path / "x.png"
     Image.fromarray(np.full((3, 4), 9, np.uint8)).save(path)
