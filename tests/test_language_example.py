@@ -132,9 +132,31 @@ def test_the_program_prints_a_row_for_each_loss(tmp_path, capsys):
     assert re.search(r"^\| softmax_ce +\| [\d.]+ ± [\d.]+ +\|", table, re.M)
     assert re.search(r"^\| ldam:scale=1 +\| [\d.]+ ± [\d.]+ +\|", table, re.M)
     assert "distinct-4 of the references" in table
-    with pytest.raises(ValueError, match="has no parameter"):
+    with pytest.raises(SystemExit, match="--loss softmax_focal:gama=2: .*has no parameter"):
         EXAMPLE["main"]([*arguments.split(), "softmax_focal:gama=2"])
-    assert "seed 0" not in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="--loss softmax_eureka:beta: .*NAME:KEY=VALUE"):
+        EXAMPLE["main"]([*arguments.split(), "focal", "softmax_eureka:beta"])
+    with pytest.raises(SystemExit):
+        EXAMPLE["main"]([*arguments.split(), "softmax_ce"])
+    said = capsys.readouterr()
+    assert "seed 0" not in said.out
+    assert "--loss names softmax_ce twice" in said.err
+    EXAMPLE["main"]([*arguments.split()[:-2], "focal"])
+    said = capsys.readouterr().out
+    assert re.search(r"^focal, seed 0: perplexity –, macro F \d", said, re.M)
+    assert re.search(r"^\| focal +\| – +\| \d", said, re.M)
+
+
+def test_pairs_that_are_no_texts(tmp_path):
+    path = tmp_path / "pairs.tsv"
+    with pytest.raises(SystemExit, match="pairs.tsv cannot be read .* No such file"):
+        EXAMPLE["main"](["--pairs", str(path)])
+    path.write_bytes(b"a\t\xff\n")
+    with pytest.raises(SystemExit, match="cannot be read as a text in UTF-8"):
+        EXAMPLE["main"](["--pairs", str(path)])
+    path.write_text("".join(f"{i}\treply {i}\n" for i in range(19)))
+    with pytest.raises(SystemExit, match="pairs.tsv, --limit 3000: 19 different replies"):
+        EXAMPLE["main"](["--pairs", str(path)])
 
 
 def test_the_page_runs():

@@ -43,6 +43,8 @@ END, REPLY, UNKNOWN = "<end>", "<reply>", "<unknown>"
 DEFAULT_LOSSES = ["softmax_ce", "softmax_eureka:beta=0.999"]
 MAX_REPLY = 20
 BATCH_SIZE = 32
+#: of which every tenth is a test
+FEWEST_PAIRS = 20
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -66,7 +68,11 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--hidden", type=int, default=96, help="width of the LSTM")
     parser.add_argument("--samples", type=int, default=3, help="texts printed for each loss")
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    twice = [loss for loss, count in Counter(args.loss).items() if count > 1]
+    if twice:
+        parser.error(f"--loss names {', '.join(twice)} twice; for several trainings use --seeds")
+    return args
 
 
 def read_pairs(path: Path | None, *, limit: int) -> list[tuple[str, str]]:
@@ -82,7 +88,12 @@ def read_pairs(path: Path | None, *, limit: int) -> list[tuple[str, str]]:
         )
         pairs = list(zip(names, definitions))
     else:
-        lines = path.read_text("utf-8").splitlines()
+        try:
+            lines = path.read_text("utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise SystemExit(
+                f"--pairs {path} cannot be read as a text in UTF-8: {error}"
+            ) from error
         pairs = [
             (prompt, reply) for prompt, tab, reply in (s.partition("\t") for s in lines) if tab
         ]
@@ -201,10 +212,17 @@ def build_loss(
     """Return the criterion that ``NAME[:KEY=VALUE,...]`` describes.
 
     Raises:
-        ValueError: if the loss has no such parameter, or its value is out of range.
+        ValueError: if it has another form, the loss has no such parameter, or its value is out of
+            range.
     """
     name, _, rest = text.partition(":")
-    parameters = dict(part.split("=", 1) for part in rest.split(",") if part)
+    parts = [part.partition("=") for part in rest.split(",") if part]
+    for key, sign, value in parts:
+        if not (key and sign and value):
+            raise ValueError(
+                f"--loss must be NAME:KEY=VALUE,... such as softmax_eureka:beta=0.999, got {text!r}"
+            )
+    parameters = {key: value for key, _, value in parts}
     defer = float(parameters.pop("defer", 0))
     criterion = Criterion(
         name,
@@ -329,10 +347,20 @@ def main(arguments: list[str] | None = None) -> dict[str, list[dict[str, float]]
     """Train, evaluate and print; return the metrics of each loss, one dict a seed."""
     args = parse_arguments(arguments)
     torch.set_num_threads(1)
-    corpus = Corpus.of_pairs(read_pairs(args.pairs, limit=args.limit))
+    pairs = read_pairs(args.pairs, limit=args.limit)
+    if len(pairs) < FEWEST_PAIRS:
+        raise SystemExit(
+            f"{args.pairs or 'the texts'}, --limit {args.limit}: {len(pairs)} different replies "
+            f"(a line each: prompt, tab, reply), but at least {FEWEST_PAIRS} are needed"
+        )
+    corpus = Corpus.of_pairs(pairs)
     stats = statistics(corpus)
+    kinds = {}
     for loss in args.loss:  # a misspelt one is found before the first is trained
-        build_loss(loss, stats, steps_per_epoch=1, step=lambda: 0)
+        try:
+            kinds[loss] = build_loss(loss, stats, steps_per_epoch=1, step=lambda: 0).kind
+        except (ValueError, TypeError, KeyError) as error:
+            raise SystemExit(f"--loss {loss}: {error.args[0]}") from error
     sizes = ", ".join(f"{len(ids)} {GROUP_NAMES[g]}" for g, ids in stats.group_members().items())
     print(
         f"{len(corpus.train)} texts to train on, {len(corpus.test)} to test; {stats.num_images} "
@@ -343,10 +371,12 @@ def main(arguments: list[str] | None = None) -> dict[str, list[dict[str, float]]
         for loss in args.loss:
             model, _ = train(corpus, loss, seed=seed, epochs=args.epochs, hidden=args.hidden)
             metrics, replies = evaluate(model, corpus, stats)
+            if kinds[loss] == "sigmoid":  # no distribution over the words
+                metrics["perplexity"] = math.nan
             results[loss].append(metrics)
             print(
                 f"{loss}, seed {seed}: "
-                + ", ".join(f"{name} {value:.2f}" for name, value in metrics.items())
+                + ", ".join(f"{name} {spread([x], digits=2)}" for name, x in metrics.items())
             )
             for (prompt, reply), said in list(zip(corpus.test, replies))[: args.samples]:
                 print(f"  {corpus.text(prompt)}: {corpus.text(said)}")
