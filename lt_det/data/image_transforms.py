@@ -255,9 +255,8 @@ def _timm_policy(policy: str, *, size: int) -> ImageTransform:
     try:
         # Crop and flip, policy, conversion to tensors: only the second. "3a" would bring a jitter
         # of 0.4, which is not TRANSFORM.COLOR_JITTER.
-        _, transform, _ = create_transform(
-            size, is_training=True, auto_augment=policy, separate=True, color_jitter=None
-        )
+        options: dict[str, Any] = {"is_training": True, "separate": True, "color_jitter": None}
+        _, transform, _ = create_transform(size, auto_augment=policy, **options)
     except (AssertionError, ValueError, KeyError, IndexError) as error:
         raise ValueError(
             f"LT_DET.CLASSIFICATION.TRANSFORM.AUTO_AUGMENT {policy!r} is no policy of timm: {error}"
