@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import os
-from pathlib import Path
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from detectron2.utils import comm
 
-from lt_det.engine.launch import launch
 from lt_det.engine.trainer import LongTailTrainer
 from tests.engine.digits import digits_config
 from tests.engine.test_image_classification import results_of
-from tests.meta.test_meta_reweighter import free_port
+from tests.engine.two_processes import run_in_two_processes
 
 OPTIONS = ("SOLVER.MAX_ITER", 9, "SOLVER.CHECKPOINT_PERIOD", 4, "TEST.EVAL_PERIOD", 3)
 
@@ -38,22 +34,9 @@ def running(state: dict) -> torch.Tensor:
     return torch.cat([value.flatten() for name, value in state.items() if "running_" in name])
 
 
-def worker(rank: int, port: int, folder: Path) -> None:
-    torch.set_num_threads(1)
-    os.environ.update(
-        MASTER_ADDR="127.0.0.1",
-        MASTER_PORT=str(port),
-        RANK=str(rank),
-        LOCAL_RANK=str(rank),
-        WORLD_SIZE="2",
-        LOCAL_WORLD_SIZE="2",
-    )
-    launch(train, argparse.Namespace(folder=folder))
-
-
 def test_two_processes_evaluate_what_they_save(tmp_path):
     cfg = digits_config(tmp_path)
-    mp.spawn(worker, args=(free_port(), tmp_path), nprocs=2)
+    run_in_two_processes(train, tmp_path)
     first, second = (torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2))
     assert len(first) == 3
     assert {3, 6} < set(first)

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
-from pathlib import Path
 
 import torch
-import torch.multiprocessing as mp
 from detectron2.utils import comm
 
-from lt_det.engine.launch import launch
 from lt_det.engine.trainer import LongTailTrainer
 from tests.engine.tiny import tiny_config
-from tests.meta.test_meta_reweighter import free_port
+from tests.engine.two_processes import run_in_two_processes
 
 STAGE_1 = {"LT_DET__LOSS": "sigmoid_ce", "SOLVER__MAX_ITER": 2, "DATASETS__TEST": ()}
 STAGE_2 = {
@@ -59,23 +56,10 @@ def both_stages(args: argparse.Namespace) -> None:
     torch.save(found, args.folder / f"rank{comm.get_rank()}.pt")
 
 
-def worker(rank: int, port: int, folder: Path) -> None:
-    torch.set_num_threads(1)
-    os.environ.update(
-        MASTER_ADDR="127.0.0.1",
-        MASTER_PORT=str(port),
-        RANK=str(rank),
-        LOCAL_RANK=str(rank),
-        WORLD_SIZE="2",
-        LOCAL_WORLD_SIZE="2",
-    )
-    launch(both_stages, argparse.Namespace(folder=folder))
-
-
 def test_ranks_see_other_images_and_keep_the_same_weights(tmp_path):
     for name in ("first", "second_False", "second_True"):
         tiny_config(tmp_path / name)  # the files, before two processes write them at once
-    mp.spawn(worker, args=(free_port(), tmp_path), nprocs=2)
+    run_in_two_processes(both_stages, tmp_path)
     ranks = [torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2)]
     start = None
     for a, b in zip(*ranks):
