@@ -19,7 +19,7 @@ import os
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Callable, Iterable
+from typing import Any, Iterable
 
 import torch
 from detectors import (
@@ -33,7 +33,7 @@ from detectors import (
     spread_scores,
 )
 from detectron2.engine import DefaultTrainer
-from detectron2.utils.events import EventStorage
+from iterations import stepper
 from timing import REPOSITORY, Row, median_ms, write_rows
 from torch import nn
 
@@ -143,19 +143,6 @@ def build_trainers(configs: dict[str, Any]) -> dict[str, DefaultTrainer]:
     same_weights(trainers["ours"].model, trainers["stock"].model)
     trainers["ours"]._build_streams()  # what its train() begins with
     return trainers
-
-
-def stepper(trainer: DefaultTrainer) -> Callable[[], None]:
-    """Return a function that trains for one iteration, as :meth:`TrainerBase.train` does."""
-    trainer.model.train()
-    trainer.iter = 0
-
-    def step() -> None:
-        with EventStorage(trainer.iter) as trainer.storage:
-            trainer.run_step()
-        trainer.iter += 1
-
-    return step
 
 
 class Inferrer:

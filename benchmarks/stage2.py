@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from detectron2.utils.events import EventStorage
+from iterations import stepper
 from PIL import Image
 from timing import CLOCK, REPOSITORY, Row, median_ms, write_rows
 from torch.func import functional_call
@@ -99,18 +100,6 @@ def build_trainer(folder: Path, data: list[str], name: str, **keys: object) -> L
     trainer._build_streams()
     trainer.model.train()
     return trainer
-
-
-def stepper(trainer: LongTailTrainer) -> Any:
-    """Return a function that trains for one iteration, as :meth:`TrainerBase.train` does."""
-    trainer.iter = 0
-
-    def step() -> None:
-        with EventStorage(trainer.iter) as trainer.storage:
-            trainer.run_step()
-        trainer.iter += 1
-
-    return step
 
 
 def released_scheme(trainer: LongTailTrainer) -> Any:
