@@ -16,7 +16,7 @@ from detectron2.modeling import build_model
 from detectron2.modeling.backbone.resnet import BasicBlock, BottleneckBlock
 from torch import Tensor, nn
 
-from lt_det.engine.setup import load_config
+from lt_det.engine.startup.setup import load_config
 from lt_det.losses.criterion import Criterion
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

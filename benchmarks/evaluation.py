@@ -64,8 +64,8 @@ def make_input(folder: Path, *, num_images: int, with_masks: bool) -> None:
 
 def run_lt_det(folder: Path, iou_type: str) -> dict[str, Any]:
     from lt_det.evaluation.detections import Detections
-    from lt_det.evaluation.encoded_masks import EncodedMasks
-    from lt_det.evaluation.lvis_ap import lvis_average_precision
+    from lt_det.evaluation.lvis.average_precision import lvis_average_precision
+    from lt_det.evaluation.lvis.encoded_masks import EncodedMasks
 
     data = dict(np.load(folder / "detections.npz"))
     masks = None

@@ -24,8 +24,8 @@ from timing import Row, in_child, median_ms, peak_growth_mb, write_rows
 from torch import nn
 
 from lt_det.losses.criterion import Criterion
-from lt_det.modeling.box_predictor import SoftmaxOutputLayers
-from lt_det.modeling.mask_head import LongTailMaskHead
+from lt_det.modeling.roi.box_predictor import SoftmaxOutputLayers
+from lt_det.modeling.roi.mask_head import LongTailMaskHead
 
 FEW, MANY = 80, 1203
 REPEATS = 5

@@ -36,7 +36,7 @@ def records_of(side: str, json_file: str, cache: str) -> Any:
     from detectron2.data.common import DatasetFromList
     from detectron2.data.datasets import register_lvis_instances
 
-    from lt_det.engine.train_dicts import detection_dicts
+    from lt_det.data.records.dataset_dicts import detection_dicts
 
     register_lvis_instances(NAME, {}, json_file, "images/")
     if side == "lt_det":
@@ -49,7 +49,7 @@ def run_start(side: str, json_file: str, cache: str) -> dict[str, float]:
     import detectron2.data  # noqa: F401  # imports are not part of what is compared
     from detectron2.data.samplers import TrainingSampler
 
-    import lt_det.engine.train_dicts  # noqa: F401
+    import lt_det.data.records.dataset_dicts  # noqa: F401
     from lt_det.engine.train_loader import TrainStream
 
     start = time.perf_counter()

@@ -24,8 +24,8 @@ from PIL import Image
 from timing import CLOCK, REPOSITORY, Row, median_ms, write_rows
 from torch.func import functional_call
 
-from lt_det.engine.region_tap import RegionTap
-from lt_det.engine.setup import load_config
+from lt_det.engine.regions.tap import RegionTap
+from lt_det.engine.startup.setup import load_config
 from lt_det.engine.trainer import LongTailTrainer
 from lt_det.losses.criterion import Criterion
 from lt_det.meta.reweighter import ClassReweighter, class_histogram, region_weights

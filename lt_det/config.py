@@ -12,19 +12,19 @@ from typing import Any
 
 from detectron2.config import CfgNode
 
-from lt_det.data.frequency_groups import FEW_MAX, MEDIUM_MAX
-from lt_det.data.image_datasets import register_image_dataset
-from lt_det.evaluation.classification_metrics import bootstrap_intervals
+from lt_det.data.images.datasets import register_image_dataset
+from lt_det.data.stats.frequency_groups import FEW_MAX, MEDIUM_MAX
+from lt_det.evaluation.classification.metrics import bootstrap_intervals
 from lt_det.losses import LOSSES
 from lt_det.losses.class_weights import ClassWeights
 from lt_det.meta.meta_reweighter import MetaReweighter
 from lt_det.meta.meta_sampler import MetaSampler
-from lt_det.modeling.box_predictor import SigmoidOutputLayers
-from lt_det.modeling.box_regression import ByClassBoxRegression
-from lt_det.modeling.cifar_resnet import CifarResNet
-from lt_det.modeling.classifier import CosineClassifier
-from lt_det.modeling.posthoc import PostHocCorrection
-from lt_det.modeling.retinanet import LongTailRetinaNet
+from lt_det.modeling.backbones.cifar_resnet import CifarResNet
+from lt_det.modeling.classifiers.layers import CosineClassifier
+from lt_det.modeling.classifiers.posthoc import PostHocCorrection
+from lt_det.modeling.dense.retinanet import LongTailRetinaNet
+from lt_det.modeling.roi.box_predictor import SigmoidOutputLayers
+from lt_det.modeling.roi.box_regression import ByClassBoxRegression
 
 
 def default_of(function: Any, argument: str) -> Any:
@@ -189,7 +189,7 @@ def _add_classification(node: CfgNode) -> None:
     """Add the keys of MODEL.META_ARCHITECTURE LongTailImageClassifier."""
     images = node.CLASSIFICATION = CfgNode()
     # Data sets to register: [[name, kind, path, split], ...]; kinds and what their path and split
-    # are: lt_det.data.image_datasets.READERS.
+    # are: lt_det.data.images.datasets.READERS.
     images.DATASETS = []
     # Above 1: those of them in DATASETS.TRAIN become long-tailed, largest class over smallest.
     images.IMBALANCE_FACTOR = default_of(register_image_dataset, "imbalance_factor")

@@ -12,9 +12,9 @@ from detectron2.modeling import build_model
 from detectron2.solver import build_lr_scheduler
 from torch import nn, optim
 
-from lt_det.data.long_tail_subset import exponential_counts
-from lt_det.engine.config_checks import check_config
-from lt_det.engine.setup import load_config
+from lt_det.data.images.long_tail_subset import exponential_counts
+from lt_det.engine.startup.config_checks import check_config
+from lt_det.engine.startup.setup import load_config
 from lt_det.losses.criterion import Criterion
 
 FOLDER = Path(__file__).resolve().parents[1] / "configs" / "classification"

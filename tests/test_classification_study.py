@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from lt_det.engine.config_checks import check_config
-from lt_det.engine.setup import load_config, read_config
+from lt_det.engine.startup.config_checks import check_config
+from lt_det.engine.startup.setup import load_config, read_config
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

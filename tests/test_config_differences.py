@@ -9,7 +9,7 @@ import pytest
 import yaml
 from detectron2.config import CfgNode
 
-from lt_det.engine.setup import load_config
+from lt_det.engine.startup.setup import load_config
 
 FOLDER = Path(__file__).resolve().parents[1] / "configs"
 FILES = [p for p in sorted(FOLDER.rglob("*.yaml")) if "_BASE_" in p.read_text()]

@@ -12,9 +12,9 @@ from detectron2 import model_zoo
 from detectron2.modeling import build_model
 
 from lt_det.config import add_lt_det_config
-from lt_det.engine.setup import load_config
-from lt_det.modeling.retinanet import LongTailRetinaNet
-from lt_det.modeling.roi_heads import box_predictors
+from lt_det.engine.startup.setup import load_config
+from lt_det.modeling.dense.retinanet import LongTailRetinaNet
+from lt_det.modeling.roi.roi_heads import box_predictors
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 CONFIGS = sorted((REPOSITORY / "configs").glob("*.yaml"))

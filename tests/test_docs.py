@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lt_det.engine.setup import argument_parser, load_config
+from lt_det.engine.startup.setup import argument_parser, load_config
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]

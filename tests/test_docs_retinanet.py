@@ -10,7 +10,7 @@ from detectron2.config import get_cfg, instantiate
 
 from lt_det.config import add_lt_det_config
 from lt_det.modeling.build import build_criterion
-from lt_det.modeling.retinanet import LongTailRetinaNet
+from lt_det.modeling.dense.retinanet import LongTailRetinaNet
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])

@@ -20,9 +20,9 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from lt_det.data.class_stats import ClassStats
-from lt_det.data.frequency_groups import GROUP_NAMES
-from lt_det.data.stats_cache import class_stats_of_json, write_class_stats
+from lt_det.data.stats.class_stats import ClassStats
+from lt_det.data.stats.frequency_groups import GROUP_NAMES
+from lt_det.data.stats.stats_cache import class_stats_of_json, write_class_stats
 from lt_det.report.class_stats_plot import plot_long_tail
 
 
@@ -133,7 +133,9 @@ def _count(args: argparse.Namespace) -> ClassStats:
         if args.image_root:
             _check_images(args.json, args.image_root)
         return replace(stats, rare_max=args.rare_max, common_max=args.common_max)
-    from lt_det.data.datasets import class_stats_of  # Detectron2 is needed for registered ones only
+    from lt_det.data.annotations.datasets import (
+        class_stats_of,  # Detectron2 is needed for registered ones only
+    )
 
     return class_stats_of(
         args.dataset,
@@ -145,8 +147,8 @@ def _count(args: argparse.Namespace) -> ClassStats:
 
 def _check_images(json_file: str, image_root: str) -> None:
     """Print how many of the images are missing, and the first path looked for."""
-    from lt_det.data.annotation_json import read_annotation_json
-    from lt_det.data.lvis_format import image_path_rule
+    from lt_det.data.annotations.json_file import read_annotation_json
+    from lt_det.data.annotations.lvis_format import image_path_rule
 
     images = read_annotation_json(json_file, name=json_file, keep_segmentations=False)["images"]
     path_of = image_path_rule(images, image_root)

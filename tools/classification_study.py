@@ -19,8 +19,8 @@ from typing import Any, Sequence
 
 import torch
 
-from lt_det.engine.setup import read_config
-from lt_det.engine.sweep import run_chains
+from lt_det.engine.startup.setup import read_config
+from lt_det.experiments.sweep import run_chains
 from lt_det.report.sweep_table import sweep_table
 
 REPOSITORY = Path(__file__).resolve().parents[1]

@@ -14,7 +14,7 @@ import argparse
 import logging
 from pathlib import Path
 
-from lt_det.data.stats_cache import class_stats_of_json
+from lt_det.data.stats.stats_cache import class_stats_of_json
 from lt_det.demo import build_emoji_scenes
 from lt_det.demo.comparison import COMPARISONS, run_methods
 from lt_det.report.ap_plot import save_ap_plot

@@ -26,11 +26,16 @@ from tabulate import tabulate
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from lt_det.data.class_stats import ClassStats
-from lt_det.data.frequency_groups import GROUP_NAMES
-from lt_det.data.token_counts import IGNORE_INDEX, count_tokens
-from lt_det.evaluation.classification_metrics import class_accuracies, mean_accuracy
-from lt_det.evaluation.language_metrics import distinct_n, macro_f1, micro_f1, text_matches
+from lt_det.data.stats.class_stats import ClassStats
+from lt_det.data.stats.frequency_groups import GROUP_NAMES
+from lt_det.data.stats.token_counts import IGNORE_INDEX, count_tokens
+from lt_det.evaluation.classification.language_metrics import (
+    distinct_n,
+    macro_f1,
+    micro_f1,
+    text_matches,
+)
+from lt_det.evaluation.classification.metrics import class_accuracies, mean_accuracy
 from lt_det.losses import softmax_ce_loss
 from lt_det.losses.base_criterion import BaseCriterion
 from lt_det.losses.criterion import Criterion

@@ -15,10 +15,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from lt_det.data.image_datasets import HELD_OUT
-from lt_det.engine.posthoc_sweep import PostHocPoint, post_hoc_points, run_post_hoc_sweep
-from lt_det.engine.setup import load_config
+from lt_det.data.images.datasets import HELD_OUT
+from lt_det.engine.startup.setup import load_config
 from lt_det.evaluation.results import atomic_text_file
+from lt_det.experiments.posthoc_sweep import PostHocPoint, post_hoc_points, run_post_hoc_sweep
 from lt_det.report.sweep_table import sweep_table
 
 METRICS = ("top1", "mean_class", "many", "medium", "few", "natural", "ece")

@@ -16,8 +16,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from lt_det.engine.setup import load_config
-from lt_det.engine.sweep import run_sweep, sweep_points
+from lt_det.engine.startup.setup import load_config
+from lt_det.experiments.sweep import run_sweep, sweep_points
 from lt_det.report.sweep_table import sweep_table
 
 TRAIN_NET = Path(__file__).resolve().parent / "train_net.py"

@@ -15,9 +15,9 @@ from typing import Any
 from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 
-from lt_det.engine.launch import launch
-from lt_det.engine.setup import argument_parser, setup
 from lt_det.engine.stages import run_stages
+from lt_det.engine.startup.launch import launch
+from lt_det.engine.startup.setup import argument_parser, setup
 from lt_det.engine.trainer import LongTailTrainer
 
 

@@ -15,13 +15,13 @@ from fvcore.common.param_scheduler import CosineParamScheduler
 from omegaconf import OmegaConf
 from torch import nn
 
-from lt_det.data.datasets import class_stats_of
-from lt_det.data.image_datasets import register_image_dataset
-from lt_det.data.image_transforms import ImageBatchMapper
-from lt_det.evaluation.classification_evaluator import ClassificationEvaluator
+from lt_det.data.annotations.datasets import class_stats_of
+from lt_det.data.images.datasets import register_image_dataset
+from lt_det.data.images.transforms import ImageBatchMapper
+from lt_det.evaluation.classification.evaluator import ClassificationEvaluator
 from lt_det.losses.criterion import Criterion
-from lt_det.modeling.cifar_resnet import CifarResNet
-from lt_det.modeling.image_classifier import LongTailImageClassifier
+from lt_det.modeling.backbones.cifar_resnet import CifarResNet
+from lt_det.modeling.classifiers.image_classifier import LongTailImageClassifier
 
 TRAIN, TEST, STEPS = "lazy_digits_lt_train", "lazy_digits_test", 200
 register_image_dataset(TRAIN, "digits", "", "train", imbalance_factor=20)

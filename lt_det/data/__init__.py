@@ -1,4 +1,4 @@
 """Data sets and what is counted in them.
 
-Numpy and torch only, but for :mod:`lt_det.data.datasets`, which alone knows Detectron2.
+Numpy and torch only, but for :mod:`lt_det.data.annotations.datasets`, which alone knows Detectron2.
 """

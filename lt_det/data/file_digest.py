@@ -15,7 +15,7 @@ import time
 import uuid
 from pathlib import Path
 
-from lt_det.data.annotation_json import hash_file
+from lt_det.data.annotations.json_file import hash_file
 
 # File systems count time in steps of up to 2 s: a file changed within one of them looks unchanged.
 _SETTLED_SECONDS = 3.0

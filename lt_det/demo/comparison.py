@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Mapping, Sequence
 
 from lt_det.demo.build import EmojiScenes
-from lt_det.engine.sweep import run_chains
+from lt_det.experiments.sweep import run_chains
 from lt_det.report.runs import Run
 
 
@@ -114,7 +114,7 @@ def run_methods(
         output: results go to ``output/seed<seed>/<method>``.
         comparison: what to train; its ``start`` first.
         seeds: one chain of runs for each.
-        parallel: see :func:`~lt_det.engine.sweep.run_chains`.
+        parallel: see :func:`~lt_det.experiments.sweep.run_chains`.
         options: KEY VALUE pairs that override every config.
 
     Raises:

@@ -24,7 +24,7 @@ def register_emoji_scenes(
         ValueError: if another folder is registered under these names.
     """
     # Here and not above: building the set needs no Detectron2.
-    from lt_det.data.datasets import register_lvis_format
+    from lt_det.data.annotations.datasets import register_lvis_format
 
     scenes = EmojiScenes.at(root)
     register_lvis_format(f"{prefix}_train", scenes.train_json, scenes.root)

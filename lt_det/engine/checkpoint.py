@@ -11,8 +11,8 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 
 from lt_det.data.array_unpickler import BROKEN_FILE, ArrayUnpickler
-from lt_det.data.class_stats import ClassStats
-from lt_det.modeling.box_predictor import SigmoidOutputLayers
+from lt_det.data.stats.class_stats import ClassStats
+from lt_det.modeling.roi.box_predictor import SigmoidOutputLayers
 
 logger = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ from typing import Any, Iterator
 from detectron2.data import MetadataCatalog
 from torch import nn
 
-from lt_det.data.class_stats import ClassStats
+from lt_det.data.stats.class_stats import ClassStats
 from lt_det.engine.checkpoint import LongTailCheckpointer
-from lt_det.engine.config_checks import check_post_hoc_is_used
+from lt_det.engine.startup.config_checks import check_post_hoc_is_used
 from lt_det.engine.training_model import bind_post_hoc
 from lt_det.modeling.build import build_class_stats, group_limits, is_image_classifier
 

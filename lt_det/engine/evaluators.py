@@ -9,15 +9,15 @@ from typing import Any, Sequence
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 
-from lt_det.data.annotation_json import check_exists
-from lt_det.data.class_stats import ClassStats
-from lt_det.data.datasets import check_registered, class_names_of
-from lt_det.data.image_datasets import EVALUATOR_TYPE, HELD_OUT, take_classes
+from lt_det.data.annotations.datasets import check_registered, class_names_of
+from lt_det.data.annotations.json_file import check_exists
+from lt_det.data.images.datasets import EVALUATOR_TYPE, HELD_OUT, take_classes
+from lt_det.data.stats.class_stats import ClassStats
 from lt_det.engine.evaluated_model import classes_of_checkpoint, evaluated_model
-from lt_det.evaluation.classification_evaluator import ClassificationEvaluator
+from lt_det.evaluation.classification.evaluator import ClassificationEvaluator
 from lt_det.evaluation.coco_evaluator import LongTailCOCOEvaluator
-from lt_det.evaluation.lvis_backends import check_backend
-from lt_det.evaluation.lvis_evaluator import LongTailLVISEvaluator
+from lt_det.evaluation.lvis.backends import check_backend
+from lt_det.evaluation.lvis.evaluator import LongTailLVISEvaluator
 from lt_det.modeling.build import (
     build_class_stats,
     is_image_classifier,

@@ -10,8 +10,8 @@ from detectron2.utils import comm
 from torch import nn
 from tqdm import tqdm
 
-from lt_det.data.class_stats import ClassStats
-from lt_det.data.frequency_groups import GROUP_NAMES
+from lt_det.data.stats.class_stats import ClassStats
+from lt_det.data.stats.frequency_groups import GROUP_NAMES
 from lt_det.engine.train_loader import seed_everything
 from lt_det.engine.training_model import average_batch_norm
 from lt_det.evaluation.results import write_json

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lt_det.data.image_transforms import ImageBatchMapper, auto_augment, resize, resized_crop
+from lt_det.data.images.transforms import ImageBatchMapper, auto_augment, resize, resized_crop
 
 TRANSFORMS = ("pad_crop", "resized_crop", "none")
 

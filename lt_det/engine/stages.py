@@ -9,7 +9,7 @@ import logging
 import os
 from typing import Any, Callable, Sequence
 
-from lt_det.engine.setup import load_config
+from lt_det.engine.startup.setup import load_config
 
 logger = logging.getLogger(__name__)
 

@@ -11,17 +11,17 @@ from detectron2.utils import comm
 from torch import nn
 from torch.utils.data import Sampler
 
-from lt_det.data.class_rate_sampler import ClassRateSampler
-from lt_det.data.samplers import classes_of_images
-from lt_det.engine.meta_batches import (
+from lt_det.data.sampling.class_rate_sampler import ClassRateSampler
+from lt_det.data.sampling.samplers import classes_of_images
+from lt_det.engine.meta.batches import (
     MetaBatches,
     cached_regions,
     fill_bank,
     regions_by_forward,
     whole_images,
 )
-from lt_det.engine.region_cache import build_region_cache
-from lt_det.engine.region_store import ImageRegions
+from lt_det.engine.regions.cache import build_region_cache
+from lt_det.engine.regions.store import ImageRegions
 from lt_det.engine.train_loader import (
     TrainStream,
     build_meta_stream,

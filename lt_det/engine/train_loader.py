@@ -20,10 +20,10 @@ from detectron2.data.samplers import InferenceSampler
 from detectron2.utils import comm
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
-from lt_det.data.samplers import classes_of_images
-from lt_det.data.stored_records import StoredRecords
+from lt_det.data.records.dataset_dicts import load_train_dicts
+from lt_det.data.records.stored_records import StoredRecords
+from lt_det.data.sampling.samplers import classes_of_images
 from lt_det.engine.image_loader import build_image_mapper
-from lt_det.engine.train_dicts import load_train_dicts
 from lt_det.engine.train_samplers import build_train_sampler, class_balanced_sampler
 from lt_det.modeling.build import is_image_classifier
 

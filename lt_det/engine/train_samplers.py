@@ -10,7 +10,7 @@ from detectron2.data.samplers import RepeatFactorTrainingSampler, TrainingSample
 from detectron2.utils import comm
 from torch.utils.data import Sampler
 
-from lt_det.data.samplers import (
+from lt_det.data.sampling.samplers import (
     DeferredSampler,
     WeightedImageSampler,
     class_balanced_image_weights,

@@ -16,12 +16,6 @@ from detectron2.utils import comm
 from torch import nn
 
 from lt_det.engine.checkpoint import ClassStatsState, LongTailCheckpointer
-from lt_det.engine.config_checks import (
-    check_config,
-    check_device,
-    check_keys_are_there,
-    check_loss_is_used,
-)
 from lt_det.engine.evaluated_model import EvaluatedModel, evaluating, load_evaluated_model
 from lt_det.engine.evaluators import build_evaluator, check_test_sets, prepare_evaluation
 from lt_det.engine.hooks import (
@@ -30,19 +24,25 @@ from lt_det.engine.hooks import (
     ProgressBar,
     SeedEachIteration,
 )
-from lt_det.engine.meta_batches import MetaBatches
-from lt_det.engine.meta_build import build_meta_learner
-from lt_det.engine.meta_step_model import MetaStepModel
-from lt_det.engine.region_classifier import RegionClassifier
-from lt_det.engine.run_record import write_run_record
+from lt_det.engine.meta.batches import MetaBatches
+from lt_det.engine.meta.build import build_meta_learner
+from lt_det.engine.meta.step_model import MetaStepModel
+from lt_det.engine.regions.classifier import RegionClassifier
+from lt_det.engine.startup.config_checks import (
+    check_config,
+    check_device,
+    check_keys_are_there,
+    check_loss_is_used,
+)
+from lt_det.engine.startup.run_record import write_run_record
+from lt_det.engine.startup.world_size import scale_to_world_size
 from lt_det.engine.streams import build_streams
 from lt_det.engine.train_loader import build_image_test_loader, build_train_stream
 from lt_det.engine.training_model import bind_class_stats, wrap_ddp
-from lt_det.engine.world_size import scale_to_world_size
 from lt_det.meta.meta_learner import MetaLearner
 from lt_det.modeling.build import build_class_stats, is_image_classifier
-from lt_det.modeling.classification_head import classification_heads
-from lt_det.modeling.decoupled import freeze_all_but_classifier
+from lt_det.modeling.classifiers.classification_head import classification_heads
+from lt_det.modeling.classifiers.decoupled import freeze_all_but_classifier
 
 logger = logging.getLogger(__name__)
 

@@ -7,12 +7,12 @@ from detectron2.utils import comm
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from lt_det.data.class_stats import ClassStats, Unit
+from lt_det.data.stats.class_stats import ClassStats, Unit
 from lt_det.losses.criterion import Criterion
 from lt_det.meta.ranks import average_over_ranks
 from lt_det.modeling.build import bound_counts
-from lt_det.modeling.classification_head import classification_heads
-from lt_det.modeling.image_classifier import LongTailImageClassifier
+from lt_det.modeling.classifiers.classification_head import classification_heads
+from lt_det.modeling.classifiers.image_classifier import LongTailImageClassifier
 
 
 def bind_class_stats(model: nn.Module, stats: ClassStats, *, unit: Unit) -> None:

@@ -12,9 +12,9 @@ import numpy as np
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import COCOEvaluator
 
-from lt_det.data.class_stats import ClassStats
-from lt_det.data.frequency_groups import GROUP_NAMES
-from lt_det.evaluation.lvis_ap import mean_precision
+from lt_det.data.stats.class_stats import ClassStats
+from lt_det.data.stats.frequency_groups import GROUP_NAMES
+from lt_det.evaluation.lvis.average_precision import mean_precision
 from lt_det.evaluation.main_rank import main_rank_result
 from lt_det.evaluation.results import write_per_category
 

@@ -13,7 +13,7 @@ from typing import Any, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from lt_det.evaluation.encoded_masks import EncodedMasks
+from lt_det.evaluation.lvis.encoded_masks import EncodedMasks
 
 # Records made at once when they are written: array rows become Python numbers much faster in bulk.
 _RECORDS_AT_ONCE = 4096

@@ -31,7 +31,8 @@ def balanced_softmax_loss(
         labels: ``(N,)`` int64 in ``[0, C)``.
         class_counts: ``(C,)``, how often each column is the label in training, in any unit:
             a common factor cancels. For a detector see
-            :func:`lt_det.data.class_prior.counts_with_background`; the paper has no background.
+            :func:`lt_det.data.stats.class_prior.counts_with_background`; the paper has no
+            background.
         tau: strength of the correction: 1 is Eq. 4, 0.25 is Eq. 10, 0 is plain cross-entropy.
         reduction: "none", "mean" or "sum".
 

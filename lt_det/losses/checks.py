@@ -60,7 +60,7 @@ def check_class_counts(
         raise ValueError(
             f"class_counts must have one number for each of the {num_columns} columns of the "
             f"logits, got shape {tuple(class_counts.shape)}; in a detector with softmax the "
-            "background is a column too (lt_det.data.class_prior.counts_with_background)"
+            "background is a column too (lt_det.data.stats.class_prior.counts_with_background)"
         )
     if class_counts.device.type != "cpu":
         return

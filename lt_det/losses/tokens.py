@@ -35,7 +35,7 @@ def token_loss(
         labels: ``(B, T)`` int64 in ``[0, V)``, or ``ignore_index``.
         ignore_index: label of the positions without a loss; -100 as in PyTorch. If it is an id of
             the vocabulary, leave it out of the class counts too
-            (:func:`lt_det.data.token_counts.count_tokens`).
+            (:func:`lt_det.data.stats.token_counts.count_tokens`).
         reduction: "none", or over the tokens that are not ignored "mean" or "sum". What a mean is
             divided by, a criterion knows (:meth:`BaseCriterion.mean_loss`).
 

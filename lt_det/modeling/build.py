@@ -11,10 +11,10 @@ import torch
 from detectron2.utils.events import get_event_storage
 from torch import Tensor
 
-from lt_det.data.class_prior import counts_with_background
-from lt_det.data.class_stats import ClassStats, Unit
-from lt_det.data.datasets import class_names_of, class_stats_of, register_from_config
-from lt_det.data.image_datasets import register_images_from_config
+from lt_det.data.annotations.datasets import class_names_of, class_stats_of, register_from_config
+from lt_det.data.images.datasets import register_images_from_config
+from lt_det.data.stats.class_prior import counts_with_background
+from lt_det.data.stats.class_stats import ClassStats, Unit
 from lt_det.losses import get_loss
 from lt_det.losses.base_criterion import BaseCriterion
 from lt_det.losses.class_weights import ClassWeights

@@ -7,7 +7,7 @@ from typing import Mapping, Sequence
 
 import numpy as np
 
-from lt_det.data.class_stats import ClassStats
+from lt_det.data.stats.class_stats import ClassStats
 from lt_det.report.runs import TASK_NAMES, Run
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from lt_det.data.class_stats import ClassStats, Unit
-from lt_det.data.frequency_groups import GROUP_NAMES
+from lt_det.data.stats.class_stats import ClassStats, Unit
+from lt_det.data.stats.frequency_groups import GROUP_NAMES
 
 # Distinguishable also by readers who do not tell red from green (Okabe and Ito's palette).
 GROUP_COLOURS = {"r": "#D55E00", "c": "#E69F00", "f": "#0072B2"}

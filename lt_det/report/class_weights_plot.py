@@ -7,8 +7,8 @@ from typing import Sequence
 
 import numpy as np
 
-from lt_det.data.class_stats import ClassStats
-from lt_det.data.frequency_groups import GROUP_NAMES
+from lt_det.data.stats.class_stats import ClassStats
+from lt_det.data.stats.frequency_groups import GROUP_NAMES
 from lt_det.report.class_stats_plot import GROUP_COLOURS
 
 

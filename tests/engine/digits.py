@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from detectron2.config import CfgNode
 
-from lt_det.engine.setup import load_config
+from lt_det.engine.startup.setup import load_config
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs/classification/digits_lt_ce.yaml"
 

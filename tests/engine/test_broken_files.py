@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from lt_det.engine.checkpoint import LongTailCheckpointer
-from lt_det.engine.setup import load_config
 from lt_det.engine.stages import run_stages
+from lt_det.engine.startup.setup import load_config
 
 WEIGHTS = {"weight": np.full((2, 2), 3.0, np.float32), "bias": np.ones(2, np.float32)}
 

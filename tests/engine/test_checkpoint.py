@@ -11,7 +11,7 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 
 from lt_det.engine.checkpoint import LongTailCheckpointer
-from lt_det.modeling.roi_heads import box_predictors
+from lt_det.modeling.roi.roi_heads import box_predictors
 from tests.modeling.small_models import HEADS, NUM_CLASSES, small_config, small_model
 
 

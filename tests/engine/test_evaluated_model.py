@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from detectron2.data import DatasetCatalog
 
-from lt_det.data.datasets import register_lvis_format
+from lt_det.data.annotations.datasets import register_lvis_format
 from lt_det.engine import evaluators
 from lt_det.engine.trainer import LongTailTrainer
 from tests.engine.tiny import tiny_config, write_tiny_lvis

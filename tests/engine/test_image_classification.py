@@ -11,7 +11,7 @@ import torch
 from detectron2.data import MetadataCatalog
 from PIL import Image
 
-from lt_det.data.image_datasets import register_image_dataset
+from lt_det.data.images.datasets import register_image_dataset
 from lt_det.engine.image_loader import build_image_mapper
 from lt_det.engine.train_loader import (
     build_image_test_loader,

@@ -9,11 +9,11 @@ import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from PIL import Image
 
-from lt_det.data.class_stats import ClassStats
-from lt_det.data.datasets import class_names_of
-from lt_det.data.image_datasets import register_image_dataset, share_images
+from lt_det.data.annotations.datasets import class_names_of
+from lt_det.data.images.datasets import register_image_dataset, share_images
+from lt_det.data.stats.class_stats import ClassStats
 from lt_det.engine.evaluators import check_test_sets, prepare_evaluation
-from lt_det.engine.meta_build import check_meta_sets
+from lt_det.engine.meta.build import check_meta_sets
 from lt_det.engine.trainer import LongTailTrainer
 from lt_det.modeling.build import build_class_stats
 from tests.engine.digits import digits_config

@@ -11,8 +11,8 @@ from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.utils.events import EventStorage
 
 from lt_det.losses.criterion import Criterion
-from lt_det.modeling.box_predictor import SigmoidOutputLayers, SoftmaxOutputLayers
-from lt_det.modeling.roi_heads import (
+from lt_det.modeling.roi.box_predictor import SigmoidOutputLayers, SoftmaxOutputLayers
+from lt_det.modeling.roi.roi_heads import (
     LongTailCascadeROIHeads,
     LongTailROIHeads,
     box_predictors,

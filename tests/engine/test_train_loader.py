@@ -9,8 +9,8 @@ import pytest
 import torch
 from detectron2.data.samplers import TrainingSampler
 
+from lt_det.data.records.dataset_dicts import load_train_dicts
 from lt_det.engine.streams import build_streams
-from lt_det.engine.train_dicts import load_train_dicts
 from lt_det.engine.train_loader import (
     PositionedSampler,
     TrainStream,

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from lt_det.engine.setup import load_config
+from lt_det.engine.startup.setup import load_config
 from lt_det.engine.train_samplers import SAMPLERS, build_train_sampler
 
 COUNTS = np.array([400, 100, 4])

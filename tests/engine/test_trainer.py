@@ -10,10 +10,10 @@ import torch
 from detectron2.engine import DefaultTrainer
 from detectron2.utils.events import EventStorage
 
-from lt_det.data.class_stats import ClassStats
-from lt_det.engine.meta_step_model import MetaStepModel
+from lt_det.data.stats.class_stats import ClassStats
+from lt_det.engine.meta.step_model import MetaStepModel
 from lt_det.engine.trainer import LongTailTrainer
-from lt_det.modeling.roi_heads import box_predictors
+from lt_det.modeling.roi.roi_heads import box_predictors
 from tests.engine.tiny import tiny_config
 from tests.modeling.small_models import NUM_CLASSES
 
@@ -140,9 +140,9 @@ def test_meta_batches_from_either_source(tmp_path, stage_1, regions, meta_loss):
 
 def test_cached_regions_give_the_losses_of_the_detector(tmp_path, stage_1):
     """Fed the same regions, the cut-down model computes what the whole detector computes."""
-    from lt_det.engine.region_cache import split_by_image
-    from lt_det.engine.region_classifier import RegionClassifier
-    from lt_det.engine.region_tap import RegionTap
+    from lt_det.engine.regions.cache import split_by_image
+    from lt_det.engine.regions.classifier import RegionClassifier
+    from lt_det.engine.regions.tap import RegionTap
 
     cfg = tiny_config(
         tmp_path, LT_DET__DECOUPLED=True, LT_DET__LOSS="sigmoid_ce", MODEL__WEIGHTS=stage_1

@@ -9,7 +9,7 @@ import numpy as np
 from detectron2.config import CfgNode
 from PIL import Image
 
-from lt_det.data.datasets import register_from_config
+from lt_det.data.annotations.datasets import register_from_config
 from tests.modeling.small_models import NUM_CLASSES, small_config
 
 SIDE = 64

@@ -10,7 +10,7 @@ from typing import Callable
 import torch
 import torch.multiprocessing as mp
 
-from lt_det.engine.launch import launch
+from lt_det.engine.startup.launch import launch
 from tests.meta.test_meta_reweighter import free_port
 
 

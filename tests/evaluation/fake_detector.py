@@ -11,8 +11,8 @@ import torch
 from detectron2.data import MetadataCatalog
 from detectron2.structures import Boxes, Instances
 
-from lt_det.data.class_stats import ClassStats
-from tests.evaluation.lvis_sets import SIZE, random_detections
+from lt_det.data.stats.class_stats import ClassStats
+from tests.evaluation.lvis.sets import SIZE, random_detections
 
 # Training-set images of a class, by position modulo 3: in another order than lvis_sets' "rcf".
 IMAGE_COUNTS = (500, 50, 5)

@@ -13,7 +13,7 @@ from detectron2.structures import Boxes, Instances
 import lt_det.evaluation.coco_evaluator as coco_evaluator
 from lt_det.evaluation.coco_evaluator import LongTailCOCOEvaluator
 from tests.evaluation.fake_detector import class_stats, feed, predictions, register
-from tests.evaluation.lvis_sets import random_ground_truth, shifted
+from tests.evaluation.lvis.sets import random_ground_truth, shifted
 
 NAME = "lt_det_test_coco_evaluator"
 GROUP_KEYS = ("APr", "APc", "APf")

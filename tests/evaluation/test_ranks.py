@@ -12,9 +12,9 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from lt_det.evaluation.coco_evaluator import LongTailCOCOEvaluator
-from lt_det.evaluation.lvis_evaluator import LongTailLVISEvaluator
+from lt_det.evaluation.lvis.evaluator import LongTailLVISEvaluator
 from tests.evaluation.fake_detector import class_stats, feed, predictions, register
-from tests.evaluation.lvis_sets import random_ground_truth
+from tests.evaluation.lvis.sets import random_ground_truth
 
 NAME = "lt_det_test_ranks"
 

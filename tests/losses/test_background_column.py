@@ -9,7 +9,7 @@ from lt_det.losses import softmax_ce_loss, softmax_eureka_loss, softmax_halted_f
 from lt_det.losses.criterion import Criterion
 from lt_det.losses.deferred import DeferredCriterion
 from lt_det.losses.focal import softmax_focal_loss
-from lt_det.modeling.box_predictor import SoftmaxOutputLayers
+from lt_det.modeling.roi.box_predictor import SoftmaxOutputLayers
 
 COUNTS = torch.tensor([900.0, 30.0, 2.0, 500.0], dtype=torch.float64)
 LABELS = torch.tensor([0, 2, 3])

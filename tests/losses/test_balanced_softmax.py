@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lt_det.data.class_prior import counts_with_background
+from lt_det.data.stats.class_prior import counts_with_background
 from lt_det.losses import balanced_softmax_loss, softmax_ce_loss
 from tests.reference import losses as reference
 

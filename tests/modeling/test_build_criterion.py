@@ -6,11 +6,11 @@ import pytest
 import torch
 from detectron2.utils.events import EventStorage
 
-from lt_det.data.datasets import class_stats_of
+from lt_det.data.annotations.datasets import class_stats_of
 from lt_det.losses.criterion import Criterion
 from lt_det.losses.deferred import DeferredCriterion
 from lt_det.modeling.build import build_criterion
-from lt_det.modeling.roi_heads import box_predictors
+from lt_det.modeling.roi.roi_heads import box_predictors
 from tests.engine.tiny import tiny_config
 from tests.modeling.small_models import NUM_CLASSES, small_batch, small_config, small_model
 

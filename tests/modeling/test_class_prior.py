@@ -7,14 +7,14 @@ import logging
 import pytest
 import torch
 
-from lt_det.data.datasets import class_stats_of
+from lt_det.data.annotations.datasets import class_stats_of
 from lt_det.losses.criterion import Criterion
 from lt_det.modeling.build import build_prior
-from lt_det.modeling.classifier import class_prior_bias, prior_bias
-from lt_det.modeling.replaced_predictor import replace_predictor
-from lt_det.modeling.roi_heads import build_predictor
+from lt_det.modeling.classifiers.layers import class_prior_bias, prior_bias
+from lt_det.modeling.roi.replaced_predictor import replace_predictor
+from lt_det.modeling.roi.roi_heads import build_predictor
 from tests.engine.tiny import tiny_config
-from tests.modeling.test_roi_heads import COUNTS, make_predictor
+from tests.modeling.roi.test_roi_heads import COUNTS, make_predictor
 
 CLASS_PRIOR = {"LT_DET__LOSS": "sigmoid_ce", "LT_DET__PRIOR": "class"}
 

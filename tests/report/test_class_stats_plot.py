@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("matplotlib")
 from matplotlib import colors, image
 
-from lt_det.data.class_stats import ClassStats
+from lt_det.data.stats.class_stats import ClassStats
 from lt_det.report.class_stats_plot import GROUP_COLOURS, plot_long_tail
 
 ROOT = Path(__file__).resolve().parents[2]

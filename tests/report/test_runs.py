@@ -5,7 +5,7 @@ import json
 import pytest
 from PIL import Image
 
-from lt_det.data.class_stats import ClassStats
+from lt_det.data.stats.class_stats import ClassStats
 from lt_det.report.ap_plot import save_ap_plot
 from lt_det.report.class_weights_plot import save_class_weights_plot
 from lt_det.report.prediction_sheet import save_prediction_sheet

@@ -1,0 +1,1 @@
+"""Annotation files of detection: reading, checking and registering LVIS and COCO format."""

@@ -1,0 +1,1 @@
+"""Images to classify: data sets, long-tailed subsets and transforms."""

@@ -1,0 +1,243 @@
+"""Images in files, labelled by a list, a json, a csv, or the folders they are in."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+import os
+from typing import Any, Sequence
+
+import numpy as np
+
+from lt_det.data.annotations.checks import NUM_NAMED
+from lt_det.data.images.small_images import check_file
+from lt_det.data.images.table import ImageTable
+
+logger = logging.getLogger(__name__)
+
+IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".webp", ".tif", ".tiff")
+
+_SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
+
+
+def read_list(path: str, image_root: str, *, name: str) -> ImageTable:
+    """Return the images of a text file with lines ``path label``: ImageNet-LT, Places-LT.
+
+    Args:
+        path: the list.
+        image_root: folder that the paths start from.
+        name: data set, for messages.
+
+    Raises:
+        FileNotFoundError: if the list, or the first image of it, is not there.
+        ValueError: for a line of another form, with its number.
+    """
+    path = os.path.expanduser(path)
+    check_file(
+        path,
+        name=name,
+        hint="download the list of the data set, such as ImageNet_LT_train.txt, or give its place "
+        "in LT_DET.CLASSIFICATION.DATASETS",
+    )
+    files, labels = [], []
+    text = io.StringIO(_read_text(path, name=name), newline=None)
+    for number, line in enumerate(text, start=1):
+        if not line.strip():
+            continue
+        # From the right: paths may hold blanks.
+        words = line.strip().rsplit(maxsplit=1)
+        if len(words) != 2 or not words[1].isdecimal():
+            raise ValueError(
+                f"data set {name!r}: line {number} of {path} must be 'path label' with a "
+                f"label >= 0, got {line.strip()!r}"
+            )
+        files.append(words[0])
+        labels.append(int(words[1]))
+    class_names = [str(label) for label in range(max(labels, default=-1) + 1)]
+    return _table(files, labels, class_names, image_root, name=name)
+
+
+def read_inaturalist(path: str, image_root: str, *, name: str) -> ImageTable:
+    """Return the images of an iNaturalist json, such as ``train2018.json``.
+
+    Args:
+        path: json with "images", "annotations" and, for the names, "categories".
+        image_root: folder that ``file_name`` starts from (it holds ``train_val2018``).
+        name: data set, for messages.
+
+    Raises:
+        FileNotFoundError: if the json, or the first image of it, is not there.
+        ValueError: if it is no such json.
+    """
+    path = os.path.expanduser(path)
+    check_file(
+        path,
+        name=name,
+        hint="download train2018.json and val2018.json of iNaturalist 2018, or give their place in "
+        "LT_DET.CLASSIFICATION.DATASETS",
+    )
+    with open(path, encoding="utf-8") as file:
+        try:
+            content = json.load(file)
+            files = {image["id"]: image["file_name"] for image in content["images"]}
+            pairs = [(files[a["image_id"]], a["category_id"]) for a in content["annotations"]]
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"data set {name!r}: {path} is no iNaturalist json: {type(error).__name__}: {error}"
+            ) from error
+    categories = content.get("categories") or [
+        {"id": i, "name": str(i)} for i in range(1 + max((c for _, c in pairs), default=-1))
+    ]
+    ordered = sorted(categories, key=lambda category: category["id"])
+    contiguous = {category["id"]: index for index, category in enumerate(ordered)}
+    unknown = sorted({c for _, c in pairs} - set(contiguous))
+    if unknown:
+        raise ValueError(
+            f"data set {name!r}: {path} has annotations of categories that it does not list, "
+            f"first {unknown[:NUM_NAMED]}"
+        )
+    nameless = [category["id"] for category in ordered if "name" not in category]
+    if nameless:
+        raise ValueError(
+            f"data set {name!r}: {path} has categories without a name, first ids "
+            f"{nameless[:NUM_NAMED]}"
+        )
+    # Some names of species occur twice; class names must differ.
+    class_names = [f"{category['id']} {category['name']}" for category in ordered]
+    labels = [contiguous[c] for _, c in pairs]
+    return _table([f for f, _ in pairs], labels, class_names, image_root, name=name)
+
+
+def read_csv(path: str, split: str, *, name: str) -> ImageTable:
+    """Return the images of a csv with a header and the columns path, label and, if any, split.
+
+    Labels are names or numbers; classes are in the order of the numbers, or of the alphabet. They
+    are those of all splits.
+
+    Args:
+        path: the csv; image paths start from its folder.
+        split: rows of this split; "" for all.
+        name: data set, for messages.
+
+    Raises:
+        FileNotFoundError: if the csv, or the first image of it, is not there.
+        ValueError: if a column is missing or empty, or no row has the split.
+    """
+    path = os.path.expanduser(path)
+    check_file(path, name=name, hint="it is a csv with the columns path, label and split")
+    reader = csv.DictReader(io.StringIO(_read_text(path, name=name), newline=""))
+    needed = ["path", "label", *(["split"] if split else [])]
+    header = [column.strip() for column in reader.fieldnames or []]
+    lacking = [column for column in needed if column not in header]
+    if lacking:
+        raise ValueError(
+            f"data set {name!r}: the first line of {path} must name the columns {needed}, "
+            f"separated by commas; it lacks {lacking}, it has {header}"
+        )
+    reader.fieldnames = header
+    rows = [{c: (row[c] or "").strip() for c in header} for row in reader]
+    bad = [i for i, row in enumerate(rows, start=2) if not all(row.get(c) for c in needed)]
+    if bad or not rows:
+        raise ValueError(
+            f"data set {name!r}: {path} must have rows with all of {needed}, none of them empty; "
+            f"not so in the lines {bad[:NUM_NAMED] or 'at all'}"
+        )
+    found = {row["label"] for row in rows}
+    numbers = all(label.isdecimal() for label in found)
+    # "01" and "1" are two classes, in an order of their own.
+    class_names = sorted(found, key=lambda c: (int(c), c)) if numbers else sorted(found)
+    chosen = [row for row in rows if not split or row["split"] == split]
+    if not chosen:
+        raise ValueError(
+            f"data set {name!r}: no row of {path} has split {split!r}; there are "
+            f"{sorted({row['split'] for row in rows})}"
+        )
+    ids = {label: index for index, label in enumerate(class_names)}
+    labels = [ids[row["label"]] for row in chosen]
+    files = [row["path"] for row in chosen]
+    return _table(files, labels, class_names, os.path.dirname(path), name=name)
+
+
+def read_folders(path: str, split: str, *, name: str) -> ImageTable:
+    """Return the images of a tree with one folder a class, as torchvision's ImageFolder.
+
+    Args:
+        path: folder of the class folders, or of splits.
+        split: folder below ``path`` that holds the class folders; "" for ``path`` itself.
+        name: data set, for messages.
+
+    Raises:
+        FileNotFoundError: if there is no such folder, or none in it.
+        ValueError: if a class folder has no image.
+    """
+    root = os.path.join(os.path.expanduser(path), split) if split else os.path.expanduser(path)
+    hint = "it must hold one folder of images for each class"
+    if not os.path.isdir(root):
+        raise FileNotFoundError(
+            f"data set {name!r}: there is no folder {os.path.abspath(root)}: {hint}"
+        )
+    class_names = sorted(
+        entry.name for entry in os.scandir(root) if entry.is_dir() and entry.name[0] != "."
+    )
+    if not split and class_names and set(class_names) <= _SPLITS:
+        logger.warning(
+            "Data set %r: the classes of %s would be %s, which look like splits: name one as the "
+            "fourth entry of LT_DET.CLASSIFICATION.DATASETS",
+            *(name, root, class_names),
+        )
+    if not class_names:
+        raise FileNotFoundError(f"data set {name!r}: {os.path.abspath(root)} is empty: {hint}")
+    files: list[str] = []
+    labels: list[int] = []
+    for label, class_name in enumerate(class_names):
+        members = sorted(
+            os.path.relpath(os.path.join(folder, file), root)
+            for folder, _, names in os.walk(os.path.join(root, class_name))
+            for file in names
+            if file.lower().endswith(IMAGE_EXTENSIONS)
+        )
+        if not members:
+            raise ValueError(
+                f"data set {name!r}: {os.path.join(root, class_name)} holds no image "
+                f"({', '.join(IMAGE_EXTENSIONS)})"
+            )
+        files += members
+        labels += [label] * len(members)
+    return _table(files, labels, class_names, root, name=name)
+
+
+def _read_text(path: str, *, name: str) -> str:
+    """Return the content of a text file, without the mark that spreadsheets begin it with."""
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            return file.read()
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"data set {name!r}: {path} is not in UTF-8 ({error}): save it in that encoding"
+        ) from error
+
+
+def _table(
+    files: Sequence[str],
+    labels: Sequence[int],
+    class_names: Sequence[str],
+    image_root: str,
+    *,
+    name: str,
+) -> ImageTable:
+    image_root = os.path.expanduser(image_root)
+    if files:
+        # One look: a wrong root is found now, not after the model was built.
+        check_file(
+            os.path.join(image_root, files[0]),
+            name=name,
+            hint=f"put the images of the data set below {os.path.abspath(image_root)}, or give "
+            "their folder in LT_DET.CLASSIFICATION.DATASETS",
+        )
+
+    def image_of(index: int) -> dict[str, Any]:
+        return {"file_name": os.path.join(image_root, files[index])}
+
+    return ImageTable(name, np.asarray(labels, dtype=np.int64), tuple(class_names), image_of)

@@ -1,0 +1,1 @@
+"""Training records: Detectron2's data set dicts, stored once and memory-mapped."""

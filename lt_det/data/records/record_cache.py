@@ -1,0 +1,128 @@
+"""The data set dicts of a large json, parsed once for a machine instead of at every start.
+
+The cache is keyed by the content of the json and by all else that the dicts depend on, so it can
+be stale in no way but one: images that were moved, which ``is_valid`` of the caller finds out.
+Whatever is wrong with the cache costs a log line and the time of parsing, never the run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import time
+from pathlib import Path
+from typing import Any, Callable, Iterator, Mapping, Sequence
+
+from lt_det.data.file_digest import content_hash, file_state
+from lt_det.data.records.stored_records import StoredRecords, write_records
+from lt_det.data.stats.stats_cache import default_cache_dir
+from lt_det.data.warn_once import warn_once
+
+logger = logging.getLogger(__name__)
+
+# Goes into the key: raise it when the same json would give other records.
+_CACHE_VERSION = 1
+# Smaller files (bytes) are parsed in less than a second: not worth a file in the cache.
+SMALLEST = 8 * 2**20
+
+
+def cached_records(
+    json_file: str | os.PathLike[str],
+    load: Callable[[], tuple[Sequence[Mapping[str, Any]], Any]],
+    *,
+    options: Sequence[Any],
+    is_valid: Callable[[StoredRecords], bool] | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+    smallest: int = SMALLEST,
+) -> StoredRecords:
+    """Return what ``load`` returns, from the cache if that was loaded before.
+
+    Of several processes that start at once one parses and the others wait for its file.
+
+    Args:
+        json_file: what ``load`` reads.
+        load: called without a valid file in the cache; returns data set dicts and plain types
+            that come back as :attr:`StoredRecords.about`.
+        options: all else that the records depend on; goes into the key as json.
+        is_valid: whether records from the cache may be used; None for always. Records just
+            loaded are not kept if it refuses them.
+        cache_dir: default: :func:`lt_det.data.stats.stats_cache.default_cache_dir`.
+        smallest: jsons of fewer bytes are not cached.
+
+    Raises:
+        FileNotFoundError: if there is no json.
+    """
+    if os.path.getsize(json_file) < smallest:
+        return StoredRecords.packed(*load())
+    folder = default_cache_dir() if cache_dir is None else Path(cache_dir)
+    state = file_state(json_file)
+    digest = content_hash(json_file, cache_dir=folder)
+    key = hashlib.sha256((digest + json.dumps([_CACHE_VERSION, *options])).encode()).hexdigest()
+    path = folder / f"records_{key[:32]}.bin"
+    found = _read(path, is_valid)
+    if found is not None:
+        return found
+    with _only_one(path):
+        found = _read(path, is_valid)
+        if found is not None:
+            return found
+        records, about = load()
+        if file_state(json_file) != state:
+            logger.warning("%s changed while it was read; it is not cached", json_file)
+            return StoredRecords.packed(records, about)
+        return _write(path, records, about, is_valid)
+
+
+def _read(path: Path, is_valid: Callable[[StoredRecords], bool] | None) -> StoredRecords | None:
+    start = time.perf_counter()
+    try:
+        records = StoredRecords.open(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except Exception as error:  # a broken file may break in any way
+        warn_once(f"Ignoring the broken cache file {path} ({error}); reading the json")
+        return None
+    if is_valid is not None and not is_valid(records):
+        return None
+    seconds = time.perf_counter() - start
+    logger.info("%d records from the cache %s in %.2f s", len(records), path, seconds)
+    return records
+
+
+def _write(
+    path: Path,
+    records: Sequence[Mapping[str, Any]],
+    about: Any,
+    is_valid: Callable[[StoredRecords], bool] | None,
+) -> StoredRecords:
+    try:
+        write_records(path, records, about=about)
+        written = StoredRecords.open(path)
+        if is_valid is None or is_valid(written):
+            logger.info(
+                "Cached %d records in %s (%.0f MB)", len(written), path, path.stat().st_size / 1e6
+            )
+            return written
+        path.unlink()
+    except (OSError, ValueError) as error:
+        logger.warning("The records could not be cached at %s: %s", path, error)
+    return StoredRecords.packed(records, about)
+
+
+@contextlib.contextmanager
+def _only_one(path: Path) -> Iterator[None]:
+    """Let one process of the machine in at a time; all where files cannot be locked."""
+    with contextlib.ExitStack() as stack:
+        try:
+            import fcntl
+
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Kept: removing it would let in a process beside one that waits for the removed file.
+            lock = stack.enter_context(open(path.with_suffix(".lock"), "w"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except (ImportError, OSError) as error:
+            logger.debug("No lock beside %s: %s", path, error)
+        yield

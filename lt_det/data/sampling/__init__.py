@@ -1,0 +1,1 @@
+"""Samplers: which images are drawn how often."""

@@ -1,0 +1,1 @@
+"""Class statistics: how often each class occurs in a training set."""

@@ -1,0 +1,167 @@
+"""Class statistics of a json file, and the cache that spares reading it again.
+
+LVIS v1 train is 1.1 GB: reading takes half a minute and gigabytes of memory, which every start
+of a training run would pay. The cache is keyed by the content of the json, so it can be neither
+stale nor in need of clearing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import uuid
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Mapping, Sequence
+
+from lt_det.data.annotations.checks import NUM_NAMED
+from lt_det.data.annotations.json_file import (
+    check_exists,
+    contiguous_ids,
+    in_contiguous_order,
+    read_annotation_json,
+    read_categories,
+)
+from lt_det.data.file_digest import content_hash
+from lt_det.data.stats.class_stats import ClassStats
+from lt_det.data.stats.frequency_groups import frequency_groups
+from lt_det.data.stats.json_stats import CountSource, count_json, declared_frequency_groups
+
+logger = logging.getLogger(__name__)
+
+# Goes into the key: raise it when the same json would be counted differently.
+_CACHE_VERSION = 1
+
+
+def class_stats_of_json(
+    json_file: str | os.PathLike[str],
+    *,
+    name: str,
+    class_names: Sequence[str] | None = None,
+    id_map: Mapping[int, int] | None = None,
+    count_source: CountSource = "auto",
+    cache_dir: str | os.PathLike[str] | None = None,
+) -> ClassStats:
+    """Return :func:`count_json` of a file, from the cache if its content was counted before.
+
+    Args:
+        json_file: path.
+        name: as in :func:`count_json`, and so the next three.
+        class_names: see there.
+        id_map: see there.
+        count_source: see there.
+        cache_dir: folder of the cache. Default: :func:`default_cache_dir`.
+
+    Raises:
+        FileNotFoundError: names the path and the environment variable ``DETECTRON2_DATASETS``.
+        ValueError: as :func:`count_json`.
+    """
+    check_exists(json_file, name=name)
+    options = [
+        _CACHE_VERSION,
+        count_source,
+        None if class_names is None else list(class_names),
+        None if id_map is None else sorted(id_map.items()),
+    ]
+    folder = default_cache_dir() if cache_dir is None else Path(cache_dir)
+    digest = content_hash(json_file, cache_dir=folder)
+    key = hashlib.sha256((digest + json.dumps(options)).encode()).hexdigest()
+    path = folder / f"class_stats_{key[:32]}.json"
+    stats = _read_cached(path)
+    if stats is None:
+        stats = count_json(
+            read_annotation_json(json_file, name=name, keep_segmentations=False),
+            name=name,
+            class_names=class_names,
+            id_map=id_map,
+            count_source=count_source,
+        )
+        _write_cached(path, stats)
+    categories = read_categories(json_file, name=name)
+    ids = contiguous_ids(categories) if id_map is None else dict(id_map)
+    _warn_if_recounted(in_contiguous_order(categories, ids, name=name), stats, name=name)
+    return replace(stats, name=name)
+
+
+def default_cache_dir() -> Path:
+    """Return ``$LT_DET_CACHE``, else ``$FVCORE_CACHE/lt_det``, else ``~/.cache/lt_det``."""
+    if os.environ.get("LT_DET_CACHE"):
+        return Path(os.environ["LT_DET_CACHE"]).expanduser()
+    if os.environ.get("FVCORE_CACHE"):
+        return Path(os.environ["FVCORE_CACHE"]).expanduser() / "lt_det"
+    return Path("~/.cache/lt_det").expanduser()
+
+
+def write_class_stats(stats: ClassStats, path: str | os.PathLike[str]) -> None:
+    """Write a json that :func:`read_class_stats` reads; atomically, as several ranks may do so.
+
+    Args:
+        stats: what to write.
+        path: file; its folder is made if it does not exist.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
+    try:
+        part.write_text(json.dumps(stats.to_dict(), indent=1), encoding="utf-8")
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def read_class_stats(path: str | os.PathLike[str]) -> ClassStats:
+    """Return what :func:`write_class_stats` wrote.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file holds something else.
+    """
+    values = json.loads(Path(path).read_text(encoding="utf-8"))
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} must hold class statistics, got a {type(values).__name__}")
+    return ClassStats.from_dict(values)
+
+
+def _warn_if_recounted(
+    categories: Sequence[Mapping[str, Any]], stats: ClassStats, *, name: str
+) -> None:
+    """Warn if the json's ``frequency`` is not the group that its image counts give."""
+    declared = declared_frequency_groups(categories)
+    if declared is None:
+        return
+    counted = frequency_groups(stats.image_counts)  # LVIS's limits, whatever the user's are
+    differing = [
+        f"{category['name']}: {says!r} by the json, {group!r} by {count} images"
+        for category, says, group, count in zip(categories, declared, counted, stats.image_counts)
+        if says != group
+    ]
+    if differing:
+        logger.warning(
+            "Data set %r: 'frequency' of %d of %d categories is not the group by image count, "
+            "first %s. The counts are those of a subset or of another split than train; for "
+            "priors and for APr, APc, APf count the training split.",
+            name,
+            len(differing),
+            len(declared),
+            differing[:NUM_NAMED],
+        )
+
+
+def _read_cached(path: Path) -> ClassStats | None:
+    """Return what the cache holds, or None; a broken file costs a warning, not the run."""
+    try:
+        return read_class_stats(path)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        logger.warning("Ignoring the broken cache file %s (%s); counting again", path, error)
+        return None
+
+
+def _write_cached(path: Path, stats: ClassStats) -> None:
+    try:
+        write_class_stats(stats, path)
+    except OSError as error:
+        logger.warning("Class statistics could not be cached at %s: %s", path, error)

@@ -1,0 +1,1 @@
+"""Meta learning in the training loop: its batches and its step."""

@@ -1,0 +1,1 @@
+"""Region features: computed once by the frozen detector, stored, and trained on."""

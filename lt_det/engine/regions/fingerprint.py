@@ -1,0 +1,174 @@
+"""What cached region features depend on, as one hash."""
+
+from __future__ import annotations
+
+import enum
+import functools
+import hashlib
+import logging
+import os
+import types
+from typing import Any, Callable, Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from lt_det.data.stats.class_stats import annotations_of
+from lt_det.data.warn_once import warn_once
+from lt_det.modeling.build import is_image_classifier
+
+#: Data set dict -> what the model takes; for image classifiers dicts -> samples.
+Mapper = Callable[[Any], Any]
+
+_PLAIN = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis), slice, range)
+
+
+def region_fingerprint(
+    cfg: Any,
+    detector: nn.Module,
+    dicts: Sequence[dict],
+    *,
+    mapper: Mapper | None = None,
+    layout: Sequence[int] = (),
+) -> str:
+    """Return a hash of all that region features depend on: weights, images, input, proposals.
+
+    Of an image the name, size and date, or the pixels where they are in memory; of a mapper what
+    :func:`described` says.
+
+    Args:
+        cfg: config.
+        detector: its trained parameters do not count.
+        dicts: data set dicts.
+        mapper: None: whatever the config says.
+        layout: what else tells caches apart, e.g. the images of a shard.
+    """
+    digest = hashlib.sha256()
+    trained = {id(p) for p in detector.parameters() if p.requires_grad}
+    named = [*detector.named_parameters(), *detector.named_buffers()]
+    for name, value in named:
+        if id(value) not in trained:
+            digest.update(repr((name, _tensor_digest(value))).encode())
+    for record in dicts:
+        digest.update(repr(_file_state(record.get("file_name"))).encode())
+        if "image" in record:
+            digest.update(_array_digest(record["image"]).encode())
+        annotations = [
+            (a["category_id"], a.get("bbox"), a.get("iscrowd", 0)) for a in annotations_of(record)
+        ]
+        digest.update(str((record.get("image_id"), annotations)).encode())
+    # All keys of the model: any of poolers, cascade thresholds, norms and so on may matter.
+    model = cfg.MODEL.clone()
+    model.defrost()
+    model.WEIGHTS, model.DEVICE = "", ""  # their values are above, their names do not matter
+    cache = cfg.LT_DET.REGION_CACHE
+    keys = [model.dump(), cfg.INPUT.dump(), cache.SEED, cache.DTYPE, *layout, *_keys_of_ours(cfg)]
+    digest.update(repr((keys, described(mapper))).encode())
+    return digest.hexdigest()[:16]
+
+
+def _keys_of_ours(cfg: Any) -> list:
+    """Return what of LT_DET changes the features: backbone, augmentation, pooled map."""
+    backbone = cfg.LT_DET.TIMM.clone()
+    backbone.defrost()
+    backbone.WEIGHTS = ""  # as MODEL.WEIGHTS
+    keys = [backbone.dump()]
+    if is_image_classifier(cfg):
+        images = cfg.LT_DET.CLASSIFICATION
+        transform = images.TRANSFORM.clone()
+        transform.defrost()
+        if transform.NAME != "none":
+            transform.TEST_RESIZE = 0  # of test images only
+        keys += [cfg.LT_DET.CIFAR_RESNET.dump(), transform.dump(), images.FEATURE]
+    return keys
+
+
+def described(value: Any) -> Any:
+    """Return what tells a mapper, or what it is made of, apart from others: types and text.
+
+    Its method ``fingerprint()``, if it has one, returns just that. Else: of an object its class
+    and attributes, of a function its name, code, defaults and closure, of ``functools.partial``
+    the function and arguments. What has no Python state is warned of and taken by its class.
+    """
+    return _described(value, ())
+
+
+def _described(value: Any, within: tuple[int, ...]) -> Any:
+    if isinstance(value, _PLAIN):
+        return repr(value)
+    if isinstance(value, (enum.Enum, type, types.ModuleType, types.BuiltinFunctionType)):
+        return str(value)
+    if id(value) in within:
+        return "itself"
+    within = (*within, id(value))
+
+    def each(values: Any) -> list:
+        return [_described(v, within) for v in values]
+
+    if isinstance(value, (list, tuple)):
+        return each(value)
+    if isinstance(value, (set, frozenset)):
+        return sorted(map(repr, each(value)))
+    if isinstance(value, dict):
+        return [each(item) for item in value.items()]
+    if isinstance(value, (np.ndarray, np.generic)):
+        return _array_digest(value)
+    if isinstance(value, torch.Tensor):
+        return _tensor_digest(value)
+    if isinstance(value, (torch.dtype, torch.device, os.PathLike)):
+        return repr(value)
+    name = f"{type(value).__module__}.{type(value).__qualname__}"
+    fingerprint = getattr(value, "fingerprint", None)
+    if callable(fingerprint):
+        return [name, str(fingerprint())]
+    if isinstance(value, functools.partial):
+        return [name, *each((value.func, value.args, value.keywords))]
+    if isinstance(value, types.MethodType):
+        return each((value.__func__, value.__self__))
+    if isinstance(value, types.FunctionType):
+        cells = [cell.cell_contents for cell in value.__closure__ or ()]
+        options = (value.__code__, value.__defaults__, value.__kwdefaults__, cells)
+        return [value.__module__, value.__qualname__, *each(options)]
+    if isinstance(value, types.CodeType):
+        # Without file names, line numbers and the addresses that its repr has.
+        return [value.co_code.hex(), *each((value.co_names, value.co_consts))]
+    if isinstance(value, logging.Logger):
+        return name
+    slots = [s for c in type(value).__mro__ for s in _names(getattr(c, "__slots__", ()))]
+    state = {s: getattr(value, s) for s in slots if hasattr(value, s)}
+    state.update(getattr(value, "__dict__", {}))
+    if not state and not hasattr(value, "__dict__"):
+        warn_once(
+            f"The region cache cannot see the state of a {name} in the mapper: another one gets "
+            "the same cached features. Give the mapper a method fingerprint() that returns a str "
+            "of all that its samples depend on"
+        )
+        return name
+    return [name, _described(state, within)]
+
+
+def _names(slots: Any) -> list[str]:
+    names = [slots] if isinstance(slots, str) else list(slots)
+    return [n for n in names if n not in ("__dict__", "__weakref__")]
+
+
+def _array_digest(value: Any) -> str:
+    array = np.ascontiguousarray(value)
+    content = hashlib.sha256(array.tobytes()).hexdigest()
+    return repr((array.shape, array.dtype.str, content))
+
+
+def _tensor_digest(value: torch.Tensor) -> str:
+    # As bytes: numpy has no bfloat16. Flat: a scalar cannot be viewed as bytes.
+    content = value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+    return repr((tuple(value.shape), str(value.dtype), hashlib.sha256(content).hexdigest()))
+
+
+def _file_state(file_name: str | None) -> tuple:
+    """Return what changes when a file does; its name alone where it is not a local file."""
+    try:
+        status = os.stat(file_name or "")
+    except OSError:
+        return (file_name,)
+    return (file_name, status.st_size, status.st_mtime_ns)

@@ -1,0 +1,211 @@
+"""What a config must not say, found before anything is built."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.utils import comm
+from torch import nn
+
+from lt_det.config import add_lt_det_config
+from lt_det.engine.meta.build import METHODS
+from lt_det.losses import get_loss
+from lt_det.losses.base_criterion import BaseCriterion
+from lt_det.modeling.build import is_image_classifier
+from lt_det.modeling.classifiers.classification_head import classification_heads
+
+logger = logging.getLogger(__name__)
+
+
+def check_config(cfg: Any) -> None:
+    """Raise for configs that contradict themselves or the machine.
+
+    Raises:
+        ValueError: names the keys and what to set.
+    """
+    check_keys_are_there(cfg)
+    check_device(cfg)
+    node = cfg.LT_DET
+    _check_classifier(cfg)
+    if is_image_classifier(cfg):
+        _check_transform(cfg.LT_DET.CLASSIFICATION.TRANSFORM)
+    if node.META.ENABLED:
+        _check_meta(cfg)
+    if node.REGION_CACHE.ENABLED and not node.DECOUPLED:
+        raise ValueError(
+            "LT_DET.REGION_CACHE.ENABLED needs all below the classifier frozen: set "
+            "LT_DET.DECOUPLED True"
+        )
+    ranks = comm.get_world_size()
+    for key, value, least in (
+        ("SOLVER.IMS_PER_BATCH", cfg.SOLVER.IMS_PER_BATCH, 1),
+        ("LT_DET.META.IMS_PER_BATCH", node.META.IMS_PER_BATCH, 0),
+        ("LT_DET.META.BANK_IMAGES", node.META.BANK_IMAGES, 1),
+        ("LT_DET.REGION_CACHE.EPOCHS", node.REGION_CACHE.EPOCHS, 1),
+    ):
+        if value < least:
+            raise ValueError(f"{key} must be at least {least}, got {value}")
+        if value % ranks and key.endswith("IMS_PER_BATCH"):
+            raise ValueError(f"{key} {value} must be a multiple of the {ranks} processes")
+    if not cfg.DATASETS.TRAIN:
+        raise ValueError("DATASETS.TRAIN is empty")
+    _check_unit(cfg)
+    if cfg.SOLVER.AMP.ENABLED and not torch.cuda.is_available():
+        raise ValueError("SOLVER.AMP.ENABLED needs CUDA, and there is none")
+
+
+def check_keys_are_there(cfg: Any) -> None:
+    """Raise for a config without the keys of this package.
+
+    Raises:
+        ValueError: says which function adds them.
+    """
+    if "LT_DET" not in cfg:
+        raise ValueError(
+            "cfg has no LT_DET: call lt_det.config.add_lt_det_config(cfg) right after get_cfg()"
+        )
+
+
+def check_device(cfg: Any) -> None:
+    """Raise if MODEL.DEVICE is not on this machine.
+
+    Raises:
+        ValueError: says to set MODEL.DEVICE cpu.
+    """
+    if str(cfg.MODEL.DEVICE).startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(
+            f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}, but PyTorch finds no GPU on this machine: set "
+            "MODEL.DEVICE cpu (at the end of the command line)"
+        )
+
+
+def _check_unit(cfg: Any) -> None:
+    for name in (cfg.LT_DET.LOSS, cfg.LT_DET.DEFER.LOSS):
+        if not name or cfg.LT_DET.CLASS_STATS.UNIT != "instance":
+            continue
+        spec = get_loss(name)
+        parameters = cfg.LT_DET.LOSS_PARAMS.get(name.upper(), {})
+        needed = spec.bound_arguments(**{k.lower(): v for k, v in parameters.items()})
+        if "num_images" in needed:
+            raise ValueError(
+                f"LT_DET.LOSS {name!r} needs the share of images with a class, which instances "
+                "are not: set LT_DET.CLASS_STATS.UNIT image"
+            )
+
+
+def _check_classifier(cfg: Any) -> None:
+    node = cfg.LT_DET
+    if node.RESET_CLASSIFIER and not node.DECOUPLED:
+        raise ValueError(
+            "LT_DET.RESET_CLASSIFIER starts the classifier of a second stage anew: set LT_DET."
+            "DECOUPLED True, or RESET_CLASSIFIER False"
+        )
+    if node.CLASSIFIER.NAME == "lws":
+        if not node.DECOUPLED:
+            raise ValueError(
+                "LT_DET.CLASSIFIER.NAME 'lws' scales the frozen classifier of a first stage: set "
+                "LT_DET.DECOUPLED True, and MODEL.WEIGHTS to a checkpoint with a linear one"
+            )
+        if node.RESET_CLASSIFIER:
+            raise ValueError(
+                "LT_DET.RESET_CLASSIFIER would make random what LT_DET.CLASSIFIER.NAME 'lws' "
+                "scales and never trains: set it False"
+            )
+    if "ldam" in (node.LOSS, node.DEFER.LOSS) and node.CLASSIFIER.NAME != "cosine":
+        logger.warning(
+            "LT_DET.LOSS ldam has margins for a cosine classifier, LT_DET.CLASSIFIER.NAME is %r: "
+            "its logits have no bounds that the margins could go with",
+            node.CLASSIFIER.NAME,
+        )
+
+
+#: TRANSFORM.NAME -> augmentations that it does not have
+_WITHOUT = {
+    "none": ("COLOR_JITTER", "AUTO_AUGMENT", "CUTOUT"),
+    "pad_crop": ("COLOR_JITTER",),
+}
+
+
+def _check_transform(transform: Any) -> None:
+    ignored = [key for key in _WITHOUT.get(transform.NAME, ()) if transform[key]]
+    if ignored:
+        raise ValueError(
+            f"LT_DET.CLASSIFICATION.TRANSFORM.NAME {transform.NAME!r} has no "
+            f"{' and no '.join(ignored)}: leave them at their defaults, or set another NAME"
+        )
+
+
+def check_loss_is_used(cfg: Any, model: nn.Module) -> None:
+    """Raise if the config chooses a loss and the model has Detectron2's own.
+
+    Raises:
+        ValueError: names the keys that would do nothing.
+    """
+    check_post_hoc_is_used(cfg, model)
+    if any(isinstance(module, BaseCriterion) for module in model.modules()):
+        return
+    defaults = CfgNode()
+    add_lt_det_config(defaults)
+    keys = ["LOSS", "CLASS_WEIGHTS", "PRIOR", "CLASSIFIER"]
+    if cfg.LT_DET.DEFER.LOSS or not cfg.LT_DET.DEFER.SAMPLER:  # a sampler is for any model
+        keys.append("DEFER")
+    changed = [f"LT_DET.{key}" for key in keys if cfg.LT_DET[key] != defaults.LT_DET[key]]
+    if changed:
+        raise ValueError(
+            f"{' and '.join(changed)} would do nothing: {type(model).__name__} with "
+            f"MODEL.ROI_HEADS.NAME {cfg.MODEL.ROI_HEADS.NAME!r} has a loss of its own. Set "
+            "MODEL.ROI_HEADS.NAME to LongTailROIHeads, LongTailCascadeROIHeads or "
+            "LongTailRes5ROIHeads, or MODEL.META_ARCHITECTURE to one of this package"
+        )
+
+
+def check_post_hoc_is_used(cfg: Any, model: nn.Module) -> None:
+    """Raise if the config corrects logits and the model has no head that does.
+
+    Raises:
+        ValueError: names the keys.
+    """
+    chosen = [f"LT_DET.POST_HOC.{key}" for key, value in cfg.LT_DET.POST_HOC.items() if value]
+    if chosen and not any(classification_heads(model)):
+        raise ValueError(
+            f"{' and '.join(chosen)} would do nothing to {type(model).__name__}: set MODEL."
+            "ROI_HEADS.NAME to LongTailROIHeads, LongTailCascadeROIHeads or LongTailRes5ROIHeads, "
+            "or MODEL.META_ARCHITECTURE to LongTailImageClassifier"
+        )
+
+
+def _check_meta(cfg: Any) -> None:
+    meta, images = cfg.LT_DET.META, is_image_classifier(cfg)
+    for key, known in (
+        ("METHOD", METHODS),
+        ("SCOPE", ("classifier", "network")),
+        ("REGIONS", ("forward", "bank")),
+    ):
+        if meta[key] not in known:
+            raise ValueError(f"LT_DET.META.{key} must be one of {known}, got {meta[key]!r}")
+    if meta.METHOD == "sampler" and not images:
+        raise ValueError(
+            "LT_DET.META.METHOD 'sampler' draws images by their class, and an image of a detector "
+            "has several: use 'reweighter', as BALMS does on LVIS"
+        )
+    for key in ("SAMPLER.NAME", "DEFER.SAMPLER"):
+        node, name = key.split(".")
+        if meta.METHOD == "sampler" and cfg.LT_DET[node][name]:
+            raise ValueError(
+                "LT_DET.META.METHOD 'sampler' learns how images are drawn, and LT_DET."
+                f"{key} {cfg.LT_DET[node][name]!r} would do nothing: leave it empty"
+            )
+    if meta.SCOPE == "network":
+        if not images or cfg.LT_DET.DECOUPLED:
+            raise ValueError(
+                "LT_DET.META.SCOPE 'network' takes the inner step with all parameters: it is for "
+                "image classifiers, without LT_DET.DECOUPLED"
+            )
+    elif not cfg.LT_DET.DECOUPLED:
+        raise ValueError(
+            "LT_DET.META.ENABLED learns for the second stage: set LT_DET.DECOUPLED True and "
+            "MODEL.WEIGHTS to a stage-1 checkpoint"
+        )

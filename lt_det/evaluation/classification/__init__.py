@@ -1,0 +1,1 @@
+"""Accuracy of image classifiers and of language models."""

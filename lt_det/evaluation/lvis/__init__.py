@@ -1,0 +1,1 @@
+"""LVIS average precision, with and without Detectron2."""

@@ -1,0 +1,226 @@
+"""LVIS precision curves from two implementations of the metric.
+
+``lvis-api`` (PyPI: lvis) is the definition: Gupta et al., "LVIS: A Dataset for Large Vocabulary
+Instance Segmentation", CVPR 2019, https://arxiv.org/abs/1908.03195. ``hotcoco`` is a fast one that
+the tests hold equal to it to 1e-9. Both are optional: ``pip install lt_det[eval]``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import types
+from typing import Any, Iterator
+
+import numpy as np
+
+from lt_det.evaluation.detections import Detections
+from lt_det.evaluation.lvis.ground_truth import LVISGroundTruth
+
+# Areas in px of all, small, medium and large objects; both ends belong to a range. The metric's.
+AREA_RANGES = ((0.0, 1e10), (0.0, 32.0**2), (32.0**2, 96.0**2), (96.0**2, 1e10))
+NUM_IOU_THRESHOLDS, NUM_RECALL_THRESHOLDS = 10, 101
+
+
+def hotcoco_precision(
+    ground_truth: LVISGroundTruth, detections: Detections, *, iou_type: str, max_dets: int
+) -> np.ndarray:
+    """Return ``(T, R, K, A)`` float64 precision in [0, 1], -1 where there is nothing to find.
+
+    T IoU thresholds 0.5 to 0.95, R recall thresholds 0 to 1, K categories in the order of
+    ``ground_truth.category_ids``, A areas (all, small, medium, large).
+
+    Args:
+        ground_truth: with segmentations if ``iou_type`` is "segm".
+        detections: of known images and categories only.
+        iou_type: "bbox" or "segm".
+        max_dets: detections kept for each image, over all categories.
+    """
+    hotcoco = _import_hotcoco()
+    detections.check_has(iou_type)
+    detections = detections.top_scoring(max_dets)
+    # The metric leaves out what an image says nothing about. Done here it spares half of the work.
+    detections = detections.take(np.flatnonzero(ground_truth.is_judged(detections)))
+    boxes, areas = detections.geometry(iou_type)
+    # lvis-api drops what has no area when it reads, after the limit: it did take a place there.
+    rows = np.flatnonzero(areas > 0)
+    if len(rows) < len(detections):
+        detections, boxes, areas = detections.take(rows), boxes[rows], areas[rows]
+    if not len(detections):
+        return precision_without_detections(ground_truth)
+    masks = None if iou_type == "bbox" else list(detections.masks or ())
+    truth = hotcoco.COCO(
+        {
+            "images": ground_truth.images,
+            "annotations": [
+                _for_hotcoco(annotation, iou_type=iou_type)
+                for annotation in ground_truth.annotations
+            ],
+            "categories": ground_truth.categories,
+        }
+    )
+    # Float64 holds ids exactly up to 2 ** 53.
+    table = np.empty((len(detections), 7))
+    table[:, 0], table[:, 1:5] = detections.image_ids, boxes
+    table[:, 5], table[:, 6] = detections.scores, detections.category_ids
+    found = truth.load_res(table, segmentation=masks)
+    del table, masks
+    if iou_type == "segm":  # it takes the box's area where there is a box
+        found.update_anns(ids=np.arange(1, len(areas) + 1), area=areas)
+    # Marks the detections as limited already; otherwise 300 an image would be kept at most.
+    found = found.cap_detections_per_image(None)
+    evaluation = hotcoco.LVISeval(truth, found, iou_type)
+    evaluation.evaluate()
+    evaluation.accumulate()
+    return np.asarray(evaluation.eval["precision"])[..., 0]
+
+
+def lvis_api_precision(
+    ground_truth: LVISGroundTruth, detections: Detections, *, iou_type: str, max_dets: int
+) -> np.ndarray:
+    """Return what :func:`hotcoco_precision` returns, computed by lvis-api; slow.
+
+    The package's release 0.5.3 uses ``np.float``, which NumPy 1.24 removed; the name is given back
+    to that one module while it runs.
+    """
+    lvis = _import_lvis()
+    detections.check_has(iou_type)
+    if not len(detections):  # lvis-api reads the first detection to learn its format
+        return precision_without_detections(ground_truth)
+
+    class GroundTruthInMemory(lvis.LVIS):  # type: ignore[name-defined]
+        """lvis.LVIS of content instead of a path."""
+
+        def _load_json(self, path: Any) -> Any:
+            return path
+
+    truth = GroundTruthInMemory(
+        {
+            "images": ground_truth.images,
+            # It adds keys to the annotations and replaces the segmentations.
+            "annotations": [dict(a) for a in ground_truth.annotations],
+            # It refuses categories without a group; the curves do not depend on it.
+            "categories": [
+                {**c, "frequency": c.get("frequency", "f")} for c in ground_truth.categories
+            ],
+        }
+    )
+    records = list(detections.records())
+    for record in records:
+        # With both present the area, so small/medium/large, would be the box's for masks too.
+        record.pop("bbox" if iou_type == "segm" else "segmentation", None)
+    with _quiet(lvis), _numpy_float_for(lvis.eval):
+        results = lvis.LVISResults(truth, records, max_dets=max_dets)
+        evaluation = lvis.LVISEval(truth, results, iou_type)
+        evaluation.evaluate()
+        evaluation.accumulate()
+    return evaluation.eval["precision"]
+
+
+def precision_without_detections(ground_truth: LVISGroundTruth) -> np.ndarray:
+    """Return the curves of a model that finds nothing: 0 where there was something, else -1."""
+    positions = {category_id: k for k, category_id in enumerate(ground_truth.category_ids)}
+    shape = (NUM_IOU_THRESHOLDS, NUM_RECALL_THRESHOLDS, len(positions), len(AREA_RANGES))
+    precision = np.full(shape, -1.0)
+    for annotation in ground_truth.annotations:
+        for index, (low, high) in enumerate(AREA_RANGES):
+            area = annotation["area"]
+            if not annotation["ignore"] and low <= area <= high:
+                precision[:, :, positions[annotation["category_id"]], index] = 0.0
+    return precision
+
+
+def _for_hotcoco(annotation: dict[str, Any], *, iou_type: str) -> dict[str, Any]:
+    """Return an annotation that hotcoco reads as lvis-api reads the one given."""
+    kept = {key: value for key, value in annotation.items() if key != "ignore"}
+    if iou_type == "bbox":
+        kept.pop("segmentation", None)
+    if annotation["ignore"]:
+        # hotcoco 1.3.0 does not read "ignore" in its LVIS mode. Beyond every range of areas an
+        # object is ignored in all of them, which is what the flag does in lvis-api.
+        kept["area"] = 10 * AREA_RANGES[0][1]
+    return kept
+
+
+def _import_hotcoco() -> Any:
+    try:
+        import hotcoco
+    except ImportError as error:
+        raise ImportError(
+            "backend 'hotcoco' is not installed: pip install 'lt_det[eval]' (or use "
+            "backend='lvis-api')"
+        ) from error
+    return hotcoco
+
+
+def check_backend(backend: str) -> None:
+    """Raise if a backend is unknown or not installed.
+
+    Raises:
+        ValueError: if there is no backend of that name.
+        ImportError: says what to install.
+    """
+    importers = {"hotcoco": _import_hotcoco, "lvis-api": _import_lvis}
+    if backend not in importers:
+        raise ValueError(f"backend: expected one of {tuple(importers)}, got {backend!r}")
+    importers[backend]()
+
+
+def _import_lvis() -> Any:
+    root = logging.getLogger()
+    handlers = list(root.handlers)
+    try:
+        import lvis
+        import lvis.eval
+    except ModuleNotFoundError as error:
+        if error.name == "lvis":
+            raise ImportError(
+                "backend 'lvis-api' is not installed: pip install 'lt_det[eval]' (or use "
+                "backend='hotcoco')"
+            ) from error
+        raise ImportError(
+            f"backend 'lvis-api' needs {error.name}, which its package imports for drawing: "
+            "pip install opencv-python-headless matplotlib"
+        ) from error
+    except ImportError as error:  # OpenCV is there, a system library of it is not
+        raise ImportError(
+            f"backend 'lvis-api' could not be imported ({error}); where libGL is missing: "
+            "pip uninstall opencv-python, then pip install opencv-python-headless"
+        ) from error
+    finally:
+        # The package configures the root logger on import, which is the application's to do.
+        for handler in [h for h in root.handlers if h not in handlers]:
+            root.removeHandler(handler)
+    return lvis
+
+
+class _NumpyWithFloat(types.ModuleType):
+    """NumPy as it was before 1.24: all of it, and ``float``."""
+
+    float = float
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(np, name)
+
+
+@contextlib.contextmanager
+def _numpy_float_for(module: Any) -> Iterator[None]:
+    """Let ``module`` see ``np.float``; NumPy itself, and all other modules, stay as they are."""
+    original = module.np
+    module.np = _NumpyWithFloat("numpy")
+    try:
+        yield
+    finally:
+        module.np = original
+
+
+@contextlib.contextmanager
+def _quiet(lvis: Any) -> Iterator[None]:
+    """Silence the package's warning that it trusts the format of the detections."""
+    package_logger = logging.getLogger(lvis.__name__)
+    level = package_logger.level
+    package_logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        package_logger.setLevel(level)

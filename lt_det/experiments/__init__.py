@@ -1,0 +1,1 @@
+"""Experiments: several runs with a table at the end."""

@@ -1,0 +1,1 @@
+"""Backbones: timm, CIFAR ResNets and packaged ImageNet weights."""

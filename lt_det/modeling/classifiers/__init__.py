@@ -1,0 +1,1 @@
+"""Classifiers: layers, image classifier, post-hoc corrections, decoupled training."""

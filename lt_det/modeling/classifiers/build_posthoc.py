@@ -1,0 +1,61 @@
+"""From config to corrections at inference: the only reader of LT_DET.POST_HOC."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lt_det.data.warn_once import warn_once
+from lt_det.modeling.build import build_class_stats
+from lt_det.modeling.classifiers.posthoc import PostHocCorrection
+
+
+def build_post_hoc(cfg: Any) -> PostHocCorrection | None:
+    """Return the correction of LT_DET.POST_HOC, None if there is none.
+
+    Class counts are those of the checkpoint under evaluation, where it has them, else they are
+    read from the training set at the first image. Warns where training has corrected for them.
+
+    Raises:
+        ValueError: if a tau is negative, or the weights of a cosine classifier were normalised.
+    """
+    node = cfg.LT_DET.POST_HOC
+    if node.TAU_NORM and cfg.LT_DET.CLASSIFIER.NAME == "cosine":
+        raise ValueError(
+            "LT_DET.POST_HOC.TAU_NORM would do nothing to LT_DET.CLASSIFIER.NAME 'cosine', which "
+            "normalises its weights already: set it to 0"
+        )
+    correction = PostHocCorrection(
+        tau_norm=node.TAU_NORM,
+        logit_adjustment=node.LOGIT_ADJUSTMENT,
+        load_counts=functools.partial(_foreground_counts, cfg.clone()),
+    )
+    if node.LOGIT_ADJUSTMENT:
+        warn_of_second_correction(cfg)
+    return correction if node.TAU_NORM or node.LOGIT_ADJUSTMENT else None
+
+
+def _foreground_counts(cfg: Any) -> Tensor:
+    return torch.from_numpy(build_class_stats(cfg).counts(cfg.LT_DET.CLASS_STATS.UNIT))
+
+
+def warn_of_second_correction(cfg: Any) -> None:
+    """Warn if the model was trained against the class prior that logit adjustment takes out."""
+    node = cfg.LT_DET
+    chosen = {
+        "LOSS": node.LOSS if node.LOSS.startswith("balanced_") else "",
+        "CLASS_WEIGHTS.NAME": node.CLASS_WEIGHTS.NAME,
+        "SAMPLER.NAME": node.SAMPLER.NAME,
+        "DEFER.SAMPLER": node.DEFER.SAMPLER,
+        "META.METHOD": node.META.METHOD if node.META.ENABLED else "",
+    }
+    # Of each image once an epoch the model learns the prior.
+    used = [f"LT_DET.{k} {v!r}" for k, v in chosen.items() if v not in ("", "instance")]
+    if used:
+        warn_once(
+            f"Logit adjustment is for models that have learned the class prior, which "
+            f"{' and '.join(used)} takes out already: rare classes are corrected for twice"
+        )

@@ -1,0 +1,77 @@
+"""What every trained classifier of this package is: box predictors and image classifiers alike.
+
+Decoupled training, the meta learners and the region cache work on this, whatever model it is in.
+"""
+
+from __future__ import annotations
+
+from typing import Callable, Iterator, Mapping, Sequence
+
+from torch import Tensor, nn
+
+from lt_det.losses.base_criterion import BaseCriterion
+from lt_det.modeling.classifiers.posthoc import PostHocCorrection
+
+#: labels (R,) -> weights (R,)
+RegionWeighting = Callable[[Tensor], Tensor]
+#: logits, labels (R,), regions of each image -> None
+LossObserver = Callable[[Tensor, Tensor, Sequence[int]], None]
+
+
+class ClassificationHead(nn.Module):
+    """A classifier ``cls_score`` with its criterion.
+
+    Shape shorthand: R regions of a batch; an image classifier has one an image, the whole.
+
+    Attributes:
+        cls_score: features ``(R, D)`` -> logits.
+        criterion: the loss of each region.
+        region_weighting: if set, weighs the regions' losses (the Meta Reweighter sets it). A plain
+            attribute: it is neither a parameter nor in a checkpoint of the model.
+        loss_observer: if set, is called with the logits and labels of each training batch.
+        loss_weight: factor of "loss_cls"; 1 where it is missing.
+        has_background: whether the last logit is the background's.
+        post_hoc: if set, changes the logits at inference.
+    """
+
+    cls_score: nn.Module
+    criterion: BaseCriterion
+    region_weighting: RegionWeighting | None = None
+    loss_observer: LossObserver | None = None
+    loss_weight: Mapping[str, float] = {}
+    has_background: bool = False
+    post_hoc: PostHocCorrection | None = None
+
+    def inference_logits(self, logits: Tensor) -> Tensor:
+        """Return the logits ``(R, C)`` to predict from: corrected, if there is a correction."""
+        if self.post_hoc is None:
+            return logits
+        return self.post_hoc(logits, self.cls_score, background=self.has_background)
+
+    def classification_loss(
+        self, logits: Tensor, labels: Tensor, *, regions_per_image: Sequence[int] = ()
+    ) -> Tensor:
+        """Return the scalar training loss: losses of the regions, weighted, over all R.
+
+        Args:
+            logits: as ``cls_score`` gives them.
+            labels: ``(R,)`` int64 in [0, K].
+            regions_per_image: handed on to the observer.
+        """
+        if self.loss_observer is not None:
+            self.loss_observer(logits, labels, regions_per_image)
+        # Over all R regions, background included: each region weighs the same in every batch.
+        if self.region_weighting is None:
+            loss = self.criterion.mean_loss(logits, labels)
+        else:
+            losses = self.criterion.row_losses(logits, labels)
+            weights = self.region_weighting(labels).to(losses)
+            loss = (losses * weights).sum() / max(labels.numel(), 1)
+        return loss * self.loss_weight.get("loss_cls", 1.0)
+
+
+def classification_heads(model: nn.Module) -> Iterator[ClassificationHead]:
+    """Yield the classification heads of ``model``: one, or one a cascade stage."""
+    for module in model.modules():
+        if isinstance(module, ClassificationHead):
+            yield module

@@ -1,0 +1,1 @@
+"""Post-processing: from scores and boxes to detections."""

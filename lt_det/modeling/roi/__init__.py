@@ -1,0 +1,1 @@
+"""ROI heads: box predictors, box regression and mask head of R-CNN."""

@@ -1,0 +1,238 @@
+"""Fast R-CNN output layers with any loss of the loss table.
+
+Shape shorthand: R regions of the batch, K foreground classes; label K is the background.
+Box regression, detections and parameter names are those of Detectron2, so its checkpoints load.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from detectron2.config import configurable
+from detectron2.layers import ShapeSpec
+from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers
+from detectron2.structures import Instances
+from torch import Tensor, nn
+
+from lt_det.losses.base_criterion import BaseCriterion
+from lt_det.losses.criterion import Criterion
+from lt_det.modeling.build import build_criterion, build_prior
+from lt_det.modeling.classifiers.build_posthoc import build_post_hoc
+from lt_det.modeling.classifiers.classification_head import ClassificationHead
+from lt_det.modeling.classifiers.layers import set_prior_bias
+from lt_det.modeling.classifiers.posthoc import PostHocCorrection
+from lt_det.modeling.postprocessing.fast_inference import predict_detections
+from lt_det.modeling.roi.box_regression import ByClassBoxRegression, Predictions, all_classes
+from lt_det.modeling.roi.classification_stats import log_classification_stats
+
+
+class LongTailOutputLayers(ClassificationHead, ByClassBoxRegression):
+    """What the softmax and the sigmoid predictor share; use one of those.
+
+    Attributes:
+        fast_inference: whether to find the detections by ours or by Detectron2's code.
+    """
+
+    kind: str
+    fast_inference: bool = True
+
+    def __init__(
+        self,
+        input_shape: ShapeSpec | int,
+        *,
+        criterion: BaseCriterion,
+        post_hoc: PostHocCorrection | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if criterion.kind != self.kind:
+            raise ValueError(
+                f"{type(self).__name__} needs a loss of kind {self.kind!r}, got "
+                f"{criterion.name!r} of kind {criterion.kind!r} (LT_DET.LOSS)"
+            )
+        for name in ("use_sigmoid_ce", "use_fed_loss"):
+            if kwargs.get(name):
+                raise ValueError(
+                    f"MODEL.ROI_BOX_HEAD.{name.upper()} chooses a loss of Detectron2's own "
+                    "head; here LT_DET.LOSS does: use LT_DET.LOSS 'sigmoid_ce', or Detectron2's "
+                    "head"
+                )
+        super().__init__(input_shape, **kwargs)
+        self.criterion, self.post_hoc = criterion, post_hoc
+
+    def losses(self, predictions: Predictions, proposals: list[Instances]) -> dict[str, Tensor]:
+        """Return "loss_cls" and "loss_box_reg", both scalars, and log Detectron2's statistics.
+
+        Args:
+            predictions: logits and box deltas of :meth:`forward`.
+            proposals: with fields ``proposal_boxes``, ``gt_classes`` and, where there is
+                foreground, ``gt_boxes``.
+        """
+        logits, deltas = predictions
+        sizes = [len(p) for p in proposals]
+        if sum(sizes):
+            labels = torch.cat([p.gt_classes for p in proposals])
+            predicted = self._predicted_classes(logits.detach())
+            log_classification_stats(predicted, labels, num_classes=self.num_classes)
+            loss_box_reg = self.box_loss(deltas, labels, proposals)
+        else:
+            # Detectron2 fails on no regions (its empty labels are float): zero, with a graph.
+            labels = torch.zeros(0, dtype=torch.int64, device=logits.device)
+            loss_box_reg = all_classes(predictions)[1].sum() * 0.0
+        return {
+            "loss_cls": self.classification_loss(logits, labels, regions_per_image=sizes),
+            "loss_box_reg": loss_box_reg * self.loss_weight.get("loss_box_reg", 1.0),
+        }
+
+    def inference(
+        self, predictions: Predictions, proposals: list[Instances]
+    ) -> tuple[list[Instances], list[Tensor]]:
+        """Return the detections of each image, and the proposal that each comes from."""
+        predictions = all_classes(predictions)
+        if self.fast_inference:
+            return predict_detections(self, predictions, proposals)
+        return super().inference(predictions, proposals)
+
+    def predict_probs(
+        self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]
+    ) -> tuple[Tensor, ...]:
+        """Return, for each image, ``(Ri, K + 1)`` scores in [0, 1], post-hoc corrections applied.
+
+        Args:
+            predictions: logits and box deltas of :meth:`forward`.
+            proposals: one item an image.
+        """
+        logits, deltas = predictions
+        return super().predict_probs((self.inference_logits(logits), deltas), proposals)
+
+    def _predicted_classes(self, logits: Tensor) -> Tensor:
+        """Return ``(R,)`` int64 in [0, K], K = background."""
+        raise NotImplementedError
+
+    def adopt(self, stock: FastRCNNOutputLayers) -> None:
+        """Take over the parameters of Detectron2's predictor with the same classes, in place."""
+        raise NotImplementedError
+
+
+class SoftmaxOutputLayers(LongTailOutputLayers):
+    """Output layers with K + 1 logits, background last, and any softmax-kind loss."""
+
+    kind = "softmax"
+    has_background = True
+
+    @configurable
+    def __init__(
+        self, input_shape: ShapeSpec | int, *, criterion: BaseCriterion, **kwargs: Any
+    ) -> None:
+        """Build Detectron2's layers and hold ``criterion``.
+
+        Args:
+            input_shape: shape of the box head's output.
+            criterion: loss of kind "softmax".
+            kwargs: see :class:`FastRCNNOutputLayers`.
+
+        Raises:
+            ValueError: if the criterion is of another kind.
+        """
+        super().__init__(input_shape, criterion=criterion, **kwargs)
+        for module in criterion.modules():
+            if isinstance(module, Criterion):
+                module.background = True
+
+    @classmethod
+    def from_config(cls, cfg: Any, input_shape: ShapeSpec) -> dict[str, Any]:
+        """Read Detectron2's keys and LT_DET.LOSS."""
+        ret = FastRCNNOutputLayers.from_config(cfg, input_shape)
+        return {
+            **ret,
+            "criterion": build_criterion(cfg),
+            "post_hoc": build_post_hoc(cfg),
+            "fast_box_regression": cfg.LT_DET.FAST_BOX_REGRESSION,
+        }
+
+    def _predicted_classes(self, logits: Tensor) -> Tensor:
+        return logits.argmax(dim=1)
+
+    def adopt(self, stock: FastRCNNOutputLayers) -> None:
+        """Take over all parameters of Detectron2's predictor, in place."""
+        self.load_state_dict(stock.state_dict())
+
+
+class SigmoidOutputLayers(LongTailOutputLayers):
+    """Output layers with K logits, no background, and any sigmoid-kind loss.
+
+    (Detectron2's ``use_sigmoid_ce`` has K + 1 columns, of which the last is never trained, and
+    starts from bias 0, i.e. from a loss of about K ln 2.)
+    """
+
+    kind = "sigmoid"
+
+    @configurable
+    def __init__(
+        self,
+        input_shape: ShapeSpec | int,
+        *,
+        criterion: BaseCriterion,
+        prior_prob: float = 0.001,
+        prior_counts: Tensor | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Build Detectron2's layers with K logits and hold ``criterion``.
+
+        Args:
+            input_shape: shape of the box head's output.
+            criterion: loss of kind "sigmoid".
+            prior_prob: score of every class at the start, in (0, 1); 0.001 is BALMS's release.
+            prior_counts: ``(K,)`` class counts; if given, the starting scores are in proportion
+                to them, see :func:`~lt_det.modeling.classifiers.layers.class_prior_bias`.
+            kwargs: see :class:`FastRCNNOutputLayers`.
+
+        Raises:
+            ValueError: if the criterion is of another kind, or ``prior_prob`` not in (0, 1).
+        """
+        super().__init__(input_shape, criterion=criterion, **kwargs)
+        stock = self.cls_score
+        self.cls_score = nn.Linear(stock.in_features, self.num_classes)
+        with torch.no_grad():
+            # The rows Detectron2 has drawn, so that a seed gives the same start as there.
+            self.cls_score.weight.copy_(stock.weight[: self.num_classes])
+        set_prior_bias(self.cls_score.bias, prior_prob=prior_prob, prior_counts=prior_counts)
+
+    @classmethod
+    def from_config(cls, cfg: Any, input_shape: ShapeSpec) -> dict[str, Any]:
+        """Read Detectron2's keys, LT_DET.LOSS, LT_DET.PRIOR and LT_DET.PRIOR_PROB."""
+        ret = FastRCNNOutputLayers.from_config(cfg, input_shape)
+        return {
+            **ret,
+            "criterion": build_criterion(cfg),
+            "post_hoc": build_post_hoc(cfg),
+            "fast_box_regression": cfg.LT_DET.FAST_BOX_REGRESSION,
+            **build_prior(cfg),
+        }
+
+    def predict_probs(
+        self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]
+    ) -> tuple[Tensor, ...]:
+        """Return, for each image, ``(Ri, K + 1)`` scores in [0, 1]; the background's are 0."""
+        logits, _ = predictions
+        scores = self.inference_logits(logits).sigmoid()
+        scores = torch.cat([scores, scores.new_zeros(scores.shape[0], 1)], dim=1)
+        return scores.split([len(p) for p in proposals], dim=0)
+
+    def _predicted_classes(self, logits: Tensor) -> Tensor:
+        # Logit 0 is score 1/2: a region counts as background where no class reaches that.
+        highest, classes = logits.max(dim=1)
+        return classes.masked_fill(highest < 0, self.num_classes)
+
+    def adopt(self, stock: FastRCNNOutputLayers) -> None:
+        """Take over the box regression and the K foreground rows' weights, in place.
+
+        The bias keeps its prior: Detectron2's is a softmax's and means something else here. From
+        another predictor of this class all is taken over.
+        """
+        if isinstance(stock, SigmoidOutputLayers):
+            self.load_state_dict(stock.state_dict())
+            return
+        self.bbox_pred.load_state_dict(stock.bbox_pred.state_dict())
+        with torch.no_grad():
+            self.cls_score.weight.copy_(stock.cls_score.weight[: self.num_classes])
