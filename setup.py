@@ -62,7 +62,7 @@ setup(
     license="Apache-2.0",
     packages=find_packages(include=["lt_det", "lt_det.*"]),
     package_data={"lt_det": ["py.typed"]},
-    python_requires=">=3.8",
+    python_requires=">=3.10",
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,
 )

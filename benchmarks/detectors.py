@@ -7,8 +7,9 @@ weights are scaled so that regions, foreground and scores are as many as a train
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 import sys
-from typing import Callable
+from collections.abc import Callable
 
 import torch
 from detectron2.layers import ShapeSpec

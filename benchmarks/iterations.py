@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Callable
+from collections.abc import Callable
 
 from detectron2.engine import DefaultTrainer
 from detectron2.utils.events import EventStorage

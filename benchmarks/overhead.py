@@ -9,7 +9,8 @@ the heads as the LVIS configs set them, with masks (what they save).
 
 from __future__ import annotations
 
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from detectron2.config import CfgNode, get_cfg

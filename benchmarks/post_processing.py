@@ -8,7 +8,7 @@ Boxes, scores, classes and kept indices of the two are compared before anything 
 from __future__ import annotations
 
 import argparse
-from typing import Callable, Dict
+from collections.abc import Callable
 
 import torch
 from detectron2.modeling.anchor_generator import DefaultAnchorGenerator
@@ -29,7 +29,7 @@ REPEATS = 5
 COMMAND = "python benchmarks/post_processing.py"
 
 Side = Callable[[], object]
-Sides = Dict[str, Side]
+Sides = dict[str, Side]
 
 
 def objects(num_proposals: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -8,8 +8,9 @@ two parts; images with lists of verified absent and of not exhaustively annotate
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm

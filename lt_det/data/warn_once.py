@@ -8,7 +8,7 @@ import logging
 logger = logging.getLogger(__name__)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def warn_once(message: str) -> None:
     """Log a warning unless the same text was logged before."""
     logger.warning("%s", message)

@@ -6,9 +6,9 @@ Each is one call of tools/train_net.py in a process of its own, just as a user w
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Mapping, Sequence
 
 from lt_det.demo.build import EmojiScenes
 from lt_det.experiments.sweep import run_chains

@@ -7,7 +7,7 @@ and 100 mean the same here; counts above 100 are squeezed so that the set stays 
 
 from __future__ import annotations
 
-from typing import Sequence
+from collections.abc import Sequence
 
 import numpy as np
 

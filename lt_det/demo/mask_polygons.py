@@ -8,12 +8,10 @@ when a mask head rasterises them at another scale; hence the small tracer here.
 
 from __future__ import annotations
 
-from typing import Tuple
-
 import numpy as np
 from scipy import ndimage
 
-_Point = Tuple[int, int]  # (row, column) of a pixel corner
+_Point = tuple[int, int]  # (row, column) of a pixel corner
 # 8-connected background, so that 4-connected regions and their holes fit together.
 _EIGHT_CONNECTED = np.ones((3, 3), dtype=bool)
 

@@ -16,9 +16,10 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any
 
 from lt_det.demo.emoji_classes import EmojiClass
 from lt_det.demo.sprites import PipStyle, SpriteSource, code_point_names

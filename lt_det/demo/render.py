@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, Sequence, Tuple
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -21,7 +22,7 @@ from lt_det.demo.sprites import SpriteBank
 
 logger = logging.getLogger(__name__)
 
-_Result = Tuple[str, List[Dict[str, Any]]]  # file name and annotations of a scene
+_Result = tuple[str, list[dict[str, Any]]]  # file name and annotations of a scene
 _JPEG_QUALITY = 90
 _MAX_REPEATS = 2
 _REPEAT_PROBABILITY = 0.12  # that a class gets one more instance in an image

@@ -6,8 +6,8 @@ the set of pixels that carry its number in the end, so that occlusion is exact b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Sequence
 
 import numpy as np
 from PIL import Image, ImageFilter

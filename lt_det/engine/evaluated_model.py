@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import Any, Iterator
+from typing import Any
 
 from detectron2.data import MetadataCatalog
 from torch import nn

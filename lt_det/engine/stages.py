@@ -7,7 +7,8 @@ import copy
 import itertools
 import logging
 import os
-from typing import Any, Callable, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from lt_det.engine.startup.setup import load_config
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import operator
 import random
-from typing import Any, Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch

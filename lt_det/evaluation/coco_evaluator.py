@@ -6,7 +6,8 @@ import lt_det.detectron2_required  # noqa: F401  # isort: skip
 
 import logging
 from collections import Counter, OrderedDict
-from typing import Any, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from detectron2.data import MetadataCatalog

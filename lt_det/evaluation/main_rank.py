@@ -5,7 +5,8 @@ from __future__ import annotations
 import lt_det.detectron2_required  # noqa: F401  # isort: skip
 
 import functools
-from typing import Any, Callable, Mapping, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import detectron2.utils.comm as comm
 import numpy as np
@@ -81,7 +82,7 @@ def _messages(array: np.ndarray) -> tuple[torch.Tensor, ...]:
     return torch.from_numpy(array.reshape(-1).view(np.uint8)).split(_MESSAGE) if array.size else ()
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _gloo_group() -> Any:
     """Return a process group for arrays in main memory; NCCL only moves those of GPUs."""
     return dist.group.WORLD if dist.get_backend() == "gloo" else dist.new_group(backend="gloo")

@@ -8,7 +8,8 @@ import json
 import math
 import os
 import uuid
-from typing import Any, Iterable, Iterator, Mapping, Sequence, TextIO
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TextIO
 
 from tqdm import tqdm
 

@@ -5,7 +5,7 @@ A token is classified as an image or a region is; its classes are the vocabulary
 
 from __future__ import annotations
 
-from typing import Callable
+from collections.abc import Callable
 
 from torch import Tensor
 

@@ -14,7 +14,8 @@ Derived from Ren et al., arXiv:2007.10740, Eq. 13; the release unrolls the step 
 
 from __future__ import annotations
 
-from typing import Callable, Mapping, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn

@@ -6,7 +6,7 @@ release's meta loss is the balanced one, because its loss shifts the logits in p
 
 from __future__ import annotations
 
-from typing import Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor

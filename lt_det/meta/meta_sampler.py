@@ -8,7 +8,8 @@ gradient is not: a Gumbel-softmax over classes instead of images pulls to the fr
 
 from __future__ import annotations
 
-from typing import Literal, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn

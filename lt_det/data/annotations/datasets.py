@@ -11,8 +11,9 @@ import lt_det.detectron2_required  # noqa: F401  # isort: skip
 import difflib
 import functools
 import os
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Sequence
+from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.structures import BoxMode

@@ -7,8 +7,9 @@ import json
 import logging
 import mmap
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any
 
 from lt_det.data.annotations.checks import NUM_NAMED, mask_is_usable
 

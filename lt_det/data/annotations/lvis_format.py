@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Any, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from lt_det.data.annotations.checks import check_unique, mask_is_usable, polygon_is_valid
 from lt_det.data.warn_once import warn_once

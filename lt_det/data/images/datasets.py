@@ -7,7 +7,8 @@ import lt_det.detectron2_required  # noqa: F401  # isort: skip
 import functools
 import logging
 import os
-from typing import Any, Callable, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog

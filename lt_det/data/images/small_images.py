@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import os
 import zipfile
-from typing import Any, Literal, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 

@@ -8,7 +8,8 @@ for single images, files of any size and AutoAugment, goes through torchvision.t
 from __future__ import annotations
 
 import re
-from typing import Any, Callable, Literal, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import torch

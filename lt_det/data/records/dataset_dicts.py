@@ -10,7 +10,8 @@ from __future__ import annotations
 import functools
 import logging
 import os
-from typing import Any, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import detectron2
 import numpy as np

@@ -13,8 +13,9 @@ import json
 import logging
 import os
 import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from lt_det.data.file_digest import content_hash, file_state
 from lt_det.data.records.stored_records import StoredRecords, write_records

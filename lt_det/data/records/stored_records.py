@@ -13,8 +13,9 @@ import pickle
 import struct
 import uuid
 import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Mapping, Sequence, overload
+from typing import Any, BinaryIO, overload
 
 import numpy as np
 

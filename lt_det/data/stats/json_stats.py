@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, Mapping, Sequence, cast
+from typing import Any, Literal, cast
 
 from lt_det.data.annotations.checks import NUM_NAMED, check_annotations, is_trained_on
 from lt_det.data.annotations.json_file import (

@@ -12,9 +12,10 @@ import json
 import logging
 import os
 import uuid
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Mapping, Sequence
+from typing import Any
 
 from lt_det.data.annotations.checks import NUM_NAMED
 from lt_det.data.annotations.json_file import (

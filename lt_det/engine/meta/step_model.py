@@ -5,7 +5,8 @@ Wrapping the model instead of the loop keeps Detectron2's trainers (plain, AMP) 
 
 from __future__ import annotations
 
-from typing import Any, Callable, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from detectron2.utils.events import get_event_storage

@@ -10,8 +10,9 @@ import itertools
 import logging
 import os
 import shutil
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Iterable, Iterator, NamedTuple, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from detectron2.data import DatasetMapper

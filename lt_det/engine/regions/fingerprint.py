@@ -8,7 +8,8 @@ import hashlib
 import logging
 import os
 import types
-from typing import Any, Callable, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch

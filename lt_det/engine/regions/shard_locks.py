@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from typing import IO, Iterator
+from collections.abc import Iterator
+from typing import IO
 
 logger = logging.getLogger(__name__)
 

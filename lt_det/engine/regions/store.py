@@ -11,7 +11,8 @@ import json
 import os
 import uuid
 import zlib
-from typing import Any, List, Sequence, Tuple
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 #: One image: for each classifier, features (Ri, D) float32 and labels (Ri,) int64.
-ImageRegions = List[Tuple[Tensor, Tensor]]
+ImageRegions = list[tuple[Tensor, Tensor]]
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
 

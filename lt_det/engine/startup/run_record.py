@@ -6,7 +6,8 @@ import os
 import platform
 import subprocess
 import sys
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 import detectron2
 import torch

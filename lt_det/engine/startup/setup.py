@@ -7,7 +7,8 @@ import difflib
 import logging
 import os
 import re
-from typing import Any, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import yaml
 from detectron2.config import CfgNode, get_cfg

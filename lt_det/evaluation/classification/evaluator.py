@@ -6,7 +6,8 @@ import lt_det.detectron2_required  # noqa: F401  # isort: skip
 
 import logging
 import os
-from typing import Any, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch

@@ -12,8 +12,8 @@ are fractions in [0, 1].
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike

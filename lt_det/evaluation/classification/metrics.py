@@ -9,7 +9,7 @@ Shape shorthand: N test images, K classes. Accuracies are fractions here, percen
 
 from __future__ import annotations
 
-from typing import Mapping
+from collections.abc import Mapping
 
 import numpy as np
 

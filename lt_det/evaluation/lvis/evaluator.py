@@ -7,7 +7,8 @@ import lt_det.detectron2_required  # noqa: F401  # isort: skip
 import logging
 import os
 from collections import OrderedDict
-from typing import Any, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import detectron2.utils.comm as comm
 from detectron2.data import MetadataCatalog

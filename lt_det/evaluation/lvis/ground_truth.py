@@ -11,8 +11,9 @@ import itertools
 import json
 import logging
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Mapping
+from typing import Any
 
 import numpy as np
 import pycocotools.mask as mask_utils

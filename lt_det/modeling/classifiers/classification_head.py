@@ -5,7 +5,7 @@ Decoupled training, the meta learners and the region cache work on this, whateve
 
 from __future__ import annotations
 
-from typing import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from torch import Tensor, nn
 

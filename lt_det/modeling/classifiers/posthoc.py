@@ -13,7 +13,7 @@ its odds against the foreground, and the scores of a sigmoid head stay where its
 
 from __future__ import annotations
 
-from typing import Callable
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn

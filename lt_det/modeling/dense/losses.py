@@ -6,7 +6,8 @@ Shape shorthand: N images, R anchors of an image, K foreground classes; label K 
 
 from __future__ import annotations
 
-from typing import Any, Literal, Sequence
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import torch
 from detectron2.modeling.meta_arch.dense_detector import DenseDetector

@@ -10,8 +10,9 @@ any more is never listed.
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from types import SimpleNamespace
-from typing import Any, Sequence
+from typing import Any
 
 import torch
 from detectron2.modeling.meta_arch.dense_detector import DenseDetector
@@ -203,7 +204,7 @@ def _positions_above(values: Tensor, floor: float) -> Tensor:
     return positions[values[positions] > floor]
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _knows_ties(device_type: str) -> bool:
     """Return whether we take the equal scores that the installed Detectron2 takes; tried out."""
     stock = getattr(DenseDetector, "_decode_per_level_predictions", None)

@@ -18,7 +18,7 @@ their scores until enough have survived. The result is Detectron2's to the last 
 from __future__ import annotations
 
 import dataclasses
-from typing import Callable, Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from detectron2.layers import batched_nms

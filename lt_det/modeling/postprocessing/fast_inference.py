@@ -13,7 +13,8 @@ this package it is on by default (LT_DET.FAST_INFERENCE); with another predictor
 
 from __future__ import annotations
 
-from typing import Any, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from detectron2.modeling.box_regression import Box2BoxTransform

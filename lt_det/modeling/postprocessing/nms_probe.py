@@ -23,7 +23,7 @@ def suppression_of(device: torch.device) -> Suppression:
     return _probe(str(device))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _probe(device: str) -> Suppression:
     for switch in _SWITCHES:
         if not _shifts_classes(switch + 1, device):

@@ -5,7 +5,8 @@ Shape shorthand: R regions of the batch, K foreground classes, D features, F for
 
 from __future__ import annotations
 
-from typing import Any, Sequence, Tuple, Union
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from detectron2.layers import ShapeSpec
@@ -48,7 +49,7 @@ class RegionDeltas:
 
 
 #: logits, and box deltas of all classes or what gives them
-Predictions = Tuple[Tensor, Union[Tensor, RegionDeltas]]
+Predictions = tuple[Tensor, Tensor | RegionDeltas]
 
 
 def all_classes(predictions: Predictions) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,8 @@ Each builds Detectron2's head and replaces the predictor, nothing else: with LT_
 
 from __future__ import annotations
 
-from typing import Any, Iterator
+from collections.abc import Iterator
+from typing import Any
 
 from detectron2.modeling.roi_heads import (
     ROI_HEADS_REGISTRY,
