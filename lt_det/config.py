@@ -232,7 +232,7 @@ def _add_classification(node: CfgNode) -> None:
         node.CIFAR_RESNET[argument.upper()] = default_of(CifarResNet, argument)
 
     node.SAMPLER = CfgNode()
-    # "": by DATALOADER.SAMPLER_TRAIN. Else one of lt_det.engine.train_samplers.SAMPLERS: instance,
+    # "": by DATALOADER.SAMPLER_TRAIN. Else one of lt_det.tasks.train_samplers.SAMPLERS: instance,
     # class_balanced, square_root, repeat_factor, progressive, effective_number.
     node.SAMPLER.NAME = ""
     # "effective_number": the beta of 1 - beta^n.

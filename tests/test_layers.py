@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -19,17 +20,19 @@ MAY_IMPORT = {
     "losses": set(),
     "meta": set(),
     "evaluation": {"data"},
-    "modeling": {"data", "losses"},
+    # Effective numbers of classes, for a sampler.
+    "tasks": {"data", "losses"},
+    "modeling": {"data", "losses", "tasks"},
     "config": {"data", "losses", "meta", "modeling", "evaluation"},
     # Losses, for their curves.
     "report": {"data", "evaluation", "losses"},
     # The report, for the picture at the end of a training.
-    "engine": {"data", "losses", "meta", "modeling", "evaluation", "config", "report"},
+    "engine": {"data", "losses", "meta", "tasks", "modeling", "evaluation", "config", "report"},
     # The record of a run belongs to the loop, the table to the report.
-    "experiments": {"data", "engine", "evaluation", "modeling", "config", "report"},
+    "experiments": {"data", "engine", "evaluation", "tasks", "modeling", "config", "report"},
     "demo": {"data", "engine", "experiments", "report"},
 }
-FREE = {"version", "detectron2_required", "__init__"}
+FREE = {"version", "detectron2_required", "config_errors", "__init__"}
 
 #: The only files of the lower layers that may import Detectron2.
 NEEDS_DETECTRON2 = {
@@ -41,7 +44,9 @@ NEEDS_DETECTRON2 = {
     "evaluation/classification/evaluator.py",
     "evaluation/main_rank.py",
 }
-DETECTRON2_LAYERS = {"modeling", "engine", "experiments", "config"}
+#: Who may register data sets: the start of a run.
+REGISTER = {"engine/startup/datasets.py", "engine/startup/setup.py", "engine/trainer.py"}
+DETECTRON2_LAYERS = {"tasks", "modeling", "engine", "experiments", "config"}
 
 
 def relative(path: Path) -> str:
@@ -71,6 +76,47 @@ def test_imports_follow_the_data_flow(path):
                 or relative(path) in NEEDS_DETECTRON2
                 or layer == "detectron2_required"
             ), f"{relative(path)} imports {name}"
+
+
+#: The layers above, which work on a config as a whole.
+READ_CONFIG = {"config", "engine", "experiments", "cli"}
+#: Functions that make something from a config; _init_box_head and its like are from_config of
+#: Detectron2's ROI heads.
+BUILDER = re.compile(r"from_config|_?build_\w+|_init_\w+_head")
+
+
+def functions_reading_config(tree: ast.AST, inside: tuple[str, ...] = ()) -> Iterator[str]:
+    """Yield the functions that mention ``cfg``, dotted, "" for the module."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            yield from functions_reading_config(node, (*inside, node.name))
+        else:
+            if "cfg" in (getattr(node, "id", ""), getattr(node, "arg", "")):
+                yield ".".join(inside)
+            yield from functions_reading_config(node, inside)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=relative)
+def test_only_builders_read_the_config(path):
+    if path.relative_to(ROOT).parts[0].removesuffix(".py") in READ_CONFIG:
+        return
+    for name in functions_reading_config(ast.parse(path.read_text())):
+        assert any(BUILDER.fullmatch(part) for part in name.split(".")), f"{relative(path)}: {name}"
+
+
+@pytest.mark.parametrize("layer", ["data", "losses", "meta", "evaluation", "report"])
+def test_lower_layers_name_no_config_key(layer):
+    for path in sorted((ROOT / layer).rglob("*.py")):
+        assert "LT_DET." not in path.read_text(), relative(path)
+
+
+def test_building_registers_no_data_set():
+    for path in MODULES:
+        text = path.read_text()
+        if relative(path) in REGISTER or path.relative_to(ROOT).parts[0] == "data":
+            continue
+        assert "register_datasets" not in text, relative(path)
+        assert "DatasetCatalog.register" not in text, relative(path)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=relative)

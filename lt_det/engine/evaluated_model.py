@@ -17,7 +17,7 @@ from lt_det.data.stats.class_stats import ClassStats
 from lt_det.engine.checkpoint import LongTailCheckpointer
 from lt_det.engine.startup.config_checks import check_post_hoc_is_used
 from lt_det.engine.training_model import bind_post_hoc
-from lt_det.modeling.build import build_class_stats, group_limits, is_image_classifier
+from lt_det.tasks import build_class_stats, build_task
 
 logger = logging.getLogger(__name__)
 
@@ -83,10 +83,10 @@ def load_evaluated_model(cfg: Any, model: nn.Module, *, resume: bool) -> Evaluat
     extra = checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
     stats = None
     if "class_stats" in extra:
-        rare_max, common_max = group_limits(cfg)
+        task = build_task(cfg)
         stats = ClassStats.from_dict(extra["class_stats"])
-        stats = replace(stats, rare_max=rare_max, common_max=common_max)
-        bind_post_hoc(model, stats, unit=cfg.LT_DET.CLASS_STATS.UNIT)
+        stats = replace(stats, rare_max=task.rare_max, common_max=task.common_max)
+        bind_post_hoc(model, stats, unit=task.unit)
     _check_held_out(cfg, stats, weights)
     # Checkpoints count iterations from 0.
     iterations = extra["iteration"] + 1 if "iteration" in extra else None
@@ -129,7 +129,7 @@ def classes_of_checkpoint(cfg: Any, *, resume: bool) -> tuple[Any, tuple[str, ..
     Raises:
         ValueError: if the checkpoint is broken, or has another number of classes than NUM_CLASSES.
     """
-    if not is_image_classifier(cfg):
+    if not build_task(cfg).one_class_an_image:
         return cfg, None
     checkpointer = LongTailCheckpointer(nn.Module(), cfg.OUTPUT_DIR)
     resuming = resume and checkpointer.has_checkpoint()

@@ -19,12 +19,7 @@ from lt_det.evaluation.classification.evaluator import ClassificationEvaluator
 from lt_det.evaluation.coco_evaluator import LongTailCOCOEvaluator
 from lt_det.evaluation.lvis.backends import check_backend
 from lt_det.evaluation.lvis.evaluator import LongTailLVISEvaluator
-from lt_det.modeling.build import (
-    build_class_stats,
-    is_image_classifier,
-    model_num_classes,
-    training_sets,
-)
+from lt_det.tasks import Task, build_class_stats, build_task
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +48,7 @@ def build_evaluator(
         ValueError: if the data set has another number of classes than the model.
         NotImplementedError: if there is no evaluator for its type.
     """
-    _check_classes(cfg, dataset_name)
+    _check_classes(build_task(cfg), dataset_name)
     class_stats = class_stats or evaluated_model().class_stats or _class_stats_if_here(cfg)
     if output_folder is None:
         several = len(cfg.DATASETS.TEST) > 1
@@ -98,14 +93,15 @@ def check_test_sets(cfg: Any, *, class_names: Sequence[str] | None = None) -> No
             another number of them than the model, or LT_DET.EVAL is out of range.
         ImportError: if LT_DET.EVAL.BACKEND is not installed.
     """
-    if class_names is None and is_image_classifier(cfg):
-        class_names = _training_classes(cfg)
+    task = build_task(cfg)
+    if class_names is None and task.one_class_an_image:
+        class_names = _training_classes(task)
     for name in cfg.DATASETS.TEST:
         try:
             check_registered(name)
         except KeyError as error:
             hint = ""
-            if name.endswith(HELD_OUT) and is_image_classifier(cfg):
+            if name.endswith(HELD_OUT) and task.one_class_an_image:
                 hint = (
                     "LT_DET.CLASSIFICATION.HELD_OUT, such as 0.1, registers it, of the data set "
                     f"{name[: -len(HELD_OUT)]!r} in DATASETS.TRAIN; now it is "
@@ -121,7 +117,7 @@ def check_test_sets(cfg: Any, *, class_names: Sequence[str] | None = None) -> No
             check_exists(json_file, name=name)
         if kind == EVALUATOR_TYPE:
             _check_images(cfg, name, class_names)
-        _check_classes(cfg, name)
+        _check_classes(task, name)
         if kind == "lvis":
             try:
                 check_backend(cfg.LT_DET.EVAL.BACKEND)
@@ -173,18 +169,18 @@ def _check_images(cfg: Any, name: str, class_names: Sequence[str] | None) -> Non
         raise ValueError(f"DATASETS.TEST: {error}") from error
 
 
-def _training_classes(cfg: Any) -> list[str] | None:
+def _training_classes(task: Task) -> list[str] | None:
     try:
-        return class_names_of(training_sets(cfg)[0])
+        return class_names_of(task.counted_sets[0])
     except (IndexError, KeyError, FileNotFoundError):
         return None
 
 
-def _check_classes(cfg: Any, dataset_name: str) -> None:
+def _check_classes(task: Task, dataset_name: str) -> None:
     names = MetadataCatalog.get(dataset_name).get("thing_classes")
-    if names is not None and len(names) != model_num_classes(cfg):
+    if names is not None and len(names) != task.num_classes():
         raise ValueError(
-            f"the model has {model_num_classes(cfg)} classes (NUM_CLASSES), DATASETS.TEST "
+            f"the model has {task.num_classes()} classes (NUM_CLASSES), DATASETS.TEST "
             f"{dataset_name!r} has {len(names)}"
         )
 
@@ -192,7 +188,7 @@ def _check_classes(cfg: Any, dataset_name: str) -> None:
 def _class_stats_if_here(cfg: Any) -> ClassStats | None:
     """Return the statistics of the training set, None with a warning where there is none."""
     reason: object = "DATASETS.TRAIN is empty"
-    if training_sets(cfg):
+    if build_task(cfg).counted_sets:
         try:
             return build_class_stats(cfg)
         except (KeyError, FileNotFoundError) as error:

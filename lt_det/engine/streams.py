@@ -29,10 +29,10 @@ from lt_det.engine.train_loader import (
     build_train_stream,
     shared_seed,
 )
-from lt_det.engine.train_samplers import build_train_sampler, class_balanced_sampler
 from lt_det.meta.meta_learner import MetaLearner
 from lt_det.meta.meta_sampler import MetaSampler
-from lt_det.modeling.build import model_num_classes
+from lt_det.tasks import build_task
+from lt_det.tasks.train_samplers import build_train_sampler, class_balanced_sampler
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ def build_streams(
             records, sampler=sampler, ims_per_batch=cfg.SOLVER.IMS_PER_BATCH
         )
         if cfg.LT_DET.META.ENABLED:
-            classes = records.classes_of_images(num_classes=model_num_classes(cfg))
+            classes = records.classes_of_images(num_classes=build_task(cfg).num_classes())
             meta_batches = _cached_meta(cfg, detector, records, classes)
     else:
         dicts = known.records() if known is not None and isinstance(meta, MetaSampler) else ()

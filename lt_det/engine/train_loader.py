@@ -14,19 +14,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from detectron2.data import DatasetMapper, get_detection_dataset_dicts
+from detectron2.data import build_detection_test_loader, get_detection_dataset_dicts
 from detectron2.data.build import worker_init_reset_seed
 from detectron2.data.common import AspectRatioGroupedDataset, DatasetFromList
 from detectron2.data.samplers import InferenceSampler
 from detectron2.utils import comm
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
-from lt_det.data.records.dataset_dicts import load_train_dicts
+from lt_det.data.records.dataset_dicts import build_train_dicts
 from lt_det.data.records.stored_records import StoredRecords
 from lt_det.data.sampling.samplers import classes_of_images
-from lt_det.engine.image_loader import build_image_mapper
-from lt_det.engine.train_samplers import build_train_sampler, class_balanced_sampler
-from lt_det.modeling.build import is_image_classifier
+from lt_det.tasks import build_task
+from lt_det.tasks.train_samplers import build_train_sampler, class_balanced_sampler
 
 
 def seed_everything(*entropy: int) -> None:
@@ -201,16 +200,17 @@ def build_train_stream(
             Detectron2's ``DatasetMapper`` of the config.
     """
     if dicts is None:
-        dicts = load_train_dicts(cfg)
-    # Stored records are shared by the workers as they are.
-    shared = is_image_classifier(cfg) or isinstance(dicts, StoredRecords)
+        dicts = build_train_dicts(cfg)
+    task = build_task(cfg)
+    # Stored records, and records of images to classify, are shared by the workers as they are.
+    shared = task.one_class_an_image or isinstance(dicts, StoredRecords)
     return TrainStream(
         dicts if shared else DatasetFromList(dicts, copy=False),
         sampler=build_train_sampler(cfg, dicts, seed=shared_seed(cfg)),
         ims_per_batch=cfg.SOLVER.IMS_PER_BATCH,
         seed=cfg.SEED if cfg.SEED >= 0 else None,
         aspect_ratio_grouping=(
-            cfg.DATALOADER.ASPECT_RATIO_GROUPING and not is_image_classifier(cfg)
+            cfg.DATALOADER.ASPECT_RATIO_GROUPING and not task.one_class_an_image
         ),
         **_mapped(cfg, mapper),
     )
@@ -231,18 +231,25 @@ def build_meta_stream(cfg: Any, stream: TrainStream, *, ims_per_batch: int) -> T
 
 def _mapped(cfg: Any, mapper: Callable[[Any], Any] | None) -> dict[str, Any]:
     """Return the arguments of a stream that say how records are loaded."""
-    classifies = is_image_classifier(cfg)
-    if mapper is None:
-        mapper = build_image_mapper(cfg, is_train=True) if classifies else DatasetMapper(cfg, True)
-    workers = cfg.DATALOADER.NUM_WORKERS
-    return {"mapper": mapper, "maps_batches": classifies, "num_workers": workers}
+    task = build_task(cfg)
+    return {
+        "mapper": task.build_mapper(cfg, is_train=True) if mapper is None else mapper,
+        "maps_batches": task.one_class_an_image,
+        "num_workers": cfg.DATALOADER.NUM_WORKERS,
+    }
 
 
-def build_image_test_loader(cfg: Any, dataset_name: str) -> DataLoader:
-    """Return batches of this rank's share of a classification data set, each image once."""
+def build_test_loader(cfg: Any, dataset_name: str) -> Any:
+    """Return batches of this rank's share of a data set, each image once.
+
+    Images to classify come in large batches, all others by Detectron2's loader.
+    """
+    task = build_task(cfg)
+    if not task.one_class_an_image:
+        return build_detection_test_loader(cfg, dataset_name)
     dicts = get_detection_dataset_dicts(dataset_name, filter_empty=False)
     per_rank = max(cfg.LT_DET.CLASSIFICATION.TEST_IMS_PER_BATCH // comm.get_world_size(), 1)
-    mapper = build_image_mapper(cfg, is_train=False)
+    mapper = task.build_mapper(cfg, is_train=False)
     return DataLoader(
         PositionedBatches(dicts, mapper=mapper),
         sampler=BatchSampler(InferenceSampler(len(dicts)), per_rank, drop_last=False),

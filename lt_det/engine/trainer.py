@@ -35,15 +35,16 @@ from lt_det.engine.startup.config_checks import (
     check_keys_are_there,
     check_loss_is_used,
 )
+from lt_det.engine.startup.datasets import register_datasets
 from lt_det.engine.startup.run_record import write_run_record
 from lt_det.engine.startup.world_size import scale_to_world_size
 from lt_det.engine.streams import build_streams
-from lt_det.engine.train_loader import build_image_test_loader, build_train_stream
+from lt_det.engine.train_loader import build_test_loader, build_train_stream
 from lt_det.engine.training_model import bind_class_stats, wrap_ddp
 from lt_det.meta.meta_learner import MetaLearner
-from lt_det.modeling.build import build_class_stats, is_image_classifier
 from lt_det.modeling.classifiers.classification_head import classification_heads
 from lt_det.modeling.classifiers.decoupled import freeze_all_but_classifier
+from lt_det.tasks import build_class_stats
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +70,7 @@ class LongTailTrainer(DefaultTrainer):
         TrainerBase.__init__(self)
         check_keys_are_there(cfg)
         cfg = self.auto_scale_workers(cfg, comm.get_world_size())
+        register_datasets(cfg)
         check_config(cfg)
         self.cfg = cfg
         self.class_stats = build_class_stats(cfg)
@@ -262,9 +264,7 @@ class LongTailTrainer(DefaultTrainer):
     @classmethod
     def build_test_loader(cls, cfg: Any, dataset_name: str) -> Any:
         """Return a loader of the whole data set, for images to classify in large batches."""
-        if is_image_classifier(cfg):
-            return build_image_test_loader(cfg, dataset_name)
-        return super().build_test_loader(cfg, dataset_name)
+        return build_test_loader(cfg, dataset_name)
 
     @classmethod
     def build_evaluator(
@@ -293,6 +293,7 @@ class LongTailTrainer(DefaultTrainer):
         """
         check_keys_are_there(cfg)
         check_device(cfg)
+        register_datasets(cfg)
         cfg = prepare_evaluation(cfg, resume=resume, check_sets=cls._has_stock_evaluators())
         model = cls.build_model(cfg)
         with evaluating(load_evaluated_model(cfg, model, resume=resume)):

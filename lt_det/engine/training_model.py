@@ -7,12 +7,12 @@ from detectron2.utils import comm
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from lt_det.data.stats.class_prior import bound_counts
 from lt_det.data.stats.class_stats import ClassStats, Unit
 from lt_det.losses.criterion import Criterion
 from lt_det.meta.ranks import average_over_ranks
-from lt_det.modeling.build import bound_counts
 from lt_det.modeling.classifiers.classification_head import classification_heads
-from lt_det.modeling.classifiers.image_classifier import LongTailImageClassifier
+from lt_det.tasks import Detection
 
 
 def bind_class_stats(model: nn.Module, stats: ClassStats, *, unit: Unit) -> None:
@@ -23,7 +23,7 @@ def bind_class_stats(model: nn.Module, stats: ClassStats, *, unit: Unit) -> None
         stats: of the training set.
         unit: "image" or "instance".
     """
-    background = not isinstance(model, LongTailImageClassifier)
+    background = getattr(model, "task", Detection).has_background
     for module in model.modules():
         if isinstance(module, Criterion):
             module.bind(*bound_counts(stats, kind=module.kind, unit=unit, background=background))

@@ -17,12 +17,15 @@ from lt_det.engine.checkpoint import ClassStatsState, LongTailCheckpointer
 from lt_det.engine.evaluated_model import EvaluatedModel, evaluating, load_evaluated_model
 from lt_det.engine.evaluators import build_evaluator, prepare_evaluation
 from lt_det.engine.startup.run_record import write_run_record
-from lt_det.engine.train_loader import build_image_test_loader
-from lt_det.modeling.build import build_class_stats, is_image_classifier
-from lt_det.modeling.classifiers.build_posthoc import warn_of_second_correction
+from lt_det.engine.train_loader import build_test_loader
+from lt_det.modeling.classifiers.build_posthoc import (
+    build_prior_corrections,
+    warn_of_second_correction,
+)
 from lt_det.modeling.classifiers.image_classifier import LongTailImageClassifier
 from lt_det.modeling.classifiers.nearest_mean import ClassMeans
 from lt_det.modeling.classifiers.posthoc import PostHocCorrection
+from lt_det.tasks import build_class_stats, build_task
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +110,7 @@ def run_post_hoc_sweep(
             and the model trained on it all the same, the config has a post-hoc correction of its
             own, or two points have one folder.
     """
-    if not is_image_classifier(cfg):
+    if not build_task(cfg).one_class_an_image:
         raise ValueError(
             "this sweep is for MODEL.META_ARCHITECTURE LongTailImageClassifier, got "
             f"{cfg.MODEL.META_ARCHITECTURE!r}: evaluate a detector with "
@@ -168,7 +171,7 @@ def run_post_hoc_sweep(
 def _points_for(cfg: Any, points: Sequence[PostHocPoint]) -> list[PostHocPoint]:
     """Return the points that change anything, and warn of some others."""
     if any(point.method == LOGIT_ADJUSTMENT for point in points):
-        warn_of_second_correction(cfg)
+        warn_of_second_correction(build_prior_corrections(cfg))
     if cfg.LT_DET.CLASSIFIER.NAME != "cosine":
         return list(points)
     left = [point for point in points if point.method != TAU_NORM]
@@ -180,7 +183,7 @@ def _points_for(cfg: Any, points: Sequence[PostHocPoint]) -> list[PostHocPoint]:
 
 
 def _batches(cfg: Any, name: str, what: str) -> Iterable[list[dict]]:
-    loader = build_image_test_loader(cfg, name)
+    loader = build_test_loader(cfg, name)
     return tqdm(loader, total=len(loader), desc=what, unit="batch", disable=None)
 
 

@@ -84,14 +84,10 @@ class ClassWeights:
     def __post_init__(self) -> None:
         if self.name not in ("effective_number", "inverse_frequency"):
             raise ValueError(
-                "name (LT_DET.CLASS_WEIGHTS.NAME) must be 'effective_number' or "
-                f"'inverse_frequency', got {self.name!r}"
+                f"name must be 'effective_number' or 'inverse_frequency', got {self.name!r}"
             )
         if self.denominator not in ("rows", "weights"):
-            raise ValueError(
-                "denominator (LT_DET.CLASS_WEIGHTS.DENOMINATOR) must be 'rows' or 'weights', got "
-                f"{self.denominator!r}"
-            )
+            raise ValueError(f"denominator must be 'rows' or 'weights', got {self.denominator!r}")
 
     def of_counts(self, class_counts: Tensor) -> Tensor:
         """Return ``(C,)`` weights of ``(C,)`` counts, float64."""

@@ -85,7 +85,7 @@ class Criterion(BaseCriterion):
             if self.kind == "sigmoid":
                 # Its elements are divided by rows, or by foreground anchors.
                 raise ValueError(
-                    "denominator (LT_DET.CLASS_WEIGHTS.DENOMINATOR) 'weights' is the weighted mean "
+                    "denominator 'weights' is the weighted mean "
                     f"of a softmax loss, got {name!r} of kind 'sigmoid': set 'rows'"
                 )
             self.mean_is_over_weights = True

@@ -44,8 +44,7 @@ class DeferredCriterion(BaseCriterion):
         if before.kind != after.kind:
             raise ValueError(
                 f"before and after must be of one kind, got {before.name!r} of kind "
-                f"{before.kind!r} (LT_DET.DEFER.LOSS) and {after.name!r} of kind "
-                f"{after.kind!r} (LT_DET.LOSS)"
+                f"{before.kind!r} and {after.name!r} of kind {after.kind!r}"
             )
         super().__init__()
         self.before, self.after = before, after

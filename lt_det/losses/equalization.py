@@ -68,5 +68,5 @@ def without_effect(class_counts: Tensor, *, threshold: float, **_: Any) -> str:
         return ""
     return (
         f"no class is below the threshold {threshold:g}, the rarest has {rarest:.2g} of the "
-        "training set: set LT_DET.LOSS_PARAMS.SOFTMAX_EQUALIZATION.THRESHOLD"
+        "training set: set a larger threshold"
     )

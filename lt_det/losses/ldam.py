@@ -26,7 +26,7 @@ def ldam_loss(
 
     ``margin_j = max_margin (n_min / n_j)^(1/4)``. The margins are in units of the cosine between
     features and class weights, so the classifier should be the cosine one with the same scale
-    (LT_DET.CLASSIFIER: NAME cosine, SCALE 30) and no bias.
+    (scale 30) and no bias.
 
     Args:
         logits: ``(N, C)`` float, ``scale`` times the cosine.

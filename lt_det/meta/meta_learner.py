@@ -63,13 +63,11 @@ class MetaLearner:
             ValueError: if ``inner_step`` is unknown, or ``lr`` or ``betas`` out of range.
         """
         if inner_step not in ("sgd", "optimizer"):
-            raise ValueError(
-                f"LT_DET.META.INNER_STEP must be 'sgd' or 'optimizer', got {inner_step!r}"
-            )
+            raise ValueError(f"inner_step must be 'sgd' or 'optimizer', got {inner_step!r}")
         if len(betas) != 2 or not all(0.0 <= beta < 1.0 for beta in betas):
-            raise ValueError(f"LT_DET.META.BETAS must be two numbers in [0, 1), got {list(betas)}")
+            raise ValueError(f"betas must be two numbers in [0, 1), got {list(betas)}")
         if not lr > 0.0:
-            raise ValueError(f"LT_DET.META.LR must be above 0, got {lr}")
+            raise ValueError(f"lr must be above 0, got {lr}")
         self.psi = psi
         self.num_classes = psi.numel()
         self.optimizer = torch.optim.Adam([psi], lr=lr, betas=(float(betas[0]), float(betas[1])))

@@ -70,11 +70,9 @@ class MetaSampler(MetaLearner):
             ValueError: if a parameter is out of range.
         """
         if estimator not in ("score", "gumbel"):
-            raise ValueError(
-                f"LT_DET.META.ESTIMATOR must be 'score' or 'gumbel', got {estimator!r}"
-            )
+            raise ValueError(f"estimator must be 'score' or 'gumbel', got {estimator!r}")
         if temperature <= 0:
-            raise ValueError(f"LT_DET.META.TEMPERATURE must be above 0, got {temperature}")
+            raise ValueError(f"temperature must be above 0, got {temperature}")
         if not bool((class_counts > 0).all()):
             raise ValueError("class_counts must be positive: a class without images has no rate")
         counts = class_counts.double()

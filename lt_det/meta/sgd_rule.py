@@ -67,7 +67,7 @@ def optimizer_rules(
     """
     if not isinstance(optimizer, torch.optim.SGD):
         raise TypeError(
-            "LT_DET.META.INNER_STEP 'optimizer' repeats a step of torch.optim.SGD, "
+            "inner_step 'optimizer' repeats a step of torch.optim.SGD, "
             f"got {type(optimizer).__name__}; use 'sgd'"
         )
     return {

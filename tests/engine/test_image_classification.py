@@ -12,16 +12,16 @@ from detectron2.data import MetadataCatalog
 from PIL import Image
 
 from lt_det.data.images.datasets import register_image_dataset
-from lt_det.engine.image_loader import build_image_mapper
 from lt_det.engine.train_loader import (
-    build_image_test_loader,
     build_meta_stream,
+    build_test_loader,
+    build_train_dicts,
     build_train_stream,
-    load_train_dicts,
 )
-from lt_det.engine.train_samplers import build_train_sampler
 from lt_det.engine.trainer import LongTailTrainer
 from lt_det.modeling.build import build_criterion
+from lt_det.tasks.image_mapper import build_image_mapper
+from lt_det.tasks.train_samplers import build_train_sampler
 from tests.engine.digits import digits_config
 
 
@@ -68,7 +68,7 @@ def test_balanced_softmax_helps_the_few(tmp_path):
     train_set, test_set = (
         json.loads((folder / name / "likelihood.json").read_text()) for name in both.DATASETS.TEST
     )
-    assert train_set["num_images"]["all"] == len(load_train_dicts(both))
+    assert train_set["num_images"]["all"] == len(build_train_dicts(both))
     bins = torch.arange(20.0)
     mean_bin = [
         float(torch.tensor(found["share_of_images"]["few"]) @ bins)
@@ -128,7 +128,7 @@ def test_batches_follow_the_seed_and_the_position(tmp_path):
 
 def test_meta_batches_are_balanced_and_of_the_training_subset(tmp_path):
     cfg = digits_config(tmp_path)
-    dicts = load_train_dicts(cfg)
+    dicts = build_train_dicts(cfg)
     batches = first_batches(build_meta_stream(cfg, build_train_stream(cfg), ims_per_batch=100), 10)
     labels = torch.tensor([x["category_id"] for batch in batches for x in batch])
     assert torch.bincount(labels, minlength=10).min() > 65  # 100 each +- 9.5
@@ -138,11 +138,11 @@ def test_meta_batches_are_balanced_and_of_the_training_subset(tmp_path):
 
 def test_test_images_are_seen_once_and_unchanged(tmp_path):
     cfg = digits_config(tmp_path, "LT_DET.CLASSIFICATION.TEST_IMS_PER_BATCH", 100)
-    loader = build_image_test_loader(cfg, "digits_test")
+    loader = build_test_loader(cfg, "digits_test")
     samples = [sample for batch in loader for sample in batch]
     assert len(loader) == 6
     assert sorted(x["image_id"] for x in samples) == list(range(596))
-    again = [sample for batch in build_image_test_loader(cfg, "digits_test") for sample in batch]
+    again = [sample for batch in build_test_loader(cfg, "digits_test") for sample in batch]
     assert all(torch.equal(a["image"], b["image"]) for a, b in zip(samples, again))
 
 
@@ -201,7 +201,7 @@ def test_evaluator_is_chosen_by_the_data_set():
 def test_deferred_resampling_counts_epochs_as_the_deferred_loss_does(tmp_path):
     keys = ("LT_DET.DEFER.SAMPLER", "class_balanced", "LT_DET.DEFER.START_EPOCH", 1.5)
     cfg = digits_config(tmp_path, *keys, "LT_DET.CLASS_WEIGHTS.NAME", "effective_number")
-    dicts = load_train_dicts(cfg)
+    dicts = build_train_dicts(cfg)
     start = build_criterion(cfg).start_iteration
     assert start == math.ceil(1.5 * len(dicts) / 32)
     assert build_train_sampler(cfg, dicts, seed=0).num_before == start * 32

@@ -15,7 +15,7 @@ from lt_det.data.stats.class_stats import ClassStats
 from lt_det.engine.evaluators import check_test_sets, prepare_evaluation
 from lt_det.engine.meta.build import check_meta_sets
 from lt_det.engine.trainer import LongTailTrainer
-from lt_det.modeling.build import build_class_stats
+from lt_det.tasks import build_class_stats
 from tests.engine.digits import digits_config
 from tests.engine.test_image_classification import results_of, train
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from detectron2.data.samplers import TrainingSampler
 
-from lt_det.data.records.dataset_dicts import load_train_dicts
+from lt_det.data.records.dataset_dicts import build_train_dicts
 from lt_det.engine.streams import build_streams
 from lt_det.engine.train_loader import (
     PositionedSampler,
@@ -84,7 +84,7 @@ def test_class_balanced_draws_favour_images_of_rare_classes():
 )
 def test_samplers_of_the_config(tmp_path, name):
     cfg = tiny_config(tmp_path, DATALOADER__SAMPLER_TRAIN=name)
-    dicts = load_train_dicts(cfg)
+    dicts = build_train_dicts(cfg)
     indices = list(itertools.islice(iter(build_train_sampler(cfg, dicts, seed=0)), 100))
     assert set(indices) <= set(range(len(dicts)))
     cfg.DATALOADER.SAMPLER_TRAIN = "MySampler"
@@ -97,7 +97,7 @@ def test_repeat_factors_without_the_root(tmp_path):
     if "REPEAT_SQRT" not in cfg.DATALOADER:
         pytest.skip("this Detectron2 has no such key")
     cfg.DATALOADER.REPEAT_THRESHOLD = 1.0
-    dicts = load_train_dicts(cfg)
+    dicts = build_train_dicts(cfg)
     factors = []
     for root in (True, False):
         cfg.DATALOADER.REPEAT_SQRT = root

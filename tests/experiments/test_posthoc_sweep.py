@@ -15,7 +15,7 @@ from detectron2.modeling import build_model
 from lt_det.data.images.datasets import HELD_OUT
 from lt_det.data.warn_once import warn_once
 from lt_det.engine.evaluated_model import load_evaluated_model
-from lt_det.engine.train_loader import build_image_test_loader
+from lt_det.engine.train_loader import build_test_loader
 from lt_det.engine.trainer import LongTailTrainer
 from lt_det.experiments.posthoc_sweep import PostHocPoint, post_hoc_points, run_post_hoc_sweep
 from tests.engine.digits import CONFIG, digits_config
@@ -98,7 +98,7 @@ def test_nearest_mean_is_scikit_learn_s_nearest_centroid(tmp_path, weights, swee
         with torch.no_grad():
             batches = [
                 (model.features(model.images(batch)), model.labels(batch))
-                for batch in build_image_test_loader(cfg, name)
+                for batch in build_test_loader(cfg, name)
             ]
         features, labels = (torch.cat(column).numpy() for column in zip(*batches))
         return normalize(features.astype(np.float64)), labels

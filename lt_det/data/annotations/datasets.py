@@ -82,7 +82,7 @@ def register_lvis_format(
 
 
 def register_from_config(entries: Sequence[Sequence[str]]) -> None:
-    """Register the LVIS-format data sets of the config key ``LT_DET.DATASETS``.
+    """Register several LVIS-format data sets, as lists in a config say them.
 
     Args:
         entries: lists ``[name, json_file, image_root]``; image_root may be left out.
@@ -94,8 +94,8 @@ def register_from_config(entries: Sequence[Sequence[str]]) -> None:
         fits = isinstance(entry, (list, tuple)) and len(entry) in (2, 3)
         if not fits or not all(isinstance(part, str) for part in entry):
             raise ValueError(
-                f"LT_DET.DATASETS[{index}] must be [name, json_file, image_root], got {entry!r}; "
-                "write DATASETS: [[my_train, train.json, images], [my_val, val.json, images]]"
+                f"entries[{index}] must be [name, json_file, image_root], got {entry!r}; "
+                "write [[my_train, train.json, images], [my_val, val.json, images]]"
             )
         register_lvis_format(*entry)
 
@@ -212,9 +212,8 @@ def check_registered(name: str) -> None:
         close = difflib.get_close_matches(name, known) or sorted(known)[:NUM_NAMED]
         raise KeyError(
             f"data set {name!r} is not registered with Detectron2; close names: {close}. Register "
-            "one of your own with LT_DET.DATASETS or "
-            "lt_det.data.annotations.datasets.register_lvis_format; built-in ones need their files "
-            "under the folder in the environment variable DETECTRON2_DATASETS"
+            "one of your own with lt_det.register or DATASETS in LT_DET; built-in ones need their "
+            "files under the folder in the environment variable DETECTRON2_DATASETS"
         )
 
 

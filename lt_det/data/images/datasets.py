@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from lt_det.config_errors import naming_keys
 from lt_det.data.annotations.checks import NUM_NAMED
 from lt_det.data.images.lists import read_csv, read_folders, read_inaturalist, read_list
 from lt_det.data.images.long_tail_subset import (
@@ -41,7 +42,7 @@ READERS: dict[str, Callable[..., ImageTable]] = {
 }
 _WITH_IMAGE_ROOT = ("list", "inaturalist")
 
-#: Ending of the name of the images that LT_DET.CLASSIFICATION.HELD_OUT keeps from a training set.
+#: Ending of the name of the images that ``held_out`` keeps from a training set.
 HELD_OUT = "_held_out"
 
 
@@ -80,18 +81,14 @@ def register_image_dataset(
             ``held_out`` is not in [0, 1).
     """
     if kind not in READERS:
-        raise ValueError(
-            f"data set {name!r}: kind must be one of {sorted(READERS)}, got {kind!r} "
-            "(LT_DET.CLASSIFICATION.DATASETS)"
-        )
+        raise ValueError(f"data set {name!r}: kind must be one of {sorted(READERS)}, got {kind!r}")
     path = _under_datasets(path)
     if kind in _WITH_IMAGE_ROOT:
         split = _under_datasets(split)
-    held_out_images(np.zeros(0), num_classes=0, share=held_out, seed=seed)  # checks it
+    with naming_keys(share="held_out"):
+        held_out_images(np.zeros(0), num_classes=0, share=held_out, seed=seed)  # checks it
     if seed < 0:
-        raise ValueError(
-            f"data set {name!r}: LT_DET.CLASSIFICATION.SUBSET_SEED must be at least 0, got {seed}"
-        )
+        raise ValueError(f"data set {name!r}: seed must be at least 0, got {seed}")
     source = (kind, path, split, float(imbalance_factor), seed, float(held_out))
     _register(name, source, is_held_out=False)
     if held_out:
@@ -208,7 +205,7 @@ def register_images_from_config(
     seed: int = 0,
     held_out: float = 0.0,
 ) -> None:
-    """Register the data sets of the config key ``LT_DET.CLASSIFICATION.DATASETS``.
+    """Register several data sets, as lists in a config say them.
 
     Args:
         entries: lists ``[name, kind, path, split]``; split may be left out.
@@ -225,8 +222,7 @@ def register_images_from_config(
         fits = isinstance(entry, (list, tuple)) and len(entry) in (3, 4)
         if not fits or not all(isinstance(part, str) for part in entry):
             raise ValueError(
-                f"LT_DET.CLASSIFICATION.DATASETS[{index}] must be [name, kind, path, split], got "
-                f"{entry!r}; write DATASETS: [[my_train, folder, photos, train]]"
+                f"entries[{index}] must be [name, kind, path, split], got {entry!r}; write [[my_train, folder, photos, train]]"
             )
         is_trained_on = entry[0] in long_tailed
         register_image_dataset(
@@ -289,7 +285,7 @@ def _warn_other_profile(
         logger.warning(
             "Data set %r: imbalance factor %g is not met: %d classes have fewer images than its "
             "profile, which falls in label order; first %s with %s of %s. Images by class: %s to "
-            "%s. A long-tailed set needs no LT_DET.CLASSIFICATION.IMBALANCE_FACTOR",
+            "%s. A long-tailed set needs no imbalance factor",
             *(
                 name,
                 imbalance_factor,

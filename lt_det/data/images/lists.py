@@ -39,8 +39,8 @@ def read_list(path: str, image_root: str, *, name: str) -> ImageTable:
     check_file(
         path,
         name=name,
-        hint="download the list of the data set, such as ImageNet_LT_train.txt, or give its place "
-        "in LT_DET.CLASSIFICATION.DATASETS",
+        hint="download the list of the data set, such as ImageNet_LT_train.txt, or correct "
+        "the path of the data set",
     )
     files, labels = [], []
     text = io.StringIO(_read_text(path, name=name), newline=None)
@@ -76,8 +76,8 @@ def read_inaturalist(path: str, image_root: str, *, name: str) -> ImageTable:
     check_file(
         path,
         name=name,
-        hint="download train2018.json and val2018.json of iNaturalist 2018, or give their place in "
-        "LT_DET.CLASSIFICATION.DATASETS",
+        hint="download train2018.json and val2018.json of iNaturalist 2018, or correct the "
+        "path of the data set",
     )
     with open(path, encoding="utf-8") as file:
         try:
@@ -185,7 +185,7 @@ def read_folders(path: str, split: str, *, name: str) -> ImageTable:
     if not split and class_names and set(class_names) <= _SPLITS:
         logger.warning(
             "Data set %r: the classes of %s would be %s, which look like splits: name one as the "
-            "fourth entry of LT_DET.CLASSIFICATION.DATASETS",
+            "split (fourth entry) of the data set",
             *(name, root, class_names),
         )
     if not class_names:
@@ -234,8 +234,8 @@ def _table(
         check_file(
             os.path.join(image_root, files[0]),
             name=name,
-            hint=f"put the images of the data set below {os.path.abspath(image_root)}, or give "
-            "their folder in LT_DET.CLASSIFICATION.DATASETS",
+            hint=f"put the images of the data set below {os.path.abspath(image_root)}, or "
+            "correct the folder of the images",
         )
 
     def image_of(index: int) -> dict[str, Any]:

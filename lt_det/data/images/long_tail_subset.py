@@ -40,7 +40,7 @@ def exponential_counts(max_count: int, *, num_classes: int, imbalance_factor: fl
     if counts[-1] < 1:
         raise ValueError(
             f"imbalance_factor {imbalance_factor} leaves no image of the last class, since class "
-            f"0 has {max_count}: LT_DET.CLASSIFICATION.IMBALANCE_FACTOR can be {max_count} at most"
+            f"0 has {max_count}: it can be {max_count} at most"
         )
     return counts
 
@@ -90,7 +90,7 @@ def held_out_images(labels: np.ndarray, *, num_classes: int, share: float, seed:
         ValueError: if ``share`` is out of range.
     """
     if not 0.0 <= share < 1.0:
-        raise ValueError(f"LT_DET.CLASSIFICATION.HELD_OUT must be in [0, 1), got {share}")
+        raise ValueError(f"share must be in [0, 1), got {share}")
     mask = np.zeros(len(labels), dtype=bool)
     for class_id in range(num_classes if share else 0):
         members = np.flatnonzero(labels == class_id)

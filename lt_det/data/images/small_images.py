@@ -61,7 +61,7 @@ def read_cifar(
     hint = (
         f"put the python version of {kind} there (the folder {layout['folder']} of its archive, "
         f"or torchvision.datasets.{kind.upper()}(root, download=True)), and give the folder that "
-        "holds it in LT_DET.CLASSIFICATION.DATASETS"
+        "holds it as the path of the data set"
     )
     batches = [
         _read_pickle(os.path.join(folder, file), name=name, hint=hint) for file in layout[split]

@@ -97,8 +97,8 @@ class ImageBatchMapper:
                 raise ValueError(
                     f"images {records[0]['image_id']} and {record['image_id']} have the shapes "
                     f"{images[0].shape} and {image.shape}: for images of any size set "
-                    "LT_DET.CLASSIFICATION.TRANSFORM.NAME 'resized_crop' for training, and "
-                    "TRANSFORM.TEST_RESIZE, such as 256, for tests"
+                    "TRANSFORM.NAME 'resized_crop' for training, and TRANSFORM.TEST_RESIZE, such "
+                    "as 256, for tests"
                 )
         return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
 
@@ -154,7 +154,7 @@ def crop(images: Tensor, size: int, *, padding: int, at_random: bool) -> Tensor:
     rows, columns = height + 2 * padding, width + 2 * padding
     if min(rows, columns) < size:
         raise ValueError(
-            f"cannot crop {size} x {size} pixels (LT_DET.CLASSIFICATION.TRANSFORM.SIZE) from "
+            f"cannot crop {size} x {size} pixels (TRANSFORM.SIZE) from "
             f"images of {height} x {width} with {padding} pixels of padding"
         )
     padded = torch.nn.functional.pad(images, (padding,) * 4)
@@ -230,7 +230,7 @@ def auto_augment(policy: str, *, size: int = 224) -> ImageTransform | None:
     }
     if policy not in makers:
         raise ValueError(
-            "LT_DET.CLASSIFICATION.TRANSFORM.AUTO_AUGMENT must be '' or one of "
+            "auto_augment must be '' or one of "
             f"{sorted(makers)} or a policy of timm ({', '.join(TIMM_POLICIES)}), got {policy!r}"
         )
     return makers[policy]()
@@ -241,8 +241,7 @@ def _timm_policy(policy: str, *, size: int) -> ImageTransform:
         from timm.data import create_transform
     except ImportError as error:
         raise ImportError(
-            f"LT_DET.CLASSIFICATION.TRANSFORM.AUTO_AUGMENT {policy!r} is a policy of timm: "
-            "pip install timm"
+            f"auto_augment {policy!r} is a policy of timm: pip install timm"
         ) from error
     from torchvision.transforms.v2 import functional
 
@@ -250,8 +249,7 @@ def _timm_policy(policy: str, *, size: int) -> ImageTransform:
     for section in sections:
         if not re.fullmatch(TIMM_POLICIES[name], section):
             raise ValueError(
-                f"LT_DET.CLASSIFICATION.TRANSFORM.AUTO_AUGMENT {policy!r} is no policy of timm: "
-                f"{name!r} has no section {section!r}"
+                f"auto_augment {policy!r} is no policy of timm: {name!r} has no section {section!r}"
             )
     try:
         # Crop and flip, policy, conversion to tensors: only the second. "3a" would bring a jitter
@@ -259,9 +257,7 @@ def _timm_policy(policy: str, *, size: int) -> ImageTransform:
         options: dict[str, Any] = {"is_training": True, "separate": True, "color_jitter": None}
         _, transform, _ = create_transform(size, auto_augment=policy, **options)
     except (AssertionError, ValueError, KeyError, IndexError) as error:
-        raise ValueError(
-            f"LT_DET.CLASSIFICATION.TRANSFORM.AUTO_AUGMENT {policy!r} is no policy of timm: {error}"
-        ) from error
+        raise ValueError(f"auto_augment {policy!r} is no policy of timm: {error}") from error
 
     def augment(image: Tensor) -> Tensor:
         augmented = transform(functional.to_pil_image(image))

@@ -36,7 +36,7 @@ _DETECTRON2_READERS = {
 _METADATA_KEYS = ("thing_classes", "thing_dataset_id_to_contiguous_id", "class_image_count")
 
 
-def load_train_dicts(cfg: Any) -> Sequence[dict]:
+def build_train_dicts(cfg: Any) -> Sequence[dict]:
     """Return Detectron2's data set dicts of DATASETS.TRAIN.
 
     Raises:

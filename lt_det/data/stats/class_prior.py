@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
+from torch import Tensor
+
+from lt_det.data.stats.class_stats import ClassStats, Unit
 
 
 def counts_with_background(counts: np.ndarray) -> np.ndarray:
@@ -19,3 +23,20 @@ def counts_with_background(counts: np.ndarray) -> np.ndarray:
         counts: ``(K,)`` float64, positive.
     """
     return np.append(counts, counts.mean())
+
+
+def bound_counts(
+    stats: ClassStats, *, kind: str, unit: Unit, background: bool = True
+) -> tuple[Tensor, int]:
+    """Return the class counts that a loss of ``kind`` wants, float64, and the number of images.
+
+    Args:
+        stats: statistics of the training set.
+        kind: "softmax" gets K + 1 counts, background last; "sigmoid" K.
+        unit: "image" or "instance".
+        background: False where no logit is for the background: K counts for both kinds.
+    """
+    counts = stats.counts(unit)
+    if kind == "softmax" and background:
+        counts = counts_with_background(counts)
+    return torch.from_numpy(counts), stats.num_images

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from detectron2.data import MetadataCatalog
 
+from lt_det.config_errors import naming_keys
 from lt_det.data.annotations.checks import NUM_NAMED
 from lt_det.data.annotations.datasets import check_registered, class_names_of
 from lt_det.data.images.datasets import share_images, take_classes
@@ -37,15 +38,17 @@ def build_meta_learner(cfg: Any, stats: ClassStats) -> MetaLearner:
         "inner_step": node.INNER_STEP,
         "device": cfg.MODEL.DEVICE,
     }
-    if node.METHOD == "reweighter":
-        return MetaReweighter(stats.num_classes, **options)
-    return MetaSampler(
-        torch.from_numpy(stats.counts("image")),
-        estimator=node.ESTIMATOR,
-        temperature=node.TEMPERATURE,
-        init_power=node.INIT_POWER,
-        **options,
-    )
+    arguments = ("lr", "betas", "inner_step", "estimator", "temperature", "init_power")
+    with naming_keys(**{name: f"LT_DET.META.{name.upper()}" for name in arguments}):
+        if node.METHOD == "reweighter":
+            return MetaReweighter(stats.num_classes, **options)
+        return MetaSampler(
+            torch.from_numpy(stats.counts("image")),
+            estimator=node.ESTIMATOR,
+            temperature=node.TEMPERATURE,
+            init_power=node.INIT_POWER,
+            **options,
+        )
 
 
 def check_meta_sets(cfg: Any, stats: ClassStats) -> None:

@@ -32,8 +32,8 @@ from lt_det.engine.regions.store import (
 )
 from lt_det.engine.regions.tap import TappedStage, frozen_regions
 from lt_det.engine.train_loader import seed_everything
-from lt_det.modeling.build import is_image_classifier
 from lt_det.modeling.classifiers.classification_head import classification_heads
+from lt_det.tasks import build_task
 
 logger = logging.getLogger(__name__)
 
@@ -175,7 +175,7 @@ class _ShardWriter:
         self._seed = cfg.LT_DET.REGION_CACHE.SEED
         self._locks = ShardLocks(folder)
         self._is_measured = False
-        self._maps_batches = is_image_classifier(cfg)
+        self._maps_batches = build_task(cfg).one_class_an_image
         self._ims_per_forward, self._ims_per_shard = 8, IMAGES_PER_SHARD
         if self._maps_batches:
             # One row of features an image, not hundreds.

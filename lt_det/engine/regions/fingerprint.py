@@ -17,7 +17,7 @@ from torch import nn
 
 from lt_det.data.stats.class_stats import annotations_of
 from lt_det.data.warn_once import warn_once
-from lt_det.modeling.build import is_image_classifier
+from lt_det.tasks import build_task
 
 #: Data set dict -> what the model takes; for image classifiers dicts -> samples.
 Mapper = Callable[[Any], Any]
@@ -74,15 +74,7 @@ def _keys_of_ours(cfg: Any) -> list:
     backbone = cfg.LT_DET.TIMM.clone()
     backbone.defrost()
     backbone.WEIGHTS = ""  # as MODEL.WEIGHTS
-    keys = [backbone.dump()]
-    if is_image_classifier(cfg):
-        images = cfg.LT_DET.CLASSIFICATION
-        transform = images.TRANSFORM.clone()
-        transform.defrost()
-        if transform.NAME != "none":
-            transform.TEST_RESIZE = 0  # of test images only
-        keys += [cfg.LT_DET.CIFAR_RESNET.dump(), transform.dump(), images.FEATURE]
-    return keys
+    return [backbone.dump(), *build_task(cfg).build_feature_keys(cfg)]
 
 
 def described(value: Any) -> Any:

@@ -11,11 +11,12 @@ from detectron2.utils import comm
 from torch import nn
 
 from lt_det.config import add_lt_det_config
+from lt_det.config_errors import naming_keys
 from lt_det.engine.meta.build import METHODS
 from lt_det.losses import get_loss
 from lt_det.losses.base_criterion import BaseCriterion
-from lt_det.modeling.build import is_image_classifier
 from lt_det.modeling.classifiers.classification_head import classification_heads
+from lt_det.tasks import Task, build_task
 
 logger = logging.getLogger(__name__)
 
@@ -30,10 +31,9 @@ def check_config(cfg: Any) -> None:
     check_device(cfg)
     node = cfg.LT_DET
     _check_classifier(cfg)
-    if is_image_classifier(cfg):
-        _check_transform(cfg.LT_DET.CLASSIFICATION.TRANSFORM)
+    task = build_task(cfg)
     if node.META.ENABLED:
-        _check_meta(cfg)
+        _check_meta(cfg, task)
     if node.REGION_CACHE.ENABLED and not node.DECOUPLED:
         raise ValueError(
             "LT_DET.REGION_CACHE.ENABLED needs all below the classifier frozen: set "
@@ -86,7 +86,8 @@ def _check_unit(cfg: Any) -> None:
     for name in (cfg.LT_DET.LOSS, cfg.LT_DET.DEFER.LOSS):
         if not name or cfg.LT_DET.CLASS_STATS.UNIT != "instance":
             continue
-        spec = get_loss(name)
+        with naming_keys(loss="LT_DET.LOSS"):
+            spec = get_loss(name)
         parameters = cfg.LT_DET.LOSS_PARAMS.get(name.upper(), {})
         needed = spec.bound_arguments(**{k.lower(): v for k, v in parameters.items()})
         if "num_images" in needed:
@@ -119,22 +120,6 @@ def _check_classifier(cfg: Any) -> None:
             "LT_DET.LOSS ldam has margins for a cosine classifier, LT_DET.CLASSIFIER.NAME is %r: "
             "its logits have no bounds that the margins could go with",
             node.CLASSIFIER.NAME,
-        )
-
-
-#: TRANSFORM.NAME -> augmentations that it does not have
-_WITHOUT = {
-    "none": ("COLOR_JITTER", "AUTO_AUGMENT", "CUTOUT"),
-    "pad_crop": ("COLOR_JITTER",),
-}
-
-
-def _check_transform(transform: Any) -> None:
-    ignored = [key for key in _WITHOUT.get(transform.NAME, ()) if transform[key]]
-    if ignored:
-        raise ValueError(
-            f"LT_DET.CLASSIFICATION.TRANSFORM.NAME {transform.NAME!r} has no "
-            f"{' and no '.join(ignored)}: leave them at their defaults, or set another NAME"
         )
 
 
@@ -177,8 +162,8 @@ def check_post_hoc_is_used(cfg: Any, model: nn.Module) -> None:
         )
 
 
-def _check_meta(cfg: Any) -> None:
-    meta, images = cfg.LT_DET.META, is_image_classifier(cfg)
+def _check_meta(cfg: Any, task: Task) -> None:
+    meta, images = cfg.LT_DET.META, task.one_class_an_image
     for key, known in (
         ("METHOD", METHODS),
         ("SCOPE", ("classifier", "network")),

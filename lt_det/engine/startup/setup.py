@@ -17,7 +17,7 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 from lt_det.config import add_lt_det_config
-from lt_det.modeling.build import register_datasets
+from lt_det.engine.startup.datasets import register_datasets
 
 
 def argument_parser() -> argparse.ArgumentParser:

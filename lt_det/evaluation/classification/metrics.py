@@ -125,7 +125,7 @@ def bootstrap_intervals(
         ValueError: if ``confidence`` is not in (0, 1).
     """
     if not 0.0 < confidence < 1.0:
-        raise ValueError(f"LT_DET.EVAL.CONFIDENCE must be in (0, 1), got {confidence}")
+        raise ValueError(f"confidence must be in (0, 1), got {confidence}")
     quantiles = ((1 - confidence) / 2, (1 + confidence) / 2)
     generator = np.random.default_rng(seed)
     seen = np.flatnonzero(num_images > 0)

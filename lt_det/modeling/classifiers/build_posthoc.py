@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from lt_det.data.warn_once import warn_once
-from lt_det.modeling.build import build_class_stats
 from lt_det.modeling.classifiers.posthoc import PostHocCorrection
+from lt_det.tasks import Task, build_task
 
 
 def build_post_hoc(cfg: Any) -> PostHocCorrection | None:
@@ -31,19 +32,19 @@ def build_post_hoc(cfg: Any) -> PostHocCorrection | None:
     correction = PostHocCorrection(
         tau_norm=node.TAU_NORM,
         logit_adjustment=node.LOGIT_ADJUSTMENT,
-        load_counts=functools.partial(_foreground_counts, cfg.clone()),
+        load_counts=functools.partial(_foreground_counts, build_task(cfg)),
     )
     if node.LOGIT_ADJUSTMENT:
-        warn_of_second_correction(cfg)
+        warn_of_second_correction(build_prior_corrections(cfg))
     return correction if node.TAU_NORM or node.LOGIT_ADJUSTMENT else None
 
 
-def _foreground_counts(cfg: Any) -> Tensor:
-    return torch.from_numpy(build_class_stats(cfg).counts(cfg.LT_DET.CLASS_STATS.UNIT))
+def _foreground_counts(task: Task) -> Tensor:
+    return torch.from_numpy(task.class_stats().counts(task.unit))
 
 
-def warn_of_second_correction(cfg: Any) -> None:
-    """Warn if the model was trained against the class prior that logit adjustment takes out."""
+def build_prior_corrections(cfg: Any) -> list[str]:
+    """Return keys and values by which training takes out the class prior."""
     node = cfg.LT_DET
     chosen = {
         "LOSS": node.LOSS if node.LOSS.startswith("balanced_") else "",
@@ -53,9 +54,17 @@ def warn_of_second_correction(cfg: Any) -> None:
         "META.METHOD": node.META.METHOD if node.META.ENABLED else "",
     }
     # Of each image once an epoch the model learns the prior.
-    used = [f"LT_DET.{k} {v!r}" for k, v in chosen.items() if v not in ("", "instance")]
-    if used:
+    return [f"LT_DET.{k} {v!r}" for k, v in chosen.items() if v not in ("", "instance")]
+
+
+def warn_of_second_correction(corrections: Sequence[str]) -> None:
+    """Warn if the model was trained against the class prior that logit adjustment takes out.
+
+    Args:
+        corrections: as :func:`build_prior_corrections` returns them.
+    """
+    if corrections:
         warn_once(
             f"Logit adjustment is for models that have learned the class prior, which "
-            f"{' and '.join(used)} takes out already: rare classes are corrected for twice"
+            f"{' and '.join(corrections)} takes out already: rare classes are corrected for twice"
         )

@@ -12,15 +12,12 @@ from detectron2.modeling.backbone import Backbone
 from torch import Tensor, nn
 
 from lt_det.losses.base_criterion import BaseCriterion
-from lt_det.modeling.build import (
-    build_criterion,
-    build_prior,
-    model_num_classes,
-)
+from lt_det.modeling.build import build_criterion, build_prior
 from lt_det.modeling.classifiers.build_posthoc import build_post_hoc
 from lt_det.modeling.classifiers.classification_head import ClassificationHead
 from lt_det.modeling.classifiers.layers import build_image_classifier, set_prior_bias
 from lt_det.modeling.classifiers.posthoc import PostHocCorrection
+from lt_det.tasks import ImageClassification
 
 Batch = Sequence[Mapping[str, Any]]
 
@@ -30,7 +27,12 @@ class LongTailImageClassifier(ClassificationHead):
     """Backbone, global average pooling, classifier ``cls_score`` and criterion.
 
     Shape shorthand: B images, D features, K classes; there is no background.
+
+    Attributes:
+        task: what the model is for, see :func:`lt_det.tasks.build_task`.
     """
+
+    task = ImageClassification
 
     @configurable
     def __init__(
@@ -84,7 +86,7 @@ class LongTailImageClassifier(ClassificationHead):
         cls_score = build_image_classifier(
             cfg.LT_DET.CLASSIFIER.NAME,
             shapes[feature].channels if feature in shapes else 1,
-            model_num_classes(cfg),
+            cls.task.from_config(cfg).num_classes(),
             bias=cfg.LT_DET.CLASSIFIER.BIAS,
             scale=cfg.LT_DET.CLASSIFIER.SCALE,
         )

@@ -26,17 +26,20 @@ from lt_det.modeling.roi.box_predictor import LongTailOutputLayers
 from lt_det.modeling.roi.replaced_predictor import replace_predictor
 
 
-def check_switches(cfg: Any) -> None:
+def check_switches(model: Any) -> None:
     """Raise if Detectron2's own switches for the classification loss are on.
+
+    Args:
+        model: node MODEL of the config.
 
     Raises:
         ValueError: names the switch.
     """
     for key in ("USE_SIGMOID_CE", "USE_FED_LOSS"):
-        if cfg.MODEL.ROI_BOX_HEAD.get(key, False):
+        if model.ROI_BOX_HEAD.get(key, False):
             raise ValueError(
                 f"MODEL.ROI_BOX_HEAD.{key} chooses a loss of Detectron2's own head; with "
-                f"{cfg.MODEL.ROI_HEADS.NAME} LT_DET.LOSS does: set {key} False"
+                f"{model.ROI_HEADS.NAME} LT_DET.LOSS does: set {key} False"
             )
 
 
@@ -68,7 +71,7 @@ class LongTailROIHeads(StandardROIHeads):
 
     @classmethod
     def _init_box_head(cls, cfg: Any, input_shape: Any) -> dict[str, Any]:
-        check_switches(cfg)
+        check_switches(cfg.MODEL)
         ret = super()._init_box_head(cfg, input_shape)
         return {**ret, "box_predictor": build_predictor(cfg, ret["box_predictor"])}
 
@@ -79,7 +82,7 @@ class LongTailCascadeROIHeads(CascadeROIHeads):
 
     @classmethod
     def _init_box_head(cls, cfg: Any, input_shape: Any) -> dict[str, Any]:
-        check_switches(cfg)
+        check_switches(cfg.MODEL)
         ret = super()._init_box_head(cfg, input_shape)
         predictors = [build_predictor(cfg, stock) for stock in ret["box_predictors"]]
         return {**ret, "box_predictors": predictors}
@@ -97,7 +100,7 @@ class LongTailRes5ROIHeads(Res5ROIHeads):
     @classmethod
     def from_config(cls, cfg: Any, input_shape: Any) -> dict[str, Any]:
         """Build Detectron2's head and replace its predictor."""
-        check_switches(cfg)
+        check_switches(cfg.MODEL)
         ret = super().from_config(cfg, input_shape)
         return {**ret, "box_predictor": build_predictor(cfg, ret["box_predictor"])}
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from detectron2.utils import comm
 
-from lt_det.data.records.dataset_dicts import load_train_dicts
+from lt_det.data.records.dataset_dicts import build_train_dicts
 from lt_det.engine.regions import cache as region_cache
 from lt_det.engine.regions import store as region_store
 from lt_det.engine.regions.cache import build_region_cache, split_by_image
@@ -26,7 +26,7 @@ from tests.modeling.small_models import small_model
 def setting(tmp_path):
     cfg = tiny_config(tmp_path, LT_DET__LOSS="sigmoid_ce")
     model = freeze_all_but_classifier(small_model(cfg)).train()
-    return cfg, model, load_train_dicts(cfg)
+    return cfg, model, build_train_dicts(cfg)
 
 
 def changed(cfg, **keys):

@@ -15,7 +15,7 @@ from lt_det.engine.startup.config_checks import check_config
 from lt_det.engine.startup.setup import load_config
 from lt_det.engine.startup.world_size import scale_to_world_size
 from lt_det.engine.trainer import LongTailTrainer
-from lt_det.modeling.build import build_class_stats
+from lt_det.tasks import build_class_stats
 from tests.engine.tiny import tiny_config, write_tiny_lvis
 
 

@@ -16,10 +16,10 @@ from lt_det.engine.evaluated_model import load_evaluated_model
 from lt_det.engine.trainer import LongTailTrainer
 from lt_det.engine.training_model import bind_class_stats
 from lt_det.losses.criterion import Criterion
-from lt_det.modeling.build import build_class_stats
 from lt_det.modeling.classifiers.layers import CosineClassifier, ScaledClassifier
 from lt_det.modeling.classifiers.posthoc import PostHocCorrection, prior_adjusted, tau_normalised
 from lt_det.modeling.roi.roi_heads import box_predictors, replace_box_predictors
+from lt_det.tasks import build_class_stats
 from tests.engine.digits import digits_config
 from tests.engine.tiny import tiny_config
 from tests.modeling.classifiers.test_image_classifier import batch_of

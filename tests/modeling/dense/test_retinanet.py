@@ -16,9 +16,9 @@ from torch import nn
 
 from lt_det.engine.checkpoint import LongTailCheckpointer
 from lt_det.losses.criterion import Criterion
-from lt_det.modeling.build import build_class_stats
 from lt_det.modeling.dense.fcos import LongTailFCOS
 from lt_det.modeling.dense.retinanet import LongTailRetinaNet
+from lt_det.tasks import build_class_stats
 from tests.engine.tiny import tiny_config
 from tests.modeling.small_models import (
     NUM_CLASSES,

@@ -4,9 +4,33 @@ from __future__ import annotations
 
 from typing import Any
 
+from lt_det.config_errors import naming_keys
 from lt_det.data.images.transforms import ImageBatchMapper, auto_augment, resize, resized_crop
 
 TRANSFORMS = ("pad_crop", "resized_crop", "none")
+
+#: TRANSFORM.NAME -> augmentations that it does not have
+_WITHOUT = {
+    "none": ("COLOR_JITTER", "AUTO_AUGMENT", "CUTOUT"),
+    "pad_crop": ("COLOR_JITTER",),
+}
+
+
+def check_transform(transform: Any) -> None:
+    """Raise for augmentations that a transform does not have.
+
+    Args:
+        transform: node LT_DET.CLASSIFICATION.TRANSFORM.
+
+    Raises:
+        ValueError: names them.
+    """
+    ignored = [key for key in _WITHOUT.get(transform.NAME, ()) if transform[key]]
+    if ignored:
+        raise ValueError(
+            f"LT_DET.CLASSIFICATION.TRANSFORM.NAME {transform.NAME!r} has no "
+            f"{' and no '.join(ignored)}: leave them at their defaults, or set another NAME"
+        )
 
 
 def build_image_mapper(cfg: Any, *, is_train: bool) -> ImageBatchMapper:
@@ -30,11 +54,13 @@ def build_image_mapper(cfg: Any, *, is_train: bool) -> ImageBatchMapper:
         return ImageBatchMapper(each=each, **options)
     if node.NAME == "resized_crop":
         options["each"] = resized_crop(node.SIZE, color_jitter=node.COLOR_JITTER)
+    with naming_keys(auto_augment="LT_DET.CLASSIFICATION.TRANSFORM.AUTO_AUGMENT"):
+        after_flip = auto_augment(node.AUTO_AUGMENT, size=node.SIZE)
     return ImageBatchMapper(
         padding=node.PADDING if node.NAME == "pad_crop" else 0,
         random_crop=node.NAME == "pad_crop",
         flip=node.FLIP,
-        after_flip=auto_augment(node.AUTO_AUGMENT, size=node.SIZE),
+        after_flip=after_flip,
         cutout_size=node.CUTOUT,
         **options,
     )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lt_det.engine.startup.setup import load_config
-from lt_det.engine.train_samplers import SAMPLERS, build_train_sampler
+from lt_det.tasks.train_samplers import SAMPLERS, build_train_sampler
 
 COUNTS = np.array([400, 100, 4])
 RECORDS = [

@@ -20,8 +20,8 @@ from lt_det.data.sampling.samplers import (
     rarest_class_weights,
 )
 from lt_det.losses.class_weights import effective_number
-from lt_det.modeling.build import build_class_stats
-from lt_det.modeling.deferral import check_deferral, deferral_start
+from lt_det.tasks.deferral import Deferral
+from lt_det.tasks.registry import build_class_stats
 
 #: Values of LT_DET.SAMPLER.NAME, and what they draw a class (an image's rarest) in proportion to,
 #: n being its number of images:
@@ -54,29 +54,29 @@ def build_train_sampler(cfg: Any, dicts: Sequence[dict], *, seed: int) -> Sample
     Raises:
         ValueError: if there is no sampler of that name.
     """
-    name, later = _sampler_name(cfg), cfg.LT_DET.DEFER.SAMPLER
+    name, later = _build_name(cfg), cfg.LT_DET.DEFER.SAMPLER
     max_iter, ims_per_batch = cfg.SOLVER.MAX_ITER, cfg.SOLVER.IMS_PER_BATCH
     if not later:
-        return _named_sampler(cfg, name, dicts, seed=seed, draws=max_iter * ims_per_batch)
+        return _build_named_sampler(cfg, name, dicts, seed=seed, draws=max_iter * ims_per_batch)
     _check_name(later, key="LT_DET.DEFER.SAMPLER")
-    check_deferral(cfg)
+    deferral = Deferral.from_config(cfg)
     if later == name:
         raise ValueError(
             f"LT_DET.DEFER.SAMPLER is {later!r}, which LT_DET.SAMPLER.NAME or DATALOADER."
             "SAMPLER_TRAIN already is: set another one"
         )
-    start = deferral_start(cfg, lambda: build_class_stats(cfg).num_images)
+    start = deferral.start(lambda: build_class_stats(cfg).num_images)
     draws = start * ims_per_batch
     rest = max(max_iter - start, 0) * ims_per_batch
     return DeferredSampler(
-        _named_sampler(cfg, name, dicts, seed=seed, draws=draws),
+        _build_named_sampler(cfg, name, dicts, seed=seed, draws=draws),
         # Not the seed of the first, nor that of meta batches, which is one more.
-        _named_sampler(cfg, later, dicts, seed=seed + 2, draws=rest),
+        _build_named_sampler(cfg, later, dicts, seed=seed + 2, draws=rest),
         num_before=draws // comm.get_world_size(),
     )
 
 
-def _sampler_name(cfg: Any) -> str:
+def _build_name(cfg: Any) -> str:
     name = cfg.LT_DET.SAMPLER.NAME
     if not name:
         name = _OF_DETECTRON2.get(cfg.DATALOADER.SAMPLER_TRAIN)
@@ -94,7 +94,9 @@ def _check_name(name: str, *, key: str) -> None:
         raise ValueError(f"{key} must be '' or one of {sorted(SAMPLERS)}, got {name!r}")
 
 
-def _named_sampler(cfg: Any, name: str, dicts: Sequence[dict], *, seed: int, draws: int) -> Sampler:
+def _build_named_sampler(
+    cfg: Any, name: str, dicts: Sequence[dict], *, seed: int, draws: int
+) -> Sampler:
     if name == "instance":
         return TrainingSampler(len(dicts), seed=seed)
     image_classes = classes_of_images(dicts)
