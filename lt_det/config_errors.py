@@ -26,9 +26,8 @@ def naming_keys(**keys: str) -> Iterator[None]:
     except (ValueError, TypeError, KeyError, ImportError) as error:
         message = found = str(error.args[0]) if error.args else ""
         for argument, key in keys.items():
-            message = re.sub(
-                rf"(?<![\w.]){argument}(?![\w.])", lambda _, k=key: k, message, count=1
-            )
+            # Keys hold no backslash, so they are their own replacement.
+            message = re.sub(rf"(?<![\w.]){argument}(?![\w.])", key, message, count=1)
         if message == found:
             raise
         raise type(error)(message) from error

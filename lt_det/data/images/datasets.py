@@ -222,7 +222,8 @@ def register_images_from_config(
         fits = isinstance(entry, (list, tuple)) and len(entry) in (3, 4)
         if not fits or not all(isinstance(part, str) for part in entry):
             raise ValueError(
-                f"entries[{index}] must be [name, kind, path, split], got {entry!r}; write [[my_train, folder, photos, train]]"
+                f"entries[{index}] must be [name, kind, path, split], got {entry!r}; write "
+                "[[my_train, folder, photos, train]]"
             )
         is_trained_on = entry[0] in long_tailed
         register_image_dataset(
