@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import lt_det.detectron2_required  # noqa: F401  # isort: skip
 
+import contextlib
+import io
 import logging
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
@@ -13,6 +15,8 @@ import numpy as np
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import COCOEvaluator
 
+from lt_det.data.annotations.areas import areas_of
+from lt_det.data.annotations.checks import is_crowd
 from lt_det.data.stats.class_stats import ClassStats
 from lt_det.data.stats.frequency_groups import GROUP_NAMES
 from lt_det.evaluation.lvis.average_precision import mean_precision
@@ -72,6 +76,8 @@ class LongTailCOCOEvaluator(COCOEvaluator):
             use_fast_impl=use_fast_impl and fast_coco_metric_is_built(),
             **kwargs,
         )
+        if self._do_evaluation:
+            _mend_ground_truth(self._coco_api, dataset_name)
         class_names = MetadataCatalog.get(dataset_name).get("thing_classes")
         if class_stats is None:
             logger.warning("APr, APc and APf will be nan: no class_stats of the training set given")
@@ -170,6 +176,25 @@ class LongTailCOCOEvaluator(COCOEvaluator):
             }
             for k, category_id in enumerate(category_ids)
         ]
+
+
+def _mend_ground_truth(coco: Any, name: str) -> None:
+    """Give annotations what the metric relies on, in place: ids 1, 2, ..., areas, crowd flags.
+
+    The metric takes an object with id 0 for unmatched and one of two with the same id for the
+    other, orders sizes by ``area``, and takes "0" for a crowd.
+    """
+    annotations = coco.dataset["annotations"]
+    sizes = {
+        image["id"]: (image["height"], image["width"])
+        for image in coco.dataset["images"]
+        if "height" in image and "width" in image
+    }
+    areas = areas_of(annotations, sizes, where=f"data set {name!r}")
+    for number, (annotation, area) in enumerate(zip(annotations, areas), start=1):
+        annotation.update(id=number, area=float(area), iscrowd=int(is_crowd(annotation)))
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco.createIndex()
 
 
 def fast_coco_metric_is_built() -> bool:

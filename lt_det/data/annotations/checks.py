@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tqdm import tqdm
 
 # Offenders named in an error: enough to find the cause, few enough to read.
 NUM_NAMED = 5
+
+# How exports write that a flag is not set, in small letters.
+_FALSE_TEXTS = ("", "0", "0.0", "false", "no", "none", "null")
 
 
 def box_is_valid(bbox: Any, *, box_mode: int = 1) -> bool:
@@ -51,7 +54,18 @@ def check_unique(values: Iterable[Any], *, what: str) -> None:
 
 def is_trained_on(annotation: Mapping[str, Any]) -> bool:
     """Return whether Detectron2 trains on an annotation of a json: its mapper drops crowds."""
-    return not annotation.get("iscrowd", 0) and mask_is_usable(annotation.get("segmentation"))
+    return not is_crowd(annotation) and mask_is_usable(annotation.get("segmentation"))
+
+
+def is_crowd(annotation: Mapping[str, Any]) -> bool:
+    """Return whether an annotation is marked as a crowd; a flag written as text counts as meant.
+
+    Absent, None, 0, "0" and "false" are no crowd; all other values are one.
+    """
+    flag = annotation.get("iscrowd", 0)
+    if isinstance(flag, str):
+        return flag.strip().lower() not in _FALSE_TEXTS
+    return bool(flag)
 
 
 def mask_is_usable(segmentation: Any) -> bool:
@@ -65,9 +79,13 @@ def mask_is_usable(segmentation: Any) -> bool:
     return True
 
 
-def polygon_is_valid(polygon: Sequence[float]) -> bool:
-    """Return whether a flat list ``x0, y0, x1, y1, ...`` has three points or more."""
-    return len(polygon) >= 6 and len(polygon) % 2 == 0
+def polygon_is_valid(polygon: Any) -> bool:
+    """Return whether a flat list ``x0, y0, x1, y1, ...`` has three finite points or more."""
+    try:
+        # The sum is finite if all numbers are, and a hundred million are summed in a second.
+        return len(polygon) >= 6 and len(polygon) % 2 == 0 and math.isfinite(sum(polygon))
+    except TypeError:  # a number, or lists or text in place of numbers
+        return False
 
 
 def check_categories(categories: Any, *, name: str) -> None:

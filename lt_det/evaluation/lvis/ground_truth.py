@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pycocotools.mask as mask_utils
 
+from lt_det.data.annotations.areas import area_is_usable, areas_of
+from lt_det.data.annotations.checks import is_crowd
 from lt_det.evaluation.detections import Detections
 
 logger = logging.getLogger(__name__)
@@ -116,7 +117,9 @@ def read_ground_truth(
     Raises:
         ValueError: if a section is missing, an id occurs twice or an annotation points nowhere.
     """
+    where = "ground_truth"
     if isinstance(ground_truth, (str, os.PathLike)):
+        where = os.fspath(ground_truth)
         with open(ground_truth) as file:
             ground_truth = json.load(file, object_hook=None if with_masks else _without_mask)
     if not isinstance(ground_truth, Mapping):
@@ -142,6 +145,7 @@ def read_ground_truth(
         sizes={image["id"]: (image["height"], image["width"]) for image in images},
         category_ids={c["id"] for c in categories},
         with_masks=with_masks,
+        where=where,
     )
     _excuse_crowds(images, ground_truth.get("annotations", []))
     return LVISGroundTruth(images=images, annotations=annotations, categories=categories)
@@ -179,7 +183,9 @@ def _annotations(
     sizes: Mapping[int, tuple[int, int]],
     category_ids: set[int],
     with_masks: bool,
+    where: str,
 ) -> list[dict[str, Any]]:
+    areas = areas_of(annotations, sizes, where=where)
     copies = []
     for number, annotation in enumerate(annotations, start=1):
         image_id, category_id = annotation["image_id"], annotation["category_id"]
@@ -189,7 +195,7 @@ def _annotations(
         ):
             if value not in known:
                 raise ValueError(f"ground_truth: annotation {number} has unknown {key} {value}")
-        area = _area(annotation, sizes[image_id])
+        area = areas[number - 1]
         if not area > 0:
             # lvis-api reads annotations through an area filter whose ends are open: without area
             # an object does not exist for it.
@@ -199,8 +205,8 @@ def _annotations(
             "image_id": image_id,
             "category_id": category_id,
             "bbox": list(annotation["bbox"]),
-            "area": area,
-            "ignore": int(bool(annotation.get("ignore", 0) or annotation.get("iscrowd", 0))),
+            "area": float(area),
+            "ignore": int(bool(annotation.get("ignore", 0)) or is_crowd(annotation)),
         }
         if with_masks and "segmentation" in annotation:
             copy["segmentation"] = annotation["segmentation"]
@@ -212,7 +218,7 @@ def _excuse_crowds(images: list[dict[str, Any]], annotations: list[Mapping[str, 
     """List the categories of crowds as not exhaustively annotated, in place."""
     crowds: dict[int, set[int]] = {}
     for annotation in annotations:
-        if annotation.get("iscrowd", 0):
+        if is_crowd(annotation):
             crowds.setdefault(annotation["image_id"], set()).add(annotation["category_id"])
     if not crowds:
         return
@@ -225,23 +231,9 @@ def _excuse_crowds(images: list[dict[str, Any]], annotations: list[Mapping[str, 
             image["not_exhaustive_category_ids"] = sorted({*listed, *crowds[image["id"]]})
 
 
-def _area(annotation: Mapping[str, Any], size: tuple[int, int]) -> float:
-    """Return the area in px that decides small, medium or large: the mask's, as LVIS has it."""
-    if "area" in annotation:
-        return annotation["area"]
-    segmentation = annotation.get("segmentation")
-    if not segmentation:
-        return float(annotation["bbox"][2] * annotation["bbox"][3])
-    if isinstance(segmentation, list) or isinstance(segmentation["counts"], list):
-        segmentation = mask_utils.frPyObjects(segmentation, *size)
-    if isinstance(segmentation, list):
-        segmentation = mask_utils.merge(segmentation)
-    return float(mask_utils.area(segmentation))
-
-
 def _without_mask(node: dict[str, Any]) -> dict[str, Any]:
     """Drop the mask of an annotation while reading, most of the memory, where it says nothing."""
-    if "area" in node:
+    if area_is_usable(node.get("area")):
         node.pop("segmentation", None)
     return node
 

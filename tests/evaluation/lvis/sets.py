@@ -82,6 +82,10 @@ def random_ground_truth(
             box = random_box(rng)
             segmentation = polygon(box, rng)
             present.append(int(rng.choice(annotated)))
+            area = float(mask_utils.area(rle(segmentation)))
+            if rng.random() < 0.03:  # neither area nor extent: lvis-api drops the object
+                area, box = 0.0, [*box[:2], 0.0, 0.0]
+                segmentation = corners(box)
             annotations.append(
                 {
                     "id": len(annotations) + 1,
@@ -89,8 +93,7 @@ def random_ground_truth(
                     "category_id": present[-1],
                     "bbox": box,
                     "segmentation": segmentation,
-                    # Now and then no area (lvis-api drops the object) or to be ignored.
-                    "area": float(mask_utils.area(rle(segmentation))) * (rng.random() > 0.03),
+                    "area": area,
                     "ignore": int(rng.random() < 0.05),
                 }
             )

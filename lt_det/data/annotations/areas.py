@@ -1,0 +1,86 @@
+"""Areas of annotations: the file's where it is one, else the mask's, else the box's.
+
+Export tools write 0, NaN or nothing. The metrics read such an object as one that is not there
+(LVIS) or as a small one (COCO), so that perfect predictions would not get 100.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from lt_det.data.annotations.checks import NUM_NAMED, box_is_valid, polygon_is_valid
+from lt_det.data.warn_once import warn_once
+
+
+def areas_of(
+    annotations: Sequence[Mapping[str, Any]],
+    sizes: Mapping[Any, tuple[int, int]],
+    *,
+    where: str,
+) -> np.ndarray:
+    """Return ``(M,)`` float64 areas in px; one warning says how many were not the file's.
+
+    Args:
+        annotations: of a COCO- or LVIS-format json; each with ``image_id`` and ``bbox``.
+        sizes: image id -> height and width in px, for masks.
+        where: file or data set, for the warning.
+
+    Returns:
+        The file's ``area`` where it is a positive number, else the mask's, else the box's; 0 for
+        an object without any.
+    """
+    areas = np.array([_number(one.get("area")) for one in annotations], dtype=np.float64)
+    unusable = np.flatnonzero(~(areas > 0) | np.isinf(areas))
+    for index in unusable:
+        one = annotations[index]
+        size = sizes.get(one.get("image_id"))
+        areas[index] = _mask_area(one.get("segmentation"), size) or _box_area(one.get("bbox"))
+    mended = unusable[areas[unusable] > 0]
+    if len(mended):
+        first = [annotations[i].get("id", f"#{i}") for i in mended[:NUM_NAMED]]
+        warn_once(
+            f"{where}: 'area' of {len(mended)} of {len(annotations)} annotations is missing or no "
+            "positive number, though their box or mask is not empty: the area of the mask is "
+            f"taken, else that of the box; first annotation ids {first}"
+        )
+    return areas
+
+
+def area_is_usable(area: Any) -> bool:
+    """Return whether an annotation's ``area`` is a positive, finite number."""
+    number = _number(area)
+    return number > 0 and math.isfinite(number)
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+
+
+def _box_area(bbox: Any) -> float:
+    return float(bbox[2]) * float(bbox[3]) if box_is_valid(bbox) else 0.0
+
+
+def _mask_area(segmentation: Any, size: tuple[int, int] | None) -> float:
+    """Return the area of a mask in px; 0 where there is none that can be read."""
+    if not segmentation or not isinstance(segmentation, (list, dict)):
+        return 0.0
+    import pycocotools.mask as mask_utils  # needed for masks without an area only
+
+    try:
+        if isinstance(segmentation, list):
+            polygons = [polygon for polygon in segmentation if polygon_is_valid(polygon)]
+            if not polygons or size is None:
+                return 0.0
+            segmentation = mask_utils.merge(mask_utils.frPyObjects(polygons, *size))
+        elif isinstance(segmentation["counts"], list):
+            segmentation = mask_utils.frPyObjects(segmentation, *segmentation["size"])
+        return float(mask_utils.area(segmentation))
+    except Exception:  # pycocotools raises plain ones; what is wrong with it is said elsewhere
+        return 0.0

@@ -1,0 +1,62 @@
+"""Areas that export tools leave out or write wrong."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from lt_det.data.annotations.areas import areas_of
+
+SIZES = {1: (64, 64)}
+#: The lower left half of a square of 20 px: 200 of its 400 px, and a diagonal.
+TRIANGLE = [[10, 10, 10, 30, 30, 30]]
+HUGE_INT = 10**400
+
+
+def annotation(**keys):
+    return {"id": 4, "image_id": 1, "bbox": [10, 10, 20, 20], **keys}
+
+
+@pytest.mark.parametrize(
+    "area", [0, 0.0, -1, math.nan, math.inf, -math.inf, None, "", "x", [], HUGE_INT]
+)
+@pytest.mark.parametrize(
+    ("segmentation", "low", "high"),
+    [
+        (TRIANGLE, 180, 220),
+        ([], 400, 400),
+        (None, 400, 400),
+        # Masks that cannot be read, or hold nothing: the box.
+        ([[10, 10, math.nan, 30, 30, 30]], 400, 400),
+        ([[10, 10, 30, 30]], 400, 400),
+        ([10, 10, 30, 30], 400, 400),
+        (["x"], 400, 400),
+        ({"size": [64, 64], "counts": [64 * 64]}, 400, 400),
+        ({"size": [64, 64]}, 400, 400),
+        ({"size": [64, 64], "counts": [1000, 100, 2996]}, 100, 100),
+    ],
+)
+def test_an_area_that_is_none_is_the_masks_or_else_the_boxs(area, segmentation, low, high, caplog):
+    given = annotation(area=area, segmentation=segmentation)
+    (found,) = areas_of([given], SIZES, where="set")
+    assert low <= found <= high
+    assert "set: 'area' of 1 of 1" in caplog.text
+    assert "[4]" in caplog.text
+
+
+def test_good_areas_stay_and_no_extent_is_no_area_and_nothing_is_said(caplog):
+    flat = annotation(area=0, bbox=[10, 10, 0, 20], segmentation=[[10, 10, 10, 30, 10, 20]])
+    without_box = annotation(area=0, bbox=None)
+    given = [annotation(area=0.5), annotation(area="7.5"), flat, without_box]
+    np.testing.assert_array_equal(areas_of(given, SIZES, where="set"), [0.5, 7.5, 0, 0])
+    assert not caplog.text
+
+
+def test_the_warning_counts_all_names_a_few_and_is_given_once(caplog):
+    given = [annotation(id=i, area=i % 2) for i in range(40)]
+    for _ in range(2):
+        areas_of(given, SIZES, where="set")
+    assert caplog.text.count("'area' of 20 of 40") == 1
+    assert "[0, 2, 4, 6, 8]" in caplog.text
