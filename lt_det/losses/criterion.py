@@ -130,15 +130,14 @@ class Criterion(BaseCriterion):
     def _warn_without_effect(self, class_counts: Tensor | None) -> None:
         if class_counts is None or self.spec.without_effect is None:
             return
-        reason = self.spec.without_effect(class_counts, **self.hyperparameters)
+        parameters = {**self._of_background(), **self.hyperparameters}
+        reason = self.spec.without_effect(class_counts, **parameters)
         if reason:
             logger.warning("loss %r is plain cross-entropy here: %s", self.name, reason)
 
     def forward(self, logits: Tensor, targets: Tensor, *, reduction: Reduction = "none") -> Tensor:
         """Return the loss times the weights; see :meth:`BaseCriterion.forward`."""
-        arguments = {**self._bound(logits), **self.hyperparameters}
-        if self.spec.knows_background:
-            arguments["background"] = self.background
+        arguments = {**self._bound(logits), **self._of_background(), **self.hyperparameters}
         if self.class_weights is None:
             return self.spec.function(logits, targets, reduction=reduction, **arguments)
         dtype = torch.promote_types(logits.dtype, torch.float32)  # as the losses
@@ -159,6 +158,9 @@ class Criterion(BaseCriterion):
             check_class_counts(counts, num_columns=logits.shape[1])
             self.weights = class_weights.of_counts(counts)
         return self.weights
+
+    def _of_background(self) -> dict[str, bool]:
+        return {"background": self.background} if self.spec.knows_background else {}
 
     def _bound(self, logits: Tensor) -> dict[str, Any]:
         needed = self.spec.bound_arguments(**self.hyperparameters)
