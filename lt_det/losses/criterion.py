@@ -35,6 +35,7 @@ class Criterion(BaseCriterion):
 
     class_counts: Tensor | None
     weights: Tensor | None
+    _anchor: Tensor
     #: Whether the last column is the background of a detector; its box predictor sets it.
     background: bool = False
 
@@ -91,11 +92,13 @@ class Criterion(BaseCriterion):
         self._warn_without_effect(counts)
         self.num_images = num_images
         self.load_counts = load_counts
-        # A buffer, so that it follows .to(device). Not persistent: it belongs to the data set,
-        # and a checkpoint must load on a data set with other counts.
+        # Buffers, so that they follow .to(device); their dtype stays, see _apply. Not persistent:
+        # they belong to the data set, and a checkpoint must load on one with other counts.
         self.register_buffer("class_counts", counts, persistent=False)
         self.class_weights = class_weights
         self.register_buffer("weights", None, persistent=False)
+        # Empty; says on which device the model is before there are counts.
+        self.register_buffer("_anchor", torch.empty(0), persistent=False)
 
     def _check_hyperparameters(self) -> None:
         """Try them on one row: a loss that is deferred would fail hours later."""
@@ -112,6 +115,8 @@ class Criterion(BaseCriterion):
     def bind(self, class_counts: Tensor, num_images: int) -> None:
         """Set the class counts ``(C,)`` and the number of annotated images.
 
+        The counts go to the device of the model that holds this criterion.
+
         Raises:
             ValueError: if a count is not positive and finite, or where the loss needs shares of
                 images above the number of images.
@@ -123,9 +128,19 @@ class Criterion(BaseCriterion):
             num_images=num_images if "num_images" in needed else None,
         )
         self._warn_without_effect(class_counts)
-        self.class_counts = class_counts
+        self.class_counts = class_counts.to(self._anchor.device)
         self.num_images = num_images
         self.weights = None
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **kwargs: Any) -> Criterion:
+        """Move the buffers as a module does, but cast none: half precision holds no 100,000."""
+        before = dict(self._buffers)
+        super()._apply(fn, *args, **kwargs)
+        for name, value in before.items():
+            moved = self._buffers[name]
+            if value is not None and moved is not None and moved.dtype != value.dtype:
+                self._buffers[name] = value.to(moved.device)
+        return self
 
     def _warn_without_effect(self, class_counts: Tensor | None) -> None:
         if class_counts is None or self.spec.without_effect is None:
@@ -180,7 +195,7 @@ class Criterion(BaseCriterion):
     def _counts(self, logits: Tensor) -> Tensor:
         counts = self._load()[0] if self.class_counts is None else self.class_counts
         if counts.device != logits.device:
-            # A lazily loaded or late-bound buffer was not there when the model was moved.
+            # Logits of another device than the model's.
             self.class_counts = counts = counts.to(logits.device)
         return counts
 
