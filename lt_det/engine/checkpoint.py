@@ -126,22 +126,29 @@ class LongTailCheckpointer(DetectionCheckpointer):
         return self.incompatible
 
     def _drop_background_rows(self, state: dict[str, Any]) -> None:
-        """Turn K + 1 rows of a softmax classifier into the K of a sigmoid one, in place."""
+        """Turn K + 1 rows of a softmax classifier into the K of a sigmoid one, in place.
+
+        As :meth:`SigmoidOutputLayers.adopt`: the bias stays that of the prior.
+        """
         for name, module in self.model.named_modules():
             if not isinstance(module, SigmoidOutputLayers):
                 continue
-            for part in ("weight", "bias"):
-                key = f"{name}.cls_score.{part}"
-                value = state.get(key)
-                if value is not None and value.shape[0] == module.num_classes + 1:
-                    state[key] = value[: module.num_classes]
-                    logger.info(
-                        "%s: %d rows of a softmax classifier became %d of a sigmoid one, the "
-                        "background's was dropped",
-                        key,
-                        module.num_classes + 1,
-                        module.num_classes,
-                    )
+            rows = module.num_classes + 1
+            weight = state.get(f"{name}.cls_score.weight")
+            if weight is None or weight.shape[0] != rows:
+                continue
+            state[f"{name}.cls_score.weight"] = weight[: module.num_classes]
+            bias = f"{name}.cls_score.bias"
+            if bias in state:
+                state[bias] = module.cls_score.bias.detach().clone()
+            logger.info(
+                "%s.cls_score: %d rows of a softmax classifier became %d of a sigmoid one. The "
+                "background's was dropped; biases start from the prior, because those of a "
+                "softmax mean something else",
+                name,
+                rows,
+                module.num_classes,
+            )
 
 
 def _move(path_manager: Any, source: str, destination: str) -> None:

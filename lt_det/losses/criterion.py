@@ -36,6 +36,7 @@ class Criterion(BaseCriterion):
 
     class_counts: Tensor | None
     weights: Tensor | None
+    _anchor: Tensor
     #: Whether the last column is the background of a detector; its box predictor sets it.
     background: bool = False
 
@@ -92,11 +93,13 @@ class Criterion(BaseCriterion):
         self._warn_without_effect(counts)
         self.num_images = num_images
         self.load_counts = load_counts
-        # A buffer, so that it follows .to(device). Not persistent: it belongs to the data set,
-        # and a checkpoint must load on a data set with other counts.
+        # Buffers, so that they follow .to(device); their dtype stays, see _apply. Not persistent:
+        # they belong to the data set, and a checkpoint must load on one with other counts.
         self.register_buffer("class_counts", counts, persistent=False)
         self.class_weights = class_weights
         self.register_buffer("weights", None, persistent=False)
+        # Empty; says on which device the model is before there are counts.
+        self.register_buffer("_anchor", torch.empty(0), persistent=False)
 
     def _check_hyperparameters(self) -> None:
         """Try them on one row: a loss that is deferred would fail hours later."""
@@ -113,6 +116,8 @@ class Criterion(BaseCriterion):
     def bind(self, class_counts: Tensor, num_images: int) -> None:
         """Set the class counts ``(C,)`` and the number of annotated images.
 
+        The counts go to the device of the model that holds this criterion.
+
         Raises:
             ValueError: if a count is not positive and finite, or where the loss needs shares of
                 images above the number of images.
@@ -124,22 +129,31 @@ class Criterion(BaseCriterion):
             num_images=num_images if "num_images" in needed else None,
         )
         self._warn_without_effect(class_counts)
-        self.class_counts = class_counts
+        self.class_counts = class_counts.to(self._anchor.device)
         self.num_images = num_images
         self.weights = None
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **kwargs: Any) -> Criterion:
+        """Move the buffers as a module does, but cast none: half precision holds no 100,000."""
+        before = dict(self._buffers)
+        super()._apply(fn, *args, **kwargs)
+        for name, value in before.items():
+            moved = self._buffers[name]
+            if value is not None and moved is not None and moved.dtype != value.dtype:
+                self._buffers[name] = value.to(moved.device)
+        return self
 
     def _warn_without_effect(self, class_counts: Tensor | None) -> None:
         if class_counts is None or self.spec.without_effect is None:
             return
-        reason = self.spec.without_effect(class_counts, **self.hyperparameters)
+        parameters = {**self._of_background(), **self.hyperparameters}
+        reason = self.spec.without_effect(class_counts, **parameters)
         if reason:
             logger.warning("loss %r is plain cross-entropy here: %s", self.name, reason)
 
     def forward(self, logits: Tensor, targets: Tensor, *, reduction: Reduction = "none") -> Tensor:
         """Return the loss times the weights; see :meth:`BaseCriterion.forward`."""
-        arguments = {**self._bound(logits), **self.hyperparameters}
-        if self.spec.knows_background:
-            arguments["background"] = self.background
+        arguments = {**self._bound(logits), **self._of_background(), **self.hyperparameters}
         if self.class_weights is None:
             return self.spec.function(logits, targets, reduction=reduction, **arguments)
         dtype = torch.promote_types(logits.dtype, torch.float32)  # as the losses
@@ -161,6 +175,9 @@ class Criterion(BaseCriterion):
             self.weights = class_weights.of_counts(counts)
         return self.weights
 
+    def _of_background(self) -> dict[str, bool]:
+        return {"background": self.background} if self.spec.knows_background else {}
+
     def _bound(self, logits: Tensor) -> dict[str, Any]:
         needed = self.spec.bound_arguments(**self.hyperparameters)
         if not needed:
@@ -179,7 +196,7 @@ class Criterion(BaseCriterion):
     def _counts(self, logits: Tensor) -> Tensor:
         counts = self._load()[0] if self.class_counts is None else self.class_counts
         if counts.device != logits.device:
-            # A lazily loaded or late-bound buffer was not there when the model was moved.
+            # Logits of another device than the model's.
             self.class_counts = counts = counts.to(logits.device)
         return counts
 

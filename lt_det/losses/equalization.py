@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from lt_det.losses.checks import at_least_float32, check_class_counts, check_labels
 from lt_det.losses.cross_entropy import softmax_ce_loss
@@ -24,6 +25,7 @@ def softmax_equalization_loss(
     class_counts: Tensor,
     threshold: float = 0.003,
     probability: float = 0.9,
+    background: bool = False,
     reduction: Reduction = "none",
 ) -> Tensor:
     """Return the cross-entropy over the label and the classes that are not spared, in nats.
@@ -40,6 +42,8 @@ def softmax_equalization_loss(
             has to go with the number of classes (default chosen here for about 100). 0 is
             cross-entropy.
         probability: gamma, in [0, 1]. 0 is cross-entropy.
+        background: whether the last column is the background of a detector, the most frequent
+            class: it is never spared, and has no part in the shares.
         reduction: "none", "mean" or "sum".
 
     Returns:
@@ -53,20 +57,28 @@ def softmax_equalization_loss(
     for name, value in (("threshold", threshold), ("probability", probability)):
         if not 0.0 <= value <= 1.0:
             raise ValueError(f"{name} must be in [0, 1], got {value}")
-    counts = class_counts.double()
-    rare = (counts / counts.sum() < threshold).to(logits.device)
+    rare = _shares(class_counts, background=background) < threshold
+    rare = F.pad(rare, (0, int(background))).to(logits.device)
     spared = rare & (torch.rand(rare.shape, device=logits.device) < probability)
     mask = spared.expand(logits.shape).scatter(1, labels[:, None], False)
     logits = at_least_float32(logits).masked_fill(mask, -math.inf)
     return softmax_ce_loss(logits, labels, reduction=reduction)
 
 
-def without_effect(class_counts: Tensor, *, threshold: float, **_: Any) -> str:
+def without_effect(
+    class_counts: Tensor, *, threshold: float, background: bool = False, **_: Any
+) -> str:
     """Return why no class is rare, or "" if one is."""
-    rarest = float(class_counts.min() / class_counts.sum())
+    rarest = float(_shares(class_counts, background=background).min())
     if rarest < threshold:
         return ""
     return (
         f"no class is below the threshold {threshold:g}, the rarest has {rarest:.2g} of the "
         "training set: set a larger threshold"
     )
+
+
+def _shares(class_counts: Tensor, *, background: bool) -> Tensor:
+    """Return the share of each class of the data set, float64: ``(C,)``, or without the last."""
+    counts = (class_counts[:-1] if background else class_counts).double()
+    return counts / counts.sum()

@@ -49,18 +49,29 @@ def test_checkpoints_of_detectron2_load_without_a_word_and_back(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", ["standard", "cascade"])
-def test_softmax_checkpoints_become_sigmoid_ones_with_a_report(tmp_path, kind, caplog):
-    softmax = small_model(small_config(kind), seed=1)
+@pytest.mark.parametrize("ours", [True, False])
+def test_softmax_checkpoints_become_sigmoid_ones_with_a_report(tmp_path, kind, ours, caplog):
+    """The weights come over, the prior stays: as when the head of such a model is replaced."""
+    softmax = small_model(small_config(kind, ours=ours), seed=1)
+    state = softmax.state_dict()
+    for name, value in state.items():
+        if name.endswith("cls_score.bias"):
+            value.add_(2.0)  # a trained bias
     LongTailCheckpointer(softmax, str(tmp_path)).save("softmax")
-    sigmoid = small_model(small_config(kind, LT_DET__LOSS="balanced_sigmoid"), seed=2)
+    keys = {"LT_DET__LOSS": "balanced_sigmoid", "LT_DET__PRIOR_PROB": 0.01}
+    sigmoid = small_model(small_config(kind, **keys), seed=2)
     checkpointer = LongTailCheckpointer(sigmoid, str(tmp_path))
     with caplog.at_level("INFO"):
         checkpointer.load(str(tmp_path / "softmax.pth"))
     assert no_keys_are_left_over(checkpointer)
-    assert "cls_score.weight: 7 rows of a softmax classifier became 6" in caplog.text
-    for a, b in zip(box_predictors(softmax), box_predictors(sigmoid)):
-        assert torch.equal(a.cls_score.weight[:NUM_CLASSES], b.cls_score.weight)
-        assert torch.equal(a.cls_score.bias[:NUM_CLASSES], b.cls_score.bias)
+    assert "cls_score: 7 rows of a softmax classifier became 6" in caplog.text
+    heads = [name for name, module in sigmoid.named_modules() if name.endswith("cls_score")]
+    predictors = list(box_predictors(sigmoid))
+    assert len(heads) == len(predictors)
+    for name, predictor in zip(heads, predictors):
+        assert torch.equal(state[f"{name}.weight"][:NUM_CLASSES], predictor.cls_score.weight)
+        prior = predictor.cls_score.bias.sigmoid()
+        torch.testing.assert_close(prior, torch.full_like(prior, 0.01))
 
 
 def test_model_zoo_pickles_of_arrays_load(tmp_path):

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from detectron2.layers import ShapeSpec
+from detectron2.modeling.box_regression import Box2BoxTransform
 
-from lt_det.losses import softmax_ce_loss, softmax_eureka_loss, softmax_halted_focal_loss
+from lt_det.data.class_prior import counts_with_background
+from lt_det.losses import (
+    softmax_ce_loss,
+    softmax_equalization_loss,
+    softmax_eureka_loss,
+    softmax_halted_focal_loss,
+)
 from lt_det.losses.criterion import Criterion
 from lt_det.losses.deferred import DeferredCriterion
 from lt_det.losses.focal import softmax_focal_loss
@@ -43,6 +52,55 @@ def test_background_is_not_halted_nor_ranked(tail_fraction):
     assert (one < 0) == (tail_fraction == 1.0)
 
 
+def box_predictor(criterion, *, num_classes):
+    return SoftmaxOutputLayers(
+        ShapeSpec(channels=2),
+        criterion=criterion,
+        box2box_transform=Box2BoxTransform((1.0, 1.0, 1.0, 1.0)),
+        num_classes=num_classes,
+    )
+
+
+@pytest.mark.parametrize("num_classes", [100, 400])
+def test_background_is_not_spared(num_classes, caplog):
+    """Its mean count is a share of 1 / (K + 1), which many classes bring under the threshold."""
+    counts = np.full(num_classes, 1000.0)
+    counts[1] = 1.0
+    criterion = Criterion("softmax_equalization", probability=1.0)
+    predictor = box_predictor(criterion, num_classes=num_classes)
+    criterion.bind(torch.from_numpy(counts_with_background(counts)), num_images=2000)
+    logits = torch.zeros(2, num_classes + 1, requires_grad=True)
+    labels = torch.tensor([0, num_classes])
+    predictor.classification_loss(logits, labels).backward()
+    assert logits.grad[0, num_classes] > 0
+    assert (logits.grad[:, 1] == 0).all()
+    assert not caplog.records
+
+
+def test_shares_of_an_equalization_loss_are_of_the_foreground():
+    """A class at the threshold of K classes is not rare, with a background column or without."""
+    counts = torch.tensor([60.0, 30.0, 10.0], dtype=torch.float64)
+    for threshold in (0.1, 0.11):
+        keys = {"threshold": threshold, "probability": 1.0}
+        logits = torch.zeros(1, 4, requires_grad=True)
+        with_background = torch.from_numpy(counts_with_background(counts.numpy()))
+        loss = softmax_equalization_loss(
+            logits, torch.tensor([0]), class_counts=with_background, background=True, **keys
+        )
+        loss.backward()
+        assert (logits.grad[0, 2] == 0) == (threshold > 0.1)
+
+
+def test_an_equalization_loss_without_rare_classes_says_so_in_a_detector(caplog):
+    criterion = Criterion("softmax_equalization", threshold=0.1)
+    box_predictor(criterion, num_classes=3)
+    # With the background's mean count the rarest share would be 0.075.
+    counts = torch.tensor([60.0, 30.0, 10.0, 100 / 3], dtype=torch.float64)
+    criterion.bind(counts, num_images=100)
+    (record,) = caplog.records
+    assert "the rarest has 0.1 of the training set" in record.message
+
+
 def test_box_predictors_say_that_there_is_a_background():
     criterion = DeferredCriterion(
         Criterion("softmax_ce"),
@@ -51,15 +109,7 @@ def test_box_predictors_say_that_there_is_a_background():
         current_iteration=lambda: None,
     )
     assert criterion(LOGITS, LABELS)[2] < 0
-    from detectron2.layers import ShapeSpec
-    from detectron2.modeling.box_regression import Box2BoxTransform
-
-    SoftmaxOutputLayers(
-        ShapeSpec(channels=2),
-        criterion=criterion,
-        box2box_transform=Box2BoxTransform((1.0, 1.0, 1.0, 1.0)),
-        num_classes=3,
-    )
+    box_predictor(criterion, num_classes=3)
     expected = softmax_ce_loss(LOGITS, LABELS)[2]
     torch.testing.assert_close(criterion(LOGITS, LABELS)[2], expected)
 
