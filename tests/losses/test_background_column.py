@@ -8,7 +8,7 @@ import torch
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.box_regression import Box2BoxTransform
 
-from lt_det.data.class_prior import counts_with_background
+from lt_det.data.stats.class_prior import counts_with_background
 from lt_det.losses import (
     softmax_ce_loss,
     softmax_equalization_loss,
