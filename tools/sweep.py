@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from lt_det.engine.kept_runs import is_finished
 from lt_det.engine.setup import load_config
 from lt_det.engine.sweep import run_sweep, sweep_points
 from lt_det.report.sweep_table import sweep_table
@@ -72,7 +73,7 @@ def main(arguments: list[str] | None = None) -> None:
     finally:  # where a run fails, of those that are done
         rows: dict[tuple[str, ...], list[Path]] = {}
         for point in points:
-            if (output / point.name / "results.json").is_file():
+            if is_finished(output / point.name):
                 rows.setdefault(tuple(point.values.values()), []).append(output / point.name)
         if rows:
             table = sweep_table(rows, keys=list(grid), metrics=args.metrics)
