@@ -2,7 +2,7 @@
 """Train one config with many values of some keys and seeds, and tabulate the results.
 
 python tools/sweep.py --config-file configs/lvis_balms_r50.yaml --output output/sweep \
-        --grid LT_DET.META.LR 0.001 0.01 --grid LT_DET.LOSS_PARAMS.BALANCED_SIGMOID.TAU 0.5 1.0 \
+        --grid LT_DET.META.LR 0.001 0.01 --grid LT_DET.META.INNER_STEP sgd optimizer \
         -- MODEL.WEIGHTS output/stage1/model_final.pth \
         LT_DET.REGION_CACHE.ENABLED True LT_DET.REGION_CACHE.DTYPE float16
 
