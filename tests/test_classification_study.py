@@ -120,6 +120,9 @@ def record_configs(output):
         place = words.index("--config-file")
         cfg = read_config(words[place + 1], words[place + 2 :])
         (log.parent / "config.yaml").write_text(cfg.dump())
+        results = log.parent / "results.json"
+        record = {**json.loads(results.read_text()), "iterations": cfg.SOLVER.MAX_ITER}
+        results.write_text(json.dumps(record))
 
 
 @pytest.mark.parametrize(

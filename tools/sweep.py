@@ -2,7 +2,7 @@
 """Train one config with many values of some keys and seeds, and tabulate the results.
 
 python tools/sweep.py --config-file configs/lvis_balms_r50.yaml --output output/sweep \
-        --grid LT_DET.META.LR 0.001 0.01 --grid LT_DET.LOSS_PARAMS.BALANCED_SIGMOID.TAU 0.5 1.0 \
+        --grid LT_DET.META.LR 0.001 0.01 --grid LT_DET.META.INNER_STEP sgd optimizer \
         -- MODEL.WEIGHTS output/stage1/model_final.pth \
         LT_DET.REGION_CACHE.ENABLED True LT_DET.REGION_CACHE.DTYPE float16
 
@@ -17,6 +17,7 @@ import argparse
 from pathlib import Path
 
 from lt_det.engine.startup.setup import load_config
+from lt_det.experiments.kept_runs import is_finished
 from lt_det.experiments.sweep import run_sweep, sweep_points
 from lt_det.report.sweep_table import sweep_table
 
@@ -72,7 +73,7 @@ def main(arguments: list[str] | None = None) -> None:
     finally:  # where a run fails, of those that are done
         rows: dict[tuple[str, ...], list[Path]] = {}
         for point in points:
-            if (output / point.name / "results.json").is_file():
+            if is_finished(output / point.name):
                 rows.setdefault(tuple(point.values.values()), []).append(output / point.name)
         if rows:
             table = sweep_table(rows, keys=list(grid), metrics=args.metrics)

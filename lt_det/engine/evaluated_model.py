@@ -30,11 +30,13 @@ class EvaluatedModel:
         weights: file with its weights; None in the middle of a training.
         iterations: how many it was trained for; None if its file does not say so.
         class_stats: of its training set; None to count it.
+        in_training: whether its training goes on after the evaluation.
     """
 
     weights: str | None = None
     iterations: int | None = None
     class_stats: ClassStats | None = None
+    in_training: bool = False
 
 
 _UNKNOWN = EvaluatedModel()

@@ -212,7 +212,8 @@ class LongTailTrainer(DefaultTrainer):
         iterations = min(self.iter + 1, self.max_iter)
         saved = os.path.join(self.cfg.OUTPUT_DIR, "model_final.pth")
         weights = saved if iterations == self.max_iter and os.path.isfile(saved) else None
-        with evaluating(EvaluatedModel(weights, iterations, self.class_stats)):
+        goes_on = iterations < self.max_iter
+        with evaluating(EvaluatedModel(weights, iterations, self.class_stats, goes_on)):
             self._last_eval_results = self.test(self.cfg, self.model)
         return self._last_eval_results
 
@@ -275,7 +276,10 @@ class LongTailTrainer(DefaultTrainer):
 
     @classmethod
     def test(cls, cfg: Any, model: nn.Module, evaluators: Any = None) -> OrderedDict:
-        """Evaluate on DATASETS.TEST; return the results and write OUTPUT_DIR/results.json."""
+        """Evaluate on DATASETS.TEST; return the results and write OUTPUT_DIR/results.json.
+
+        In the middle of a training (TEST.EVAL_PERIOD) the results go to metrics.json only.
+        """
         results = super().test(cfg, model, evaluators)
         write_run_record(cfg, results)
         return results

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from detectron2.config import CfgNode
 
 from lt_det.data.annotations.checks import NUM_NAMED
 from lt_det.engine.startup.setup import read_config
+from lt_det.engine.startup.world_size import scale_to_world_size
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +32,24 @@ _DO_NOT_MATTER = {
 _MISSING = object()
 
 
+def is_finished(folder: Path) -> bool:
+    """Return whether ``folder`` has the results of a training that came to its SOLVER.MAX_ITER.
+
+    Results of an evaluation in between, or of a shorter training before, do not count. Without
+    config.yaml nothing is known of the training, and any results count.
+    """
+    try:
+        record = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        return False
+    config = folder / "config.yaml"
+    if not config.is_file():
+        return True
+    cfg = CfgNode(yaml.safe_load(config.read_text(encoding="utf-8")))
+    asked = scale_to_world_size(cfg, record.get("processes", 1)).SOLVER.MAX_ITER
+    return record.get("iterations") == asked
+
+
 def check_same_run(command: Sequence[str], folder: Path) -> None:
     """Raise if ``folder`` has results, or a checkpoint to resume from, of another config.
 
@@ -40,7 +61,7 @@ def check_same_run(command: Sequence[str], folder: Path) -> None:
     Raises:
         ValueError: names the folder, the keys that differ, and what to do.
     """
-    done = (folder / "results.json").is_file()
+    done = is_finished(folder)
     if not done and not ("--resume" in command and (folder / "last_checkpoint").is_file()):
         return
     record = folder / "config.yaml"

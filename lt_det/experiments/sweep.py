@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from lt_det.experiments.kept_runs import check_same_run
+from lt_det.experiments.kept_runs import check_same_run, is_finished
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def run_chains(
 def run_unless_done(
     command: Sequence[str], folder: Path, *, quiet: bool = False, single_thread: bool = False
 ) -> None:
-    """Run a training in a process of its own, unless ``folder`` has its results.json.
+    """Run a training in a process of its own, unless ``folder`` has its final results.
 
     Args:
         command: to run.
@@ -148,7 +148,7 @@ def run_unless_done(
     Raises:
         RuntimeError: if it fails; names the log.
     """
-    if (folder / "results.json").is_file():
+    if is_finished(folder):
         return
     folder.mkdir(parents=True, exist_ok=True)
     environment = dict(os.environ)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
 from lt_det.engine.startup.setup import read_config
-from lt_det.experiments.kept_runs import check_same_run, differing_keys
+from lt_det.engine.trainer import LongTailTrainer
+from lt_det.experiments.kept_runs import check_same_run, differing_keys, is_finished
 from lt_det.experiments.sweep import run_sweep, run_unless_done, sweep_points
 from lt_det.report.sweep_table import read_results, sweep_table
+from tests.engine.tiny import tiny_config
 
 #: Stands in for tools/train_net.py: the result is the learning rate plus the seed.
 TRAINING = """
@@ -105,7 +108,8 @@ def finished(folder, *options):
     folder.mkdir(parents=True)
     cfg = read_config("", [*options, "OUTPUT_DIR", str(folder)])
     (folder / "config.yaml").write_text(cfg.dump())
-    (folder / "results.json").write_text(json.dumps({"results": {}}))
+    record = {"results": {}, "iterations": cfg.SOLVER.MAX_ITER, "processes": 1}
+    (folder / "results.json").write_text(json.dumps(record))
 
 
 def asked(folder, *options):
@@ -138,6 +142,58 @@ def test_a_checkpoint_of_other_settings_is_not_resumed(tmp_path):
     (folder / "last_checkpoint").write_text("model_0000001.pth")
     with pytest.raises(ValueError, match="an unfinished run .* SEED: -1, now 7"):
         asked(folder, "SEED", "7")
+
+
+class KilledError(Exception):
+    pass
+
+
+class KilledTrainer(LongTailTrainer):
+    """Dies before its last two iterations."""
+
+    def run_step(self):
+        if self.iter == self.max_iter - 2:
+            raise KilledError
+        super().run_step()
+
+
+def train(cfg, trainer=LongTailTrainer):
+    (Path(cfg.OUTPUT_DIR) / "config.yaml").write_text(cfg.dump())  # as tools/train_net.py does
+    built = trainer(cfg)
+    built.resume_or_load(resume=True)
+    built.train()
+
+
+def test_a_run_that_was_killed_between_evaluations_is_not_finished(tmp_path):
+    cfg = tiny_config(tmp_path, TEST__EVAL_PERIOD=1, SOLVER__CHECKPOINT_PERIOD=1)
+    folder = Path(cfg.OUTPUT_DIR)
+    with pytest.raises(KilledError):
+        train(cfg, KilledTrainer)
+    with pytest.raises(FileNotFoundError, match="its run has not ended"):
+        read_results(folder)
+    cfg.MODEL.WEIGHTS = str(folder / "model_0000001.pth")
+    LongTailTrainer.evaluate_checkpoint(cfg)  # a look at it leaves results, but no final ones
+    assert read_results(folder)
+    with pytest.raises(RuntimeError, match="status 7"):
+        run_unless_done([sys.executable, "-c", "raise SystemExit(7)"], folder)
+    train(cfg)
+    run_unless_done(["false"], folder)
+    cfg.SOLVER.MAX_ITER = 6
+    with pytest.raises(KilledError):  # a longer training, its results are not there yet
+        train(cfg, KilledTrainer)
+    assert not is_finished(folder)
+
+
+@pytest.mark.parametrize(("iterations", "processes"), [(10, 1), (5, 2)])
+def test_finished_is_counted_for_the_processes_that_trained(tmp_path, iterations, processes):
+    finished(tmp_path / "x", "SOLVER.MAX_ITER", "10", "SOLVER.REFERENCE_WORLD_SIZE", "1")
+    record = {"results": {}, "iterations": iterations, "processes": processes}
+    (tmp_path / "x" / "results.json").write_text(json.dumps(record))
+    assert is_finished(tmp_path / "x")
+    (tmp_path / "x" / "results.json").write_text(json.dumps({**record, "iterations": 4}))
+    assert not is_finished(tmp_path / "x")
+    (tmp_path / "x" / "results.json").write_text("{")  # of a damaged disk
+    assert not is_finished(tmp_path / "x")
 
 
 def test_a_sweep_checks_all_before_the_first_run(tmp_path, train_net):

@@ -25,8 +25,10 @@ def write_run_record(cfg: Any, results: Mapping[str, Any]) -> None:
     The record: results, weights, command, commit, seed, versions, machine. The picture has a line
     for each test set.
 
-    Only the main process writes; the file appears whole or not at all. "weights" is null in the
-    middle of a training, "iterations" where the weights do not say how long they were trained.
+    Only the main process writes; the file appears whole or not at all. In the middle of a training
+    no record is written: its numbers are in metrics.json, and the record of an earlier training
+    stays. "weights" is null where no file has them, "iterations" where the file does not say how
+    long they were trained.
 
     Args:
         cfg: config of the run.
@@ -34,6 +36,12 @@ def write_run_record(cfg: Any, results: Mapping[str, Any]) -> None:
     """
     if not comm.is_main_process():
         return
+    if not evaluated_model().in_training:
+        _write_record(cfg, results)
+    _draw_likelihoods(cfg)
+
+
+def _write_record(cfg: Any, results: Mapping[str, Any]) -> None:
     write_json(
         os.path.join(cfg.OUTPUT_DIR, "results.json"),
         {
@@ -58,6 +66,9 @@ def write_run_record(cfg: Any, results: Mapping[str, Any]) -> None:
             },
         },
     )
+
+
+def _draw_likelihoods(cfg: Any) -> None:
     folder = os.path.join(cfg.OUTPUT_DIR, "inference")
     folders = {os.path.basename(cfg.OUTPUT_DIR.rstrip("/")): folder}
     if len(cfg.DATASETS.TEST) > 1:
