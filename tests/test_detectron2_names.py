@@ -154,8 +154,8 @@ def test_parts_of_training_records_exist():
         assert [c.co_name for c in inner] == ["<lambda>"], "the cache knows a reader by its name"
 
 
-def test_predictor_keeps_what_its_replacement_reads():
-    """modeling/replaced_predictor.py."""
+def test_predictor_keeps_what_ours_reads():
+    """modeling/roi_heads.py, box_predictor.py and patching/box_heads.py."""
     predictor = FastRCNNOutputLayers(
         ShapeSpec(channels=4), box2box_transform=Box2BoxTransform((1.0, 1, 1, 1)), num_classes=3
     )

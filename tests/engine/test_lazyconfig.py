@@ -11,12 +11,12 @@ from detectron2.modeling.box_regression import Box2BoxTransform
 from detectron2.utils.events import EventStorage
 
 from lt_det.losses.criterion import Criterion
+from lt_det.modeling.patching import patch
 from lt_det.modeling.roi.box_predictor import SigmoidOutputLayers, SoftmaxOutputLayers
 from lt_det.modeling.roi.roi_heads import (
     LongTailCascadeROIHeads,
     LongTailROIHeads,
     box_predictors,
-    replace_box_predictors,
 )
 from tests.modeling.small_models import NUM_CLASSES, small_batch, small_config, small_model
 
@@ -113,10 +113,8 @@ def test_cascade_by_keyword_takes_a_list():
 def test_zoo_style_lazy_model_gets_another_loss():
     """A whole model out of a LazyCall, then one line."""
     lazy = L(small_model)(cfg=small_config(ours=False))
-    criterion = instantiate(
-        L(Criterion)(name="balanced_sigmoid", class_counts=COUNTS, num_images=100)
-    )
-    model = replace_box_predictors(instantiate(lazy), criterion)
+    criterion = instantiate(L(Criterion)(name="balanced_softmax", class_counts=COUNTS))
+    model = patch(instantiate(lazy), criterion)
     assert torch.isfinite(train(model)["loss_cls"])
 
 

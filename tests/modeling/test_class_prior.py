@@ -8,10 +8,8 @@ import pytest
 import torch
 
 from lt_det.data.annotations.datasets import class_stats_of
-from lt_det.losses.criterion import Criterion
 from lt_det.modeling.build import build_prior
 from lt_det.modeling.classifiers.layers import class_prior_bias, prior_bias
-from lt_det.modeling.roi.replaced_predictor import replace_predictor
 from lt_det.modeling.roi.roi_heads import build_predictor
 from tests.engine.tiny import tiny_config
 from tests.modeling.roi.test_roi_heads import COUNTS, make_predictor
@@ -66,9 +64,7 @@ def test_without_the_training_set_the_bias_is_constant(tmp_path, caplog):
         build_prior(cfg)
 
 
-def test_prior_counts_survive_the_replacement_of_a_predictor():
-    predictor = replace_predictor(
-        make_predictor("softmax_ce"), Criterion("sigmoid_ce"), prior_counts=COUNTS
-    )
+def test_prior_counts_are_an_argument_of_the_predictor():
+    predictor = make_predictor("sigmoid_ce", prior_counts=COUNTS)
     expected = class_prior_bias(COUNTS, prior_prob=0.001).float()
     torch.testing.assert_close(predictor.cls_score.bias, expected)

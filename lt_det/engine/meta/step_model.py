@@ -129,14 +129,20 @@ class MetaStepModel(nn.Module):
         regions: Regions,
         meta_regions: Regions,
     ) -> ClassifierStage:
-        factor, of_criterion = head.loss_weight.get("loss_cls", 1.0), head.criterion.row_losses
+        factor = head.loss_weight.get("loss_cls", 1.0)
+        plain_loss = Criterion(PLAIN_LOSS[head.criterion.kind])
+
+        def of_criterion(logits: Tensor, labels: Tensor) -> Tensor:
+            return head.criterion.row_losses(head.trained_columns(logits), labels)
 
         def row_losses(logits: Tensor, labels: Tensor) -> Tensor:
             # As the real step, so that the inner one is as long.
             losses = of_criterion(logits, labels)
             return losses if factor == 1.0 else factor * losses
 
-        plain = Criterion(PLAIN_LOSS[head.criterion.kind]).row_losses
+        def plain(logits: Tensor, labels: Tensor) -> Tensor:
+            return plain_loss.row_losses(head.trained_columns(logits), labels)
+
         return ClassifierStage(
             classifier=classifier,
             regions=Regions(regions.features.float(), regions.labels),

@@ -37,7 +37,7 @@ class RegionClassifier(nn.Module):
         losses = {}
         for i, (predictor, regions) in enumerate(zip(predictors, collate_regions(batch))):
             sizes = [image[i][1].numel() for image in batch]
-            device = predictor.cls_score.weight.device
+            device = next(predictor.cls_score.parameters()).device
             logits = predictor.cls_score(regions.features.to(device, torch.float32))
             name = "loss_cls" if len(predictors) == 1 else f"loss_cls_stage{i}"
             losses[name] = predictor.classification_loss(

@@ -48,8 +48,8 @@ class RegionTap:
 
     def __enter__(self) -> list[TappedStage]:
         for stage in self.stages:
-            classifier = stage.predictor.cls_score
-            self._handles.append(classifier.register_forward_pre_hook(stage._see_features))
+            module = stage.predictor.feature_module
+            self._handles.append(module.register_forward_pre_hook(stage._see_features))
             stage.predictor.loss_observer = stage._see_loss
         return self.stages
 

@@ -42,6 +42,15 @@ class ClassificationHead(nn.Module):
     has_background: bool = False
     post_hoc: PostHocCorrection | None = None
 
+    @property
+    def feature_module(self) -> nn.Module:
+        """The module whose first input is that of :attr:`cls_score`."""
+        return self.cls_score
+
+    def trained_columns(self, logits: Tensor) -> Tensor:
+        """Return the columns of ``(R, C)`` logits that the loss is of; all of them."""
+        return logits
+
     def inference_logits(self, logits: Tensor) -> Tensor:
         """Return the logits ``(R, C)`` to predict from: corrected, if there is a correction."""
         if self.post_hoc is None:
@@ -60,6 +69,7 @@ class ClassificationHead(nn.Module):
         """
         if self.loss_observer is not None:
             self.loss_observer(logits, labels, regions_per_image)
+        logits = self.trained_columns(logits)
         # Over all R regions, background included: each region weighs the same in every batch.
         if self.region_weighting is None:
             loss = self.criterion.mean_loss(logits, labels)

@@ -6,7 +6,7 @@ Shape shorthand: N images, R anchors of an image, K foreground classes; label K 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -101,17 +101,15 @@ class DenseLosses(DenseDetector):
         labels = torch.stack(gt_labels)
         foreground = (labels >= 0) & (labels != self.num_classes)
         self._num_foreground, self._last_normalizer = foreground.sum(), None
-        # All but the classification loss looks at foreground anchors only, so these are all that
-        # the detector gets: its own classification loss, replaced below, costs nothing.
-        at = foreground.any(dim=0).nonzero()[:, 0]
-        logits = torch.cat(pred_logits, dim=1)
-        losses = super().losses(
-            [Boxes.cat(anchors)[at]],
-            [logits.detach()[:, at]],
-            [image[at] for image in gt_labels],
-            [torch.cat(pred_anchor_deltas, dim=1)[:, at]],
-            [image[at] for image in gt_boxes],
-            *([torch.cat(levels, dim=1)[:, at]] for levels in others),
+        losses = foreground_losses(
+            super().losses,
+            anchors,
+            pred_logits,
+            gt_labels,
+            pred_anchor_deltas,
+            gt_boxes,
+            *others,
+            num_classes=self.num_classes,
         )
         if self._last_normalizer is None:
             raise RuntimeError(
@@ -119,7 +117,7 @@ class DenseLosses(DenseDetector):
                 f"{type(self).__name__} takes the normalizer from; use another version"
             )
         valid = labels >= 0
-        logits = logits[valid]
+        logits = torch.cat(pred_logits, dim=1)[valid]
         targets = one_hot_targets(labels[valid], num_classes=self.num_classes, dtype=logits.dtype)
         # By foreground anchors, not by all: nearly all are easy background.
         loss = self.criterion(logits, targets, reduction="sum") / self._last_normalizer
@@ -152,3 +150,40 @@ class DenseLosses(DenseDetector):
         else:
             state_dict.pop(f"{prefix}loss_normalizer", None)
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def foreground_losses(
+    losses: Callable[..., dict[str, Tensor]],
+    anchors: list[Boxes],
+    pred_logits: list[Tensor],
+    gt_labels: list[Tensor],
+    pred_anchor_deltas: list[Tensor],
+    gt_boxes: list[Any],
+    *others: list[Tensor],
+    num_classes: int,
+) -> dict[str, Tensor]:
+    """Return Detectron2's dense losses, all right but for the classification loss.
+
+    All others look at foreground anchors only, so these are all that ``losses`` gets: a
+    classification loss that is to be replaced costs nothing.
+
+    Args:
+        losses: the detector's method; the other arguments are its own.
+        anchors: of each level.
+        pred_logits: of each level.
+        gt_labels: of each image.
+        pred_anchor_deltas: of each level.
+        gt_boxes: of each image.
+        others: of each level.
+        num_classes: K.
+    """
+    labels = torch.stack(gt_labels)
+    at = ((labels >= 0) & (labels != num_classes)).any(dim=0).nonzero()[:, 0]
+    return losses(
+        [Boxes.cat(anchors)[at]],
+        [torch.cat(pred_logits, dim=1).detach()[:, at]],
+        [image[at] for image in gt_labels],
+        [torch.cat(pred_anchor_deltas, dim=1)[:, at]],
+        [image[at] for image in gt_boxes],
+        *([torch.cat(levels, dim=1)[:, at]] for levels in others),
+    )

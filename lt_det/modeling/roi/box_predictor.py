@@ -20,7 +20,7 @@ from lt_det.losses.criterion import Criterion
 from lt_det.modeling.build import build_criterion, build_prior
 from lt_det.modeling.classifiers.build_posthoc import build_post_hoc
 from lt_det.modeling.classifiers.classification_head import ClassificationHead
-from lt_det.modeling.classifiers.layers import set_prior_bias
+from lt_det.modeling.classifiers.layers import CosineClassifier, set_prior_bias
 from lt_det.modeling.classifiers.posthoc import PostHocCorrection
 from lt_det.modeling.postprocessing.fast_inference import predict_detections
 from lt_det.modeling.roi.box_regression import ByClassBoxRegression, Predictions, all_classes
@@ -43,8 +43,23 @@ class LongTailOutputLayers(ClassificationHead, ByClassBoxRegression):
         *,
         criterion: BaseCriterion,
         post_hoc: PostHocCorrection | None = None,
+        fast_inference: bool = True,
+        cosine_scale: float | None = None,
         **kwargs: Any,
     ) -> None:
+        """Build Detectron2's layers.
+
+        Args:
+            input_shape: shape of the box head's output.
+            criterion: the loss.
+            post_hoc: correction of the logits at inference.
+            fast_inference: see above.
+            cosine_scale: makes ``cls_score`` a :class:`CosineClassifier` of this scale.
+            kwargs: see :class:`FastRCNNOutputLayers`.
+
+        Raises:
+            ValueError: if the criterion is of another kind, or a loss of Detectron2's is chosen.
+        """
         if criterion.kind != self.kind:
             raise ValueError(
                 f"{type(self).__name__} needs a loss of kind {self.kind!r}, got "
@@ -59,6 +74,33 @@ class LongTailOutputLayers(ClassificationHead, ByClassBoxRegression):
                 )
         super().__init__(input_shape, **kwargs)
         self.criterion, self.post_hoc = criterion, post_hoc
+        self.fast_inference, self.cosine_scale = fast_inference, cosine_scale
+        self._build_classifier()
+
+    def _build_classifier(self) -> None:
+        if self.cosine_scale is not None:
+            self.cls_score = CosineClassifier(self.cls_score, scale=self.cosine_scale)
+
+    @classmethod
+    def keywords(cls, cfg: Any, input_shape: ShapeSpec) -> dict[str, Any]:
+        """Return the arguments that ``cfg`` says, those of Detectron2 included.
+
+        Raises:
+            ValueError: if LT_DET.CLASSIFIER.NAME is unknown.
+        """
+        node = cfg.LT_DET
+        if node.CLASSIFIER.NAME not in ("linear", "cosine"):
+            raise ValueError(
+                f"LT_DET.CLASSIFIER.NAME must be 'linear' or 'cosine', got {node.CLASSIFIER.NAME!r}"
+            )
+        return {
+            **FastRCNNOutputLayers.from_config(cfg, input_shape),
+            "criterion": build_criterion(cfg),
+            "post_hoc": build_post_hoc(cfg),
+            "fast_box_regression": node.FAST_BOX_REGRESSION,
+            "fast_inference": node.FAST_INFERENCE,
+            "cosine_scale": node.CLASSIFIER.SCALE if node.CLASSIFIER.NAME == "cosine" else None,
+        }
 
     def losses(self, predictions: Predictions, proposals: list[Instances]) -> dict[str, Tensor]:
         """Return "loss_cls" and "loss_box_reg", both scalars, and log Detectron2's statistics.
@@ -129,7 +171,7 @@ class SoftmaxOutputLayers(LongTailOutputLayers):
         Args:
             input_shape: shape of the box head's output.
             criterion: loss of kind "softmax".
-            kwargs: see :class:`FastRCNNOutputLayers`.
+            kwargs: see :class:`LongTailOutputLayers`.
 
         Raises:
             ValueError: if the criterion is of another kind.
@@ -141,14 +183,8 @@ class SoftmaxOutputLayers(LongTailOutputLayers):
 
     @classmethod
     def from_config(cls, cfg: Any, input_shape: ShapeSpec) -> dict[str, Any]:
-        """Read Detectron2's keys and LT_DET.LOSS."""
-        ret = FastRCNNOutputLayers.from_config(cfg, input_shape)
-        return {
-            **ret,
-            "criterion": build_criterion(cfg),
-            "post_hoc": build_post_hoc(cfg),
-            "fast_box_regression": cfg.LT_DET.FAST_BOX_REGRESSION,
-        }
+        """Read Detectron2's keys, LT_DET.LOSS, CLASSIFIER and POST_HOC."""
+        return cls.keywords(cfg, input_shape)
 
     def _predicted_classes(self, logits: Tensor) -> Tensor:
         return logits.argmax(dim=1)
@@ -185,30 +221,26 @@ class SigmoidOutputLayers(LongTailOutputLayers):
             prior_prob: score of every class at the start, in (0, 1); 0.001 is BALMS's release.
             prior_counts: ``(K,)`` class counts; if given, the starting scores are in proportion
                 to them, see :func:`~lt_det.modeling.classifiers.layers.class_prior_bias`.
-            kwargs: see :class:`FastRCNNOutputLayers`.
+            kwargs: see :class:`LongTailOutputLayers`.
 
         Raises:
             ValueError: if the criterion is of another kind, or ``prior_prob`` not in (0, 1).
         """
         super().__init__(input_shape, criterion=criterion, **kwargs)
+        set_prior_bias(self.cls_score.bias, prior_prob=prior_prob, prior_counts=prior_counts)
+
+    def _build_classifier(self) -> None:
         stock = self.cls_score
         self.cls_score = nn.Linear(stock.in_features, self.num_classes)
         with torch.no_grad():
             # The rows Detectron2 has drawn, so that a seed gives the same start as there.
             self.cls_score.weight.copy_(stock.weight[: self.num_classes])
-        set_prior_bias(self.cls_score.bias, prior_prob=prior_prob, prior_counts=prior_counts)
+        super()._build_classifier()
 
     @classmethod
     def from_config(cls, cfg: Any, input_shape: ShapeSpec) -> dict[str, Any]:
-        """Read Detectron2's keys, LT_DET.LOSS, LT_DET.PRIOR and LT_DET.PRIOR_PROB."""
-        ret = FastRCNNOutputLayers.from_config(cfg, input_shape)
-        return {
-            **ret,
-            "criterion": build_criterion(cfg),
-            "post_hoc": build_post_hoc(cfg),
-            "fast_box_regression": cfg.LT_DET.FAST_BOX_REGRESSION,
-            **build_prior(cfg),
-        }
+        """Read Detectron2's keys, LT_DET.LOSS, CLASSIFIER, POST_HOC, PRIOR and PRIOR_PROB."""
+        return {**cls.keywords(cfg, input_shape), **build_prior(cfg)}
 
     def predict_probs(
         self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]

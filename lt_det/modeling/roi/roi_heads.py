@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import torch
+from detectron2.layers import ShapeSpec
 from detectron2.modeling.roi_heads import (
     ROI_HEADS_REGISTRY,
     CascadeROIHeads,
@@ -17,13 +19,15 @@ from detectron2.modeling.roi_heads import (
 )
 from torch import nn
 
-from lt_det.losses.base_criterion import BaseCriterion
-from lt_det.modeling.build import build_criterion, build_prior
-from lt_det.modeling.classifiers.build_posthoc import build_post_hoc
-from lt_det.modeling.classifiers.layers import CosineClassifier
+from lt_det.losses import get_loss
 from lt_det.modeling.postprocessing.fast_inference import cascade_detections
-from lt_det.modeling.roi.box_predictor import LongTailOutputLayers
-from lt_det.modeling.roi.replaced_predictor import replace_predictor
+from lt_det.modeling.roi.box_predictor import (
+    LongTailOutputLayers,
+    SigmoidOutputLayers,
+    SoftmaxOutputLayers,
+)
+
+OUTPUT_LAYERS = {"softmax": SoftmaxOutputLayers, "sigmoid": SigmoidOutputLayers}
 
 
 def check_switches(model: Any) -> None:
@@ -44,24 +48,21 @@ def check_switches(model: Any) -> None:
 
 
 def build_predictor(cfg: Any, stock: nn.Module) -> LongTailOutputLayers:
-    """Return ``stock`` with the loss and the classifier of the config.
+    """Return a predictor with the keys of the config and the parameters of ``stock``.
 
     Raises:
         ValueError: if LT_DET.CLASSIFIER is unknown.
     """
-    criterion = build_criterion(cfg)
-    prior = build_prior(cfg) if criterion.kind == "sigmoid" else {}
-    predictor = replace_predictor(stock, criterion, **prior)
-    predictor.fast_box_regression = cfg.LT_DET.FAST_BOX_REGRESSION
-    kind = cfg.LT_DET.CLASSIFIER.NAME
-    if kind == "cosine":
-        predictor.cls_score = CosineClassifier(
-            predictor.cls_score, scale=cfg.LT_DET.CLASSIFIER.SCALE
+    kind = get_loss(cfg.LT_DET.LOSS).kind
+    # The layers' own initial draw is overwritten below: it must not shift the random state, or the
+    # rest of the model would start elsewhere than Detectron2's.
+    with torch.random.fork_rng(devices=[]):
+        predictor = OUTPUT_LAYERS[kind](
+            cfg,
+            ShapeSpec(channels=stock.cls_score.in_features),
+            box2box_transform=stock.box2box_transform,
         )
-    elif kind != "linear":
-        raise ValueError(f"LT_DET.CLASSIFIER.NAME must be 'linear' or 'cosine', got {kind!r}")
-    predictor.fast_inference = cfg.LT_DET.FAST_INFERENCE
-    predictor.post_hoc = build_post_hoc(cfg)
+    predictor.adopt(stock)
     return predictor
 
 
@@ -110,30 +111,3 @@ def box_predictors(model: nn.Module) -> Iterator[LongTailOutputLayers]:
     for module in model.modules():
         if isinstance(module, LongTailOutputLayers):
             yield module
-
-
-def replace_box_predictors(
-    model: nn.Module, criterion: BaseCriterion, *, prior_prob: float | None = None
-) -> nn.Module:
-    """Give an existing model another classification loss, in place; return the model.
-
-    For models that were not built from our config: a zoo model, a LazyConfig.
-
-    Args:
-        model: with ``roi_heads.box_predictor``, one or (cascade) a list.
-        criterion: the loss, shared by all stages.
-        prior_prob: see :class:`~lt_det.modeling.roi.box_predictor.SigmoidOutputLayers`.
-
-    Raises:
-        ValueError: if the model has no such predictor.
-    """
-    heads = getattr(model, "roi_heads", None)
-    predictor = getattr(heads, "box_predictor", None)
-    if heads is None or predictor is None:
-        raise ValueError(f"{type(model).__name__} has no roi_heads.box_predictor to replace")
-    if isinstance(predictor, nn.ModuleList):
-        stages = [replace_predictor(p, criterion, prior_prob=prior_prob) for p in predictor]
-        heads.box_predictor = nn.ModuleList(stages)
-    else:
-        heads.box_predictor = replace_predictor(predictor, criterion, prior_prob=prior_prob)
-    return model

@@ -15,10 +15,9 @@ from lt_det.engine.checkpoint import ClassStatsState, LongTailCheckpointer
 from lt_det.engine.evaluated_model import load_evaluated_model
 from lt_det.engine.trainer import LongTailTrainer
 from lt_det.engine.training_model import bind_class_stats
-from lt_det.losses.criterion import Criterion
 from lt_det.modeling.classifiers.layers import CosineClassifier, ScaledClassifier
 from lt_det.modeling.classifiers.posthoc import PostHocCorrection, prior_adjusted, tau_normalised
-from lt_det.modeling.roi.roi_heads import box_predictors, replace_box_predictors
+from lt_det.modeling.roi.roi_heads import box_predictors
 from lt_det.tasks import build_class_stats
 from tests.engine.digits import digits_config
 from tests.engine.tiny import tiny_config
@@ -239,15 +238,6 @@ def test_box_heads_change_the_foreground_only(kind, loss):
         before, after = (m(small_batch())[0]["instances"] for m in (model, corrected))
     assert len(after) > 0
     assert not torch.equal(before.scores, after.scores[: len(before)])
-
-
-def test_another_loss_keeps_the_correction():
-    model = small_model(small_config("standard", LT_DET__POST_HOC__TAU_NORM=0.5))
-    (before,) = box_predictors(model)
-    replace_box_predictors(model, Criterion("softmax_focal"))
-    (after,) = box_predictors(model)
-    assert after is not before
-    assert after.post_hoc.tau_norm == 0.5
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,7 @@ from lt_det.modeling.roi.box_predictor import (
     SigmoidOutputLayers,
     SoftmaxOutputLayers,
 )
-from lt_det.modeling.roi.replaced_predictor import replace_predictor
-from lt_det.modeling.roi.roi_heads import box_predictors, replace_box_predictors
+from lt_det.modeling.roi.roi_heads import box_predictors
 from tests.engine.tiny import tiny_config
 from tests.modeling.small_models import (
     HEADS,
@@ -116,7 +115,7 @@ def make_proposals() -> list[Instances]:
     return proposals
 
 
-def make_predictor(loss: str, agnostic: bool = False):
+def make_predictor(loss: str, agnostic: bool = False, **options):
     cls = SoftmaxOutputLayers if "softmax" in loss else SigmoidOutputLayers
     counts = COUNTS if cls is SigmoidOutputLayers else torch.cat([COUNTS, COUNTS.mean()[None]])
     return cls(
@@ -125,6 +124,7 @@ def make_predictor(loss: str, agnostic: bool = False):
         num_classes=NUM_CLASSES,
         cls_agnostic_bbox_reg=agnostic,
         criterion=Criterion(loss, class_counts=counts, num_images=100),
+        **options,
     )
 
 
@@ -180,7 +180,7 @@ def test_sigmoid_starts_from_the_prior():
     )
     for bad in (0.0, 1.0):
         with pytest.raises(ValueError, match=r"LT_DET.PRIOR_PROB must be in \(0, 1\)"):
-            replace_predictor(predictor, Criterion("sigmoid_ce"), prior_prob=bad)
+            make_predictor("sigmoid_ce", prior_prob=bad)
 
 
 def test_wrong_kind_of_loss_is_refused():
@@ -239,44 +239,19 @@ def test_cosine_classifier_is_a_config_key():
         small_model(small_config(LT_DET__CLASSIFIER__NAME="angular"))
 
 
-@pytest.mark.parametrize("kind", HEADS)
-def test_an_existing_model_gets_another_loss(kind):
-    """The drop-in for zoo models and LazyConfigs: no config of ours is involved."""
-    model = small_model(small_config(kind, ours=False))
-    before = {k: v.clone() for k, v in model.state_dict().items()}
-    replace_box_predictors(model, Criterion("balanced_sigmoid", class_counts=COUNTS, num_images=99))
-    for name, value in model.state_dict().items():
-        if "cls_score.bias" in name:
-            continue
-        rows = slice(NUM_CLASSES) if "cls_score" in name else slice(None)
-        assert torch.equal(value, before[name][rows] if value.dim() else before[name]), name
-    losses, _ = train_step(model)
-    assert all(torch.isfinite(v) for v in losses.values())
-    with pytest.raises(ValueError, match="has no roi_heads.box_predictor"):
-        replace_box_predictors(torch.nn.Linear(1, 1), Criterion("softmax_ce"))
-
-
-def test_a_model_of_ours_gets_another_loss():
-    """Whatever its classifier is; a softmax needs the background column of a softmax."""
-    cosine = {"LT_DET__CLASSIFIER__NAME": "cosine", "LT_DET__CLASSIFIER__SCALE": 7.0}
-    features = torch.randn(5, 32)
-    for loss in ("softmax_ce", "sigmoid_ce"):
-        model = small_model(small_config(LT_DET__LOSS=loss, **cosine))
-        (before,) = box_predictors(model)
-        with torch.no_grad():
-            before.cls_score.bias += 0.5
-        before.fast_inference = False
-        replace_box_predictors(model, Criterion("focal"))
-        (after,) = box_predictors(model)
-        assert not after.fast_inference
-        assert after is not before
-        assert isinstance(after.cls_score, CosineClassifier)
-        expected = before.cls_score(features)[:, :NUM_CLASSES]
-        if loss == "softmax_ce":  # the bias becomes the prior's
-            expected = expected - before.cls_score.bias[:NUM_CLASSES] + after.cls_score.bias
-        torch.testing.assert_close(after.cls_score(features), expected)
-    with pytest.raises(ValueError, match=r"'softmax' \('softmax_ce'\) needs a background column"):
-        replace_box_predictors(model, Criterion("softmax_ce"))
+@pytest.mark.parametrize("loss", ["softmax_ce", "sigmoid_ce"])
+def test_both_doors_to_a_predictor_read_the_same_keys(loss):
+    """From the heads, and by the class itself."""
+    cfg = small_config(LT_DET__LOSS=loss, LT_DET__CLASSIFIER__NAME="cosine")
+    cfg.LT_DET.CLASSIFIER.SCALE, cfg.LT_DET.FAST_INFERENCE = 7.0, False
+    cfg.LT_DET.FAST_BOX_REGRESSION = True
+    cls = SoftmaxOutputLayers if loss == "softmax_ce" else SigmoidOutputLayers
+    for predictor in (small_model(cfg).roi_heads.box_predictor, cls(cfg, ShapeSpec(channels=32))):
+        assert type(predictor) is cls
+        assert isinstance(predictor.cls_score, CosineClassifier)
+        assert predictor.cls_score.scale == 7.0
+        assert not predictor.fast_inference
+        assert predictor.fast_box_regression
 
 
 @pytest.mark.parametrize("loss", ["softmax_ce", "balanced_sigmoid"])
