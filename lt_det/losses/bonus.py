@@ -25,7 +25,7 @@ def bonus_of_margin(
     log_end: float = 0.75,
     power: float = 4.0,
     phi: float = 0.5,
-    clamp_eps: float = 0.0,
+    clamp_eps: float = 1e-5,
 ) -> Tensor:
     """Return the term that is added to the loss: at most 0, falling with p.
 
@@ -37,8 +37,9 @@ def bonus_of_margin(
         log_end: in (0, 1), of "conservative".
         power: above 0, of "power".
         phi: in (0, 1), of "simplified".
-        clamp_eps: ``1 - p`` is at least this in the logarithm; 1e-5 in the release, whose bonus
-            so has no gradient beyond. 0 is no clamp.
+        clamp_eps: the logarithms take ``max(1 - p, clamp_eps)``: beyond, the bonus is constant
+            and has no gradient, as in the release. 0 is no clamp: then the gradient by the margin
+            never ends, and training can diverge. "power" has no logarithm.
 
     Raises:
         ValueError: if a parameter is out of range.
@@ -50,16 +51,16 @@ def bonus_of_margin(
             raise ValueError(f"power must be above 0, got {power}")
         return -torch.exp(-power * F.softplus(-margin))
     log_wrong = -F.softplus(margin)
-    if clamp_eps:
-        log_wrong = log_wrong.clamp(min=math.log(clamp_eps))
+    lowest = math.log(clamp_eps) if clamp_eps else -math.inf
     if bonus == "log":
-        return log_wrong
+        return log_wrong.clamp(min=lowest)
     if bonus == "conservative":
         check_open_unit("log_end", log_end)
         tangent = math.log1p(-log_end) - (torch.sigmoid(margin) - log_end) / (1 - log_end)
-        return torch.where(margin <= logit(log_end), log_wrong, tangent)
+        # The tangent falls by 1 more: the clamp is reached for ends above 1 - 2.7 clamp_eps only.
+        return torch.where(margin <= logit(log_end), log_wrong, tangent).clamp(min=lowest)
     if bonus == "simplified":
         check_open_unit("phi", phi)
-        beyond = log_wrong - math.log1p(-phi)
+        beyond = log_wrong.clamp(min=lowest) - max(math.log1p(-phi), lowest)
         return torch.where(margin > logit(phi), beyond, torch.zeros_like(margin))
     raise ValueError(f"bonus must be 'log', 'conservative', 'power' or 'simplified', got {bonus!r}")

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lt_det.losses.bonus import bonus_of_margin
+from lt_det.losses.bonus import Bonus, bonus_of_margin
 from lt_det.losses.checks import at_least_float32, check_class_counts
 from lt_det.losses.class_weights import Normalisation, effective_number, inverse_weights
 from lt_det.losses.focal import sigmoid_focal_loss
@@ -32,9 +32,9 @@ def softmax_eureka_loss(
     background: bool = False,
     base_weights: Tensor | None = None,
     reduction: Reduction = "none",
-    **bonus: Any,
+    **shape: Any,
 ) -> Tensor:
-    """Return ``-log p_y + bonus_scale w_y bonus(p_y)``, in nats; not bounded below for "log".
+    """Return ``-log p_y + bonus_scale w_y bonus(p_y)``, in nats.
 
     Args:
         logits: ``(N, C)`` float, C >= 2.
@@ -47,7 +47,9 @@ def softmax_eureka_loss(
             class: it gets no bonus, and no part in the normalisation.
         base_weights: ``(N,)``, of ``-log p_y`` and not of the bonus; None is 1.
         reduction: "none", "mean" or "sum".
-        bonus: form and parameters, see :func:`~lt_det.losses.bonus.bonus_of_margin`.
+        shape: form and parameters of the bonus, see
+            :func:`~lt_det.losses.bonus.bonus_of_margin`; by default the log bonus with the
+            release's clamp.
 
     Returns:
         ``(N,)`` for "none", else a scalar.
@@ -70,7 +72,7 @@ def softmax_eureka_loss(
     base = F.softplus(-margin)
     if base_weights is not None:
         base = base * base_weights.to(base)
-    return reduce_loss(base + scales * bonus_of_margin(margin, **bonus), reduction)
+    return reduce_loss(base + scales * bonus_of_margin(margin, **shape), reduction)
 
 
 def sigmoid_eureka_loss(
@@ -83,8 +85,9 @@ def sigmoid_eureka_loss(
     bonus_scale: float = 1.0,
     beta: float = 0.0,
     normalisation: Normalisation = "mean_one",
+    bonus: Bonus = "conservative",
     reduction: Reduction = "none",
-    **bonus: Any,
+    **shape: Any,
 ) -> Tensor:
     """Return focal loss plus ``bonus_scale w_k bonus(p)`` on positives, in nats.
 
@@ -103,8 +106,9 @@ def sigmoid_eureka_loss(
         bonus_scale: factor of all bonuses.
         beta: other values than 0 are an extension of this package.
         normalisation: of the bonus' weights.
+        bonus: form of the bonus; the successor's bounded one, so that scores do not saturate.
         reduction: "none", "mean" or "sum" over all N x K elements.
-        bonus: form and parameters of the bonus.
+        shape: parameters of the bonus, as there.
 
     Returns:
         ``(N, K)`` for "none", else a scalar.
@@ -117,7 +121,8 @@ def sigmoid_eureka_loss(
     # Of N x K elements some tens are positive: the rest would cost a third of the loss.
     positive = targets.nonzero(as_tuple=True)
     margin = at_least_float32(logits)[positive]
-    rewards = (bonus_scale * weights).to(base)[positive[1]] * bonus_of_margin(margin, **bonus)
+    rewards = bonus_of_margin(margin, bonus=bonus, **shape)
+    rewards = rewards * (bonus_scale * weights).to(base)[positive[1]]
     return reduce_loss(base.index_put(positive, rewards, accumulate=True), reduction)
 
 

@@ -28,7 +28,7 @@ class LossSpec:
             fixes how logits become scores at test time.
         source: the paper, as ``arXiv:NUMBER`` or in words.
         hands_on_to: function that gets the loss's ``**kwargs``; its keyword-only arguments are
-            hyper-parameters as well.
+            hyper-parameters as well. Where both have one, the default is the loss's.
         needs_counts: of the hyper-parameters; whether the loss needs :data:`BOUND_ARGUMENTS`.
             None: if it has such arguments.
         without_effect: of the class counts and the hyper-parameters; says why they make the loss
@@ -61,10 +61,10 @@ class LossSpec:
 
     def hyperparameters(self) -> dict[str, Any]:
         """Return name -> default of every argument that a config may set."""
-        return {
-            name: parameter.default
-            for function in (self.function, self.hands_on_to)
-            if function is not None
-            for name, parameter in inspect.signature(function).parameters.items()
-            if parameter.kind is parameter.KEYWORD_ONLY and name not in _NOT_HYPERPARAMETERS
-        }
+        defaults: dict[str, Any] = {}
+        for function in (self.function, self.hands_on_to):
+            if function is not None:
+                for name, parameter in inspect.signature(function).parameters.items():
+                    if parameter.kind is parameter.KEYWORD_ONLY:
+                        defaults.setdefault(name, parameter.default)
+        return {k: v for k, v in defaults.items() if k not in _NOT_HYPERPARAMETERS}

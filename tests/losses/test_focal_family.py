@@ -39,8 +39,8 @@ SIGMOID = {
     "focal": sigmoid_focal_loss,
     "halted": sigmoid_halted_focal_loss,
     "simplified": lambda x, t: sigmoid_eureka_loss(x, t, bonus="simplified", **PLAIN),
-    "log": lambda x, t: sigmoid_eureka_loss(x, t, **PLAIN),
-    "end75": lambda x, t: sigmoid_eureka_loss(x, t, bonus="conservative", **PLAIN),
+    "log": lambda x, t: sigmoid_eureka_loss(x, t, bonus="log", **PLAIN),
+    "end75": lambda x, t: sigmoid_eureka_loss(x, t, **PLAIN),  # the default
     "end50": lambda x, t: sigmoid_eureka_loss(x, t, bonus="conservative", log_end=0.5, **PLAIN),
     "power4": lambda x, t: sigmoid_eureka_loss(x, t, bonus="power", **PLAIN),
 }
@@ -195,12 +195,37 @@ def test_conservative_bonus_is_smooth_and_bounded(end):
 
 
 def test_clamp_is_the_release_s():
-    m = torch.tensor([5.0, 30.0], dtype=torch.float64, requires_grad=True)
-    value = bonus_of_margin(m, clamp_eps=1e-5)
+    m = torch.tensor([5.0, 11.51, 11.52, 30.0], dtype=torch.float64, requires_grad=True)
+    value = bonus_of_margin(m)
     (grad,) = torch.autograd.grad(value.sum(), m)
-    assert float(value[1]) == pytest.approx(-11.512925)
-    assert grad[1] == 0
-    assert grad[0] < -0.9
+    assert float(value[3]) == pytest.approx(-11.512925)
+    assert (grad[:2] < -0.9).all()
+    assert (grad[2:] == 0).all()
+    (grad,) = torch.autograd.grad(bonus_of_margin(m, clamp_eps=0.0).sum(), m)
+    assert (grad < -0.9).all()
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"bonus": "log"},
+        {"bonus": "conservative"},
+        {"bonus": "conservative", "log_end": 1 - 1e-7},
+        {"bonus": "power"},
+        {"bonus": "simplified"},
+        {"bonus": "simplified", "phi": 1 - 1e-7},
+    ],
+)
+def test_every_bonus_is_bounded_falls_without_a_jump_and_ends(parameters):
+    m = torch.linspace(-40, 40, 80_001, dtype=torch.float64, requires_grad=True)
+    value = bonus_of_margin(m, **parameters)
+    (grad,) = torch.autograd.grad(value.sum(), m)
+    assert value.min() >= math.log(1e-5)
+    assert value.max() <= 0
+    steps = value.detach().diff()
+    assert (steps <= 1e-12).all()
+    assert steps.min() > -1.01e-3  # no slope is above 1
+    assert (grad[m > 37].abs() < 1e-12).all()
 
 
 def test_detection_bonus_is_on_positives_and_not_weighed_by_alpha():
@@ -209,7 +234,7 @@ def test_detection_bonus_is_on_positives_and_not_weighed_by_alpha():
     t[2, 1] = 1
     counts = torch.tensor([100.0, 10, 1], dtype=torch.float64)
     bonus = sigmoid_eureka_loss(
-        x, t, class_counts=counts, bonus_scale=0.3, beta=0.9
+        x, t, class_counts=counts, bonus_scale=0.3, beta=0.9, bonus="log"
     ) - sigmoid_focal_loss(x, t)
     weight = inverse_weights(effective_number(counts, beta=0.9))[1]
     expected = torch.zeros_like(x)

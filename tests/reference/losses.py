@@ -102,7 +102,7 @@ def eureka_bonus(
     log_end: float = 0.75,
     power: float = 4.0,
     phi: float = 0.5,
-    clamp_eps: float = 0.0,
+    clamp_eps: float = 1e-5,
 ) -> float:
     """Loss-side bonus: Eq. 8, its tangent beyond log_end, Eq. 10, Eq. 11."""
     log_wrong = math.log(max(1 - p, clamp_eps))
@@ -111,10 +111,11 @@ def eureka_bonus(
     if bonus == "conservative":
         if p <= log_end:
             return log_wrong
-        return math.log(1 - log_end) - (p - log_end) / (1 - log_end)
+        tangent = math.log(1 - log_end) - (p - log_end) / (1 - log_end)
+        return max(tangent, math.log(clamp_eps)) if clamp_eps else tangent
     if bonus == "power":
         return -(p**power)
-    return log_wrong - math.log(1 - phi) if p > phi else 0.0
+    return log_wrong - math.log(max(1 - phi, clamp_eps)) if p > phi else 0.0
 
 
 def softmax_eureka(
@@ -139,12 +140,13 @@ def sigmoid_eureka(
     alpha: float | None = 0.25,
     gamma: float = 2.0,
     bonus_scale: float = 1.0,
-    **bonus: object,
+    bonus: str = "conservative",
+    **shape: object,
 ) -> float:
     """Focal loss, and on positives scale w_k bonus(p)."""
     loss = sigmoid_focal(x, target, alpha, gamma)
     if target == 1:
-        loss += bonus_scale * weight * eureka_bonus(sigmoid(x), **bonus)
+        loss += bonus_scale * weight * eureka_bonus(sigmoid(x), bonus, **shape)
     return loss
 
 
