@@ -41,6 +41,9 @@ def add_lt_det_config(cfg: CfgNode) -> None:
 
     # Row of lt_det.losses.LOSSES that trains the box classifier.
     node.LOSS = "softmax_ce"
+    # Gives LT_DET.LOSS to the heads that the config names, whoever wrote them, and keeps all else
+    # of them. Heads of this package have it without.
+    node.PATCH = False
     # One node for each loss, one key for each of its hyper-parameters.
     node.LOSS_PARAMS = CfgNode()
     for name, spec in LOSSES.items():
@@ -237,3 +240,10 @@ def _add_classification(node: CfgNode) -> None:
     node.SAMPLER.NAME = ""
     # "effective_number": the beta of 1 - beta^n.
     node.SAMPLER.BETA = 0.9999
+
+
+def default_keys() -> CfgNode:
+    """Return the node LT_DET with its defaults."""
+    cfg = CfgNode()
+    add_lt_det_config(cfg)
+    return cfg.LT_DET

@@ -10,12 +10,14 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Any
 
+import torch
 from detectron2.engine import AMPTrainer, DefaultTrainer, HookBase, SimpleTrainer, TrainerBase
 from detectron2.engine.hooks import EvalHook
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 from torch import nn
 
+from lt_det.config import default_keys
 from lt_det.engine.checkpoint import ClassStatsState, LongTailCheckpointer
 from lt_det.engine.evaluated_model import EvaluatedModel, evaluating, load_evaluated_model
 from lt_det.engine.evaluators import build_evaluator, check_test_sets, prepare_evaluation
@@ -42,8 +44,10 @@ from lt_det.engine.streams import build_streams
 from lt_det.engine.train_loader import build_test_loader, build_train_stream
 from lt_det.engine.training_model import bind_class_stats, wrap_ddp
 from lt_det.meta.meta_learner import MetaLearner
+from lt_det.modeling.build import build_class_stats
 from lt_det.modeling.classifiers.classification_head import classification_heads
 from lt_det.modeling.classifiers.decoupled import freeze_all_but_classifier
+from lt_det.modeling.patching.from_config import patch_from_config
 from lt_det.tasks import build_class_stats
 
 logger = logging.getLogger(__name__)
@@ -136,11 +140,13 @@ class LongTailTrainer(DefaultTrainer):
                 "its checkpoint (model_final.pth), or run both stages with --stages"
             )
         heads = list(classification_heads(self._detector))
-        fresh = [copy.deepcopy(head.cls_score.state_dict()) for head in heads]
+        fresh = [copy.deepcopy(dict(head.cls_score.named_parameters())) for head in heads]
         super().resume_or_load(resume=resume)
         if self.cfg.LT_DET.RESET_CLASSIFIER and not resuming:
-            for head, state in zip(heads, fresh):
-                head.cls_score.load_state_dict(state)
+            for head, parameters in zip(heads, fresh):
+                with torch.no_grad():
+                    for name, parameter in head.cls_score.named_parameters():
+                        parameter.copy_(parameters[name])
             logger.info("LT_DET.RESET_CLASSIFIER: cls_score starts anew")
         if self.cfg.LT_DET.DECOUPLED and not resuming:
             incompatible = self.checkpointer.incompatible
@@ -250,6 +256,11 @@ class LongTailTrainer(DefaultTrainer):
     def auto_scale_workers(cfg: Any, num_workers: int) -> Any:
         """Return the config with SOLVER.REFERENCE_WORLD_SIZE applied, to our keys as well."""
         return scale_to_world_size(cfg, num_workers)
+
+    @classmethod
+    def build_model(cls, cfg: Any) -> nn.Module:
+        """Return the model of the config, with LT_DET.PATCH with the loss of this package."""
+        return patch_from_config(cfg, super().build_model(cfg), defaults=default_keys())
 
     @classmethod
     def build_train_loader(cls, cfg: Any, mapper: Any = None) -> Iterable[list]:

@@ -6,11 +6,10 @@ import logging
 from typing import Any
 
 import torch
-from detectron2.config import CfgNode
 from detectron2.utils import comm
 from torch import nn
 
-from lt_det.config import add_lt_det_config
+from lt_det.config import default_keys
 from lt_det.config_errors import naming_keys
 from lt_det.engine.meta.build import METHODS
 from lt_det.losses import get_loss
@@ -132,18 +131,18 @@ def check_loss_is_used(cfg: Any, model: nn.Module) -> None:
     check_post_hoc_is_used(cfg, model)
     if any(isinstance(module, BaseCriterion) for module in model.modules()):
         return
-    defaults = CfgNode()
-    add_lt_det_config(defaults)
+    defaults = default_keys()
     keys = ["LOSS", "CLASS_WEIGHTS", "PRIOR", "CLASSIFIER"]
     if cfg.LT_DET.DEFER.LOSS or not cfg.LT_DET.DEFER.SAMPLER:  # a sampler is for any model
         keys.append("DEFER")
-    changed = [f"LT_DET.{key}" for key in keys if cfg.LT_DET[key] != defaults.LT_DET[key]]
+    changed = [f"LT_DET.{key}" for key in keys if cfg.LT_DET[key] != defaults[key]]
     if changed:
         raise ValueError(
             f"{' and '.join(changed)} would do nothing: {type(model).__name__} with "
             f"MODEL.ROI_HEADS.NAME {cfg.MODEL.ROI_HEADS.NAME!r} has a loss of its own. Set "
-            "MODEL.ROI_HEADS.NAME to LongTailROIHeads, LongTailCascadeROIHeads or "
-            "LongTailRes5ROIHeads, or MODEL.META_ARCHITECTURE to one of this package"
+            "LT_DET.PATCH True to replace that alone, MODEL.ROI_HEADS.NAME to LongTailROIHeads, "
+            "LongTailCascadeROIHeads or LongTailRes5ROIHeads, or MODEL.META_ARCHITECTURE to one "
+            "of this package"
         )
 
 
@@ -156,9 +155,9 @@ def check_post_hoc_is_used(cfg: Any, model: nn.Module) -> None:
     chosen = [f"LT_DET.POST_HOC.{key}" for key, value in cfg.LT_DET.POST_HOC.items() if value]
     if chosen and not any(classification_heads(model)):
         raise ValueError(
-            f"{' and '.join(chosen)} would do nothing to {type(model).__name__}: set MODEL."
-            "ROI_HEADS.NAME to LongTailROIHeads, LongTailCascadeROIHeads or LongTailRes5ROIHeads, "
-            "or MODEL.META_ARCHITECTURE to LongTailImageClassifier"
+            f"{' and '.join(chosen)} would do nothing to {type(model).__name__}: set LT_DET.PATCH "
+            "True, MODEL.ROI_HEADS.NAME to LongTailROIHeads, LongTailCascadeROIHeads or "
+            "LongTailRes5ROIHeads, or MODEL.META_ARCHITECTURE to LongTailImageClassifier"
         )
 
 

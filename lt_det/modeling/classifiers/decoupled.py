@@ -26,9 +26,9 @@ def freeze_all_but_classifier(model: nn.Module) -> nn.Module:
     heads = list(classification_heads(model))
     if not heads:
         raise ValueError(
-            "LT_DET.DECOUPLED needs a classifier of this package: set MODEL.ROI_HEADS.NAME to "
-            "LongTailROIHeads, LongTailCascadeROIHeads or LongTailRes5ROIHeads, or "
-            "MODEL.META_ARCHITECTURE to LongTailImageClassifier"
+            "LT_DET.DECOUPLED needs a classifier that this package knows: set LT_DET.PATCH True, "
+            "MODEL.ROI_HEADS.NAME to LongTailROIHeads, LongTailCascadeROIHeads or "
+            "LongTailRes5ROIHeads, or MODEL.META_ARCHITECTURE to LongTailImageClassifier"
         )
     for parameter in model.parameters():
         parameter.requires_grad_(False)

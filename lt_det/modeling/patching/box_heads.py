@@ -69,11 +69,12 @@ class PatchedBoxHead(Patch, ClassificationHead):
         super().__init__()
         self.logits, self._findings = logits, findings
         self.has_background = logits.columns > logits.num_classes
-        classifier = (
-            predictor.get_submodule(findings.classifier)
-            if findings.classifier
-            else ForwardLogits(predictor, findings)
-        )
+        classifier: nn.Module = ForwardLogits(predictor, findings)
+        if findings.classifier:
+            layer = predictor.get_submodule(findings.classifier)
+            used = {id(predictor.get_parameter(name)) for name in findings.parameters}
+            if all(id(parameter) in used for parameter in layer.parameters()):
+                classifier = layer
         # Not registered: they are children of the model already.
         self.__dict__.update(_predictor=predictor, _heads=heads, _classifier=classifier)
         self._seen: Any = None
