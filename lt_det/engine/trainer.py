@@ -44,7 +44,6 @@ from lt_det.engine.streams import build_streams
 from lt_det.engine.train_loader import build_test_loader, build_train_stream
 from lt_det.engine.training_model import bind_class_stats, wrap_ddp
 from lt_det.meta.meta_learner import MetaLearner
-from lt_det.modeling.build import build_class_stats
 from lt_det.modeling.classifiers.classification_head import classification_heads
 from lt_det.modeling.classifiers.decoupled import freeze_all_but_classifier
 from lt_det.modeling.patching.from_config import patch_from_config
