@@ -28,13 +28,13 @@ $(READY): requirements.lock setup.py
 	@touch $(READY)
 
 demo: $(READY)
-	$(BIN)/python tools/demo.py
+	$(BIN)/python -m demo
 
 demo-seeds: $(READY)
-	$(BIN)/python tools/demo.py --seeds 0 1 2
+	$(BIN)/python -m demo --seeds 0 1 2
 
 demo-retinanet: $(READY)
-	$(BIN)/python tools/demo.py --compare retinanet --seeds 0 1 2 --output demo_output/retinanet
+	$(BIN)/python -m demo --compare retinanet --seeds 0 1 2 --output demo_output/retinanet
 
 test: $(READY)
 	$(BIN)/python -m pytest

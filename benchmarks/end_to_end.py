@@ -38,7 +38,7 @@ from iterations import stepper
 from timing import REPOSITORY, Row, median_ms, write_rows
 from torch import nn
 
-from lt_det.demo import build_emoji_scenes
+from demo import build_emoji_scenes
 from lt_det.engine.trainer import LongTailTrainer
 
 REPEATS = 7

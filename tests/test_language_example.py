@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from tests.reference import language as reference
 
 ROOT = Path(__file__).resolve().parents[1]
-EXAMPLE = runpy.run_path(str(ROOT / "tools" / "language_example.py"))
+EXAMPLE = runpy.run_path(str(ROOT / "examples" / "language" / "train.py"))
 Corpus = EXAMPLE["Corpus"]
 PAIRS = [
     ("test", "a first text"),

@@ -30,7 +30,6 @@ MAY_IMPORT = {
     "engine": {"data", "losses", "meta", "tasks", "modeling", "evaluation", "config", "report"},
     # The record of a run belongs to the loop, the table to the report.
     "experiments": {"data", "engine", "evaluation", "tasks", "modeling", "config", "report"},
-    "demo": {"data", "engine", "experiments", "report"},
 }
 FREE = {"version", "detectron2_required", "config_errors", "__init__"}
 

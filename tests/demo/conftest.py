@@ -5,8 +5,8 @@ import importlib.util
 import numpy as np
 import pytest
 
-from lt_det.demo.build import build_emoji_scenes
-from lt_det.demo.sprites import SPRITE_SIZE, SpriteBank
+from demo.build import build_emoji_scenes
+from demo.sprites import SPRITE_SIZE, SpriteBank
 
 # One frequent class (101 images), common and rare ones: the smallest set with all three groups.
 TINY_IMAGE_COUNTS = (1, 1, 2, 3, 4, 5, 8, 10, 11, 20, 40, 101)

@@ -9,12 +9,12 @@ import pycocotools.mask as mask_util
 import pytest
 from PIL import Image
 
-from lt_det.demo import build as build_module
-from lt_det.demo.build import EmojiScenes, build_emoji_scenes, default_cache_root
-from lt_det.demo.contact_sheet import draw_contact_sheet
-from lt_det.demo.long_tail import deal_slots
-from lt_det.demo.render import SceneRenderer, SplitJob
-from lt_det.demo.scenes import SceneConfig
+from demo import build as build_module
+from demo.build import EmojiScenes, build_emoji_scenes, default_cache_root
+from demo.contact_sheet import draw_contact_sheet
+from demo.long_tail import deal_slots
+from demo.render import SceneRenderer, SplitJob
+from demo.scenes import SceneConfig
 from tests.demo.conftest import TINY, TINY_IMAGE_COUNTS
 
 
@@ -156,7 +156,7 @@ def test_detectron2_reads_the_set(tiny_scenes):
     from detectron2.data import DatasetCatalog, DatasetMapper, MetadataCatalog
     from detectron2.data import transforms as T
 
-    from lt_det.demo import register_emoji_scenes
+    from demo import register_emoji_scenes
 
     names = register_emoji_scenes(tiny_scenes.root, prefix="demo_test")
     try:
@@ -181,7 +181,7 @@ def test_detectron2_reads_the_set(tiny_scenes):
 
 
 def test_registering_an_empty_folder_says_how_to_build(tmp_path):
-    with pytest.raises(FileNotFoundError, match="tools/build_demo_data.py"):
+    with pytest.raises(FileNotFoundError, match="python -m demo.build_data"):
         EmojiScenes.at(tmp_path)
 
 
@@ -199,7 +199,6 @@ def test_the_sheet_shows_pictures_beside_masks(tiny_scenes, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"styles": "cubist"}, "styles must be 'pip' or 'full', got 'cubist'"),
         ({"image_counts": (1, 2)}, "image_counts must hold num_classes=12"),
         ({"image_counts": (0,) * 12}, "12 positive numbers"),
         ({"image_size": 8}, "image_size must be at least 32"),

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from detectron2.config import get_cfg
 
+from demo.build import EmojiScenes
+from demo.comparison import COMPARISONS, run_methods
 from lt_det.config import add_lt_det_config
-from lt_det.demo.build import EmojiScenes
-from lt_det.demo.comparison import COMPARISONS, run_methods
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "demo"
 
@@ -48,7 +48,7 @@ def repository(tmp_path):
 
 @pytest.fixture
 def scenes(tmp_path):
-    return EmojiScenes(tmp_path, tmp_path / "train.json", tmp_path / "val.json", None)
+    return EmojiScenes(tmp_path, tmp_path / "train.json", tmp_path / "val.json")
 
 
 @pytest.mark.parametrize("parallel", [1, 2])

@@ -4,7 +4,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from lt_det.demo.long_tail import deal_slots, lvis_tail_image_counts
+from demo.long_tail import deal_slots, lvis_tail_image_counts
 
 
 def groups(counts):

@@ -3,7 +3,7 @@ import pycocotools.mask as mask_util
 import pytest
 from scipy import ndimage
 
-from lt_det.demo.mask_polygons import mask_to_polygons
+from demo.mask_polygons import mask_to_polygons
 
 
 def shoelace_area(polygon):

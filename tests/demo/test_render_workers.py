@@ -8,7 +8,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 SCRIPT = """
-from lt_det.demo.build import build_emoji_scenes
+from demo.build import build_emoji_scenes
 scenes = build_emoji_scenes(
     "cache", num_classes=4, image_counts=(1, 2, 3, 4), image_size=64,
     mean_classes_per_image=2, num_val_images=4, num_workers=2,

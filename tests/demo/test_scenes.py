@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from lt_det.demo.lvis_json import scene_annotations
-from lt_det.demo.scenes import (
+from demo.lvis_json import scene_annotations
+from demo.scenes import (
     BACKGROUND,
     Layer,
     SceneConfig,

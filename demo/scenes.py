@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageFilter
 
-from lt_det.demo.sprites import OPAQUE_FROM, SpriteBank
-from lt_det.demo.warp import jitter_colours, random_warp
+from demo.sprites import OPAQUE_FROM, SpriteBank
+from demo.warp import jitter_colours, random_warp
 
 BACKGROUND = -1
 _PLACES_PER_SIZE = 12  # random positions tried before an object is made smaller

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from lt_det.demo.build import EmojiScenes
+from demo.build import EmojiScenes
 
 
 def register_emoji_scenes(
@@ -12,8 +12,7 @@ def register_emoji_scenes(
 ) -> tuple[str, str]:
     """Register the splits of a built set and return the names of train and validation.
 
-    The held-out-style split, if the set has one, is registered as ``<prefix>_val_ood``. Calling it
-    again with the same folder changes nothing.
+    Calling it again with the same folder changes nothing.
 
     Args:
         root: folder of the set, :attr:`EmojiScenes.root`.
@@ -29,6 +28,4 @@ def register_emoji_scenes(
     scenes = EmojiScenes.at(root)
     register_lvis_format(f"{prefix}_train", scenes.train_json, scenes.root)
     register_lvis_format(f"{prefix}_val", scenes.val_json, scenes.root)
-    if scenes.val_ood_json is not None:
-        register_lvis_format(f"{prefix}_val_ood", scenes.val_ood_json, scenes.root)
     return f"{prefix}_train", f"{prefix}_val"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from lt_det.demo.emoji_classes import installed_package_folder
+from demo.emoji_classes import installed_package_folder
 
 # (package, file inside it). Public domain or CC0, but for the two of scikit-learn (CC BY) and
 # ihc.png ("no known copyright restrictions").

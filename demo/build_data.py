@@ -1,8 +1,7 @@
-#!/usr/bin/env python
 """Build the demo data set, print where it is, and optionally draw a sheet of it.
 
-python tools/build_demo_data.py
-python tools/build_demo_data.py --styles full --num-classes 120 --sheet scenes.png``.
+python -m demo.build_data
+python -m demo.build_data --num-classes 120 --sheet scenes.png
 """
 
 from __future__ import annotations
@@ -12,8 +11,8 @@ import logging
 import sys
 from pathlib import Path
 
-from lt_det.demo import build_emoji_scenes
-from lt_det.demo.contact_sheet import draw_contact_sheet
+from demo import build_emoji_scenes
+from demo.contact_sheet import draw_contact_sheet
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -29,7 +28,6 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--num-val-images", type=int, default=300)
     parser.add_argument("--max-image-count", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--styles", choices=("pip", "full"), default="pip")
     parser.add_argument("--num-workers", type=int, help="processes (default: usable cores)")
     parser.add_argument("--sheet", type=Path, help="PNG to draw some validation scenes to")
     return parser.parse_args(arguments)
@@ -51,7 +49,6 @@ def main(arguments: list[str] | None = None) -> int:
             num_val_images=options.num_val_images,
             max_image_count=options.max_image_count,
             seed=options.seed,
-            styles=options.styles,
             num_workers=options.num_workers,
         )
     except (ValueError, RuntimeError, ImportError) as error:

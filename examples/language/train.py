@@ -1,8 +1,8 @@
 #!/usr/bin/env python
 """Train a small LSTM to write dictionary entries with one loss or several, and compare them.
 
-python tools/language_example.py                                  cross-entropy and Eureka
-python tools/language_example.py --loss softmax_ce balanced_softmax:tau=0.25 --seeds 0 1 2
+python examples/language/train.py                                  cross-entropy and Eureka
+python examples/language/train.py --loss softmax_ce balanced_softmax:tau=0.25 --seeds 0 1 2
 
 The texts are the names and definitions of 21,844 WordNet nouns that timm ships. ``--pairs`` reads
 others: a line for each, a prompt, a tab and the reply, as in a dialogue.

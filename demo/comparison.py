@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lt_det.demo.build import EmojiScenes
+from demo.build import EmojiScenes
 from lt_det.experiments.sweep import run_chains
 from lt_det.report.runs import Run
 
