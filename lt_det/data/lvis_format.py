@@ -11,7 +11,8 @@ import logging
 import os
 from typing import Any, Callable, Mapping, Sequence
 
-from lt_det.data.annotation_checks import check_unique, mask_is_usable, polygon_is_valid
+from lt_det.data.annotation_checks import check_unique, is_crowd
+from lt_det.data.mask_checks import mask_is_usable, polygon_is_valid
 from lt_det.data.warn_once import warn_once
 
 logger = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ def lvis_dataset_dicts(
             "category_id": id_map[annotation["category_id"]],
         }
         if "iscrowd" in annotation:
-            instance["iscrowd"] = annotation["iscrowd"]
+            instance["iscrowd"] = int(is_crowd(annotation))
         if segmentation:
             num_rle += isinstance(segmentation, dict)
             instance["segmentation"] = _as_detectron2_mask(segmentation)
