@@ -15,10 +15,11 @@ import numpy as np
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import COCOEvaluator
 
-from lt_det.data.annotations.areas import areas_of
-from lt_det.data.annotations.checks import is_crowd
+from lt_det.data.annotations.areas import areas_of, image_sizes
+from lt_det.data.annotations.checks import check_annotations, is_crowd
 from lt_det.data.stats.class_stats import ClassStats
 from lt_det.data.stats.frequency_groups import GROUP_NAMES
+from lt_det.data.warn_once import warn_of
 from lt_det.evaluation.lvis.average_precision import mean_precision
 from lt_det.evaluation.main_rank import main_rank_result
 from lt_det.evaluation.results import write_per_category
@@ -185,12 +186,8 @@ def _mend_ground_truth(coco: Any, name: str) -> None:
     other, orders sizes by ``area``, and takes "0" for a crowd.
     """
     annotations = coco.dataset["annotations"]
-    sizes = {
-        image["id"]: (image["height"], image["width"])
-        for image in coco.dataset["images"]
-        if "height" in image and "width" in image
-    }
-    areas = areas_of(annotations, sizes, where=f"data set {name!r}")
+    warn_of(check_annotations(coco.dataset, name=name), name=name)
+    areas = areas_of(annotations, image_sizes(coco.dataset["images"]), name=name)
     for number, (annotation, area) in enumerate(zip(annotations, areas), start=1):
         annotation.update(id=number, area=float(area), iscrowd=int(is_crowd(annotation)))
     with contextlib.redirect_stdout(io.StringIO()):

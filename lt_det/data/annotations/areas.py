@@ -12,42 +12,69 @@ from typing import Any
 
 import numpy as np
 
-from lt_det.data.annotations.checks import NUM_NAMED, box_is_valid, polygon_is_valid
-from lt_det.data.warn_once import warn_once
+from lt_det.data.annotations.checks import box_is_valid, polygon_is_valid
+from lt_det.data.annotations.mask_checks import polygon_is_valid
+from lt_det.data.annotations.naming import named
+from lt_det.data.warn_once import warn_of
 
 
 def areas_of(
     annotations: Sequence[Mapping[str, Any]],
     sizes: Mapping[Any, tuple[int, int]],
     *,
-    where: str,
+    name: str,
 ) -> np.ndarray:
     """Return ``(M,)`` float64 areas in px; one warning says how many were not the file's.
 
     Args:
         annotations: of a COCO- or LVIS-format json; each with ``image_id`` and ``bbox``.
         sizes: image id -> height and width in px, for masks.
-        where: file or data set, for the warning.
+        name: data set, for the warning.
 
     Returns:
         The file's ``area`` where it is a positive number, else the mask's, else the box's; 0 for
         an object without any.
     """
+    areas, mended = _areas(annotations, sizes)
+    warn_of(_finding(annotations, mended), name=name)
+    return areas
+
+
+def check_areas(
+    annotations: Sequence[Mapping[str, Any]], sizes: Mapping[Any, tuple[int, int]]
+) -> list[str]:
+    """Return what :func:`areas_of` would warn of, without warning."""
+    return _finding(annotations, _areas(annotations, sizes)[1])
+
+
+def image_sizes(images: Sequence[Mapping[str, Any]]) -> dict[Any, tuple[int, int]]:
+    """Return image id -> height and width in px, of the images of a json that have both."""
+    return {
+        i["id"]: (i["height"], i["width"]) for i in images if i.get("height") and i.get("width")
+    }
+
+
+def _areas(
+    annotations: Sequence[Mapping[str, Any]], sizes: Mapping[Any, tuple[int, int]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the areas, and the indices of those that are not the file's."""
     areas = np.array([_number(one.get("area")) for one in annotations], dtype=np.float64)
     unusable = np.flatnonzero(~(areas > 0) | np.isinf(areas))
     for index in unusable:
         one = annotations[index]
         size = sizes.get(one.get("image_id"))
         areas[index] = _mask_area(one.get("segmentation"), size) or _box_area(one.get("bbox"))
-    mended = unusable[areas[unusable] > 0]
-    if len(mended):
-        first = [annotations[i].get("id", f"#{i}") for i in mended[:NUM_NAMED]]
-        warn_once(
-            f"{where}: 'area' of {len(mended)} of {len(annotations)} annotations is missing or no "
-            "positive number, though their box or mask is not empty: the area of the mask is "
-            f"taken, else that of the box; first annotation ids {first}"
-        )
-    return areas
+    return areas, unusable[areas[unusable] > 0]
+
+
+def _finding(annotations: Sequence[Mapping[str, Any]], mended: np.ndarray) -> list[str]:
+    if not len(mended):
+        return []
+    return [
+        "'area' is missing or no positive number, though box or mask are not empty, in "
+        f"{named(annotations, mended, show='area')}; the evaluation takes the area of the mask, "
+        "else of the box"
+    ]
 
 
 def area_is_usable(area: Any) -> bool:

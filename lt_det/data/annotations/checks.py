@@ -1,6 +1,6 @@
 """Checks of annotations as they come from a COCO- or LVIS-format json, before anything uses them.
 
-Pure functions. An error names the data set, the key and the first offenders, so that the file
+Pure functions. A message names the data set, the key and the first offenders, so that the file
 can be corrected without a debugger.
 """
 
@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tqdm import tqdm
+import numpy as np
 
-# Offenders named in an error: enough to find the cause, few enough to read.
-NUM_NAMED = 5
+from lt_det.data.annotations.box_checks import box_array, box_findings
+from lt_det.data.annotations.mask_checks import MASK_PROBLEMS, mask_is_usable, mask_problem
+from lt_det.data.annotations.naming import NUM_NAMED, first_named, named
 
 # How exports write that a flag is not set, in small letters.
 _FALSE_TEXTS = ("", "0", "0.0", "false", "no", "none", "null")
@@ -68,26 +69,6 @@ def is_crowd(annotation: Mapping[str, Any]) -> bool:
     return bool(flag)
 
 
-def mask_is_usable(segmentation: Any) -> bool:
-    """Return False for polygons none of which has three points.
-
-    Detectron2's COCO reader drops such an annotation. No segmentation at all is fine (boxes
-    only), and so is run-length encoding.
-    """
-    if isinstance(segmentation, list) and segmentation:
-        return any(map(polygon_is_valid, segmentation))
-    return True
-
-
-def polygon_is_valid(polygon: Any) -> bool:
-    """Return whether a flat list ``x0, y0, x1, y1, ...`` has three finite points or more."""
-    try:
-        # The sum is finite if all numbers are, and a hundred million are summed in a second.
-        return len(polygon) >= 6 and len(polygon) % 2 == 0 and math.isfinite(sum(polygon))
-    except TypeError:  # a number, or lists or text in place of numbers
-        return False
-
-
 def check_categories(categories: Any, *, name: str) -> None:
     """Raise unless every category has its own integer ``id`` and its own ``name``.
 
@@ -117,17 +98,24 @@ def check_categories(categories: Any, *, name: str) -> None:
     check_unique((category["name"] for category in categories), what=f"{where}: 'name'")
 
 
-def check_annotations(json_dict: Mapping[str, Any], *, name: str) -> None:
-    """Raise unless a COCO- or LVIS-format json can be counted and trained on.
+def check_annotations(json_dict: Mapping[str, Any], *, name: str) -> list[str]:
+    """Raise unless a COCO- or LVIS-format json can be counted, trained on and evaluated.
+
+    The one place where annotations are judged: counting, training and evaluation call it.
 
     Args:
         json_dict: has ``images``, ``annotations`` and ``categories``.
         name: data set, for messages.
 
+    Returns:
+        What is doubtful, one text each, with counts and the first annotations; for
+        :func:`~lt_det.data.warn_once.warn_of`.
+
     Raises:
         ValueError: for a missing key, an empty image list, repeated category or image ids,
-            repeated category names, an annotation of an unknown image or category, or a box with
-            a NaN, an infinite number or a negative size. Names the first offenders.
+            repeated category names, an annotation of an unknown image or category, a box with
+            a NaN, an infinite number or a negative size, boxes that are fractions or corners, or
+            a mask that is none. Names the first offenders.
     """
     where = f"data set {name!r}: the json"
     missing = [key for key in ("images", "annotations", "categories") if key not in json_dict]
@@ -136,35 +124,73 @@ def check_annotations(json_dict: Mapping[str, Any], *, name: str) -> None:
             f"{where} must have the keys images, annotations and categories, {missing} missing; "
             "a file without annotations (a test split) has no statistics"
         )
+    images, annotations = json_dict["images"], json_dict["annotations"]
     check_categories(json_dict["categories"], name=name)
-    if not json_dict["images"]:
+    if not images:
         raise ValueError(f"{where} has an empty image list ('images')")
-    image_ids = [image.get("id") for image in json_dict["images"]]
-    check_unique(image_ids, what=f"{where}: 'id' of 'images'")
+    check_unique((image.get("id") for image in images), what=f"{where}: 'id' of 'images'")
+    sizes = {image.get("id"): (image.get("width"), image.get("height")) for image in images}
     category_ids = {category["id"] for category in json_dict["categories"]}
-    known_images = set(image_ids)
-    offenders: dict[str, list[dict[str, Any]]] = {"image_id": [], "category_id": [], "bbox": []}
-    for annotation in tqdm(
-        json_dict["annotations"], desc=f"Checking {name}", unit="annotation", delay=2, leave=False
+    boxes, is_box = box_array([one.get("bbox") for one in annotations], box_is_valid)
+    flags = [one.get("iscrowd", 0) for one in annotations]
+    strange = [flag not in (0, 1, None) for flag in flags]
+    problems = [mask_problem(one.get("segmentation")) for one in annotations]
+    for key, wrong, expected in (
+        (
+            "image_id",
+            [one.get("image_id") not in sizes for one in annotations],
+            "is not the id of any of 'images'",
+        ),
+        (
+            "category_id",
+            [one.get("category_id") not in category_ids for one in annotations],
+            "is not the id of any of 'categories'",
+        ),
+        (
+            "bbox",
+            ~is_box,
+            "is not [x, y, width, height] of finite numbers with width and height >= 0",
+        ),
+        *(
+            ("segmentation", [found == problem for found in problems], text)
+            for problem, text in MASK_PROBLEMS.items()
+            if problem in problems
+        ),
     ):
-        if annotation.get("image_id") not in known_images:
-            offenders["image_id"].append(annotation)
-        if annotation.get("category_id") not in category_ids:
-            offenders["category_id"].append(annotation)
-        if not box_is_valid(annotation.get("bbox")):
-            offenders["bbox"].append(annotation)
-    expected = {
-        "image_id": "is not the id of any of 'images'",
-        "category_id": "is not the id of any of 'categories'",
-        "bbox": "is not [x, y, width, height] of finite numbers with width and height >= 0",
-    }
-    for key, bad in offenders.items():
-        if bad:
-            first = ", ".join(
-                f"annotation {one.get('id')} of image {one.get('image_id')}: {one.get(key)}"
-                for one in bad[:NUM_NAMED]
-            )
+        rows = np.flatnonzero(np.asarray(wrong, dtype=bool))
+        if len(rows):
             raise ValueError(
-                f"{where}: '{key}' of {len(bad)} annotations {expected[key]}, first {first}; "
-                "correct or remove them"
+                f"{where}: '{key}' of {len(rows)} of {len(annotations)} annotations {expected}, "
+                f"first {first_named(annotations, rows, show=key)}; correct or remove them"
             )
+    errors, warnings = box_findings(
+        annotations, boxes, _image_sizes(sizes, [one["image_id"] for one in annotations])
+    )
+    if errors:
+        raise ValueError(f"{where}: {errors[0]}")
+    if any(strange):
+        crowds = sum(is_crowd(one) for one, odd in zip(annotations, strange) if odd)
+        warnings.append(
+            f"'iscrowd' is not 0 or 1 in {named(annotations, strange, show='iscrowd')}; {crowds} "
+            "of these are taken as crowds"
+        )
+    if annotations and all(map(is_crowd, annotations)):
+        warnings.append(
+            f"all {len(annotations)} annotations are crowds, which are neither trained on nor "
+            "evaluated: set 'iscrowd' to 0 if each is one object"
+        )
+    return warnings
+
+
+def _image_sizes(sizes: Mapping[Any, tuple[Any, Any]], image_ids: Sequence[Any]) -> np.ndarray:
+    """Return ``(M, 2)`` float64 width and height for each image id; nan where they are no sizes."""
+    numbers = {
+        image_id: size if all(_is_size(side) for side in size) else (math.nan, math.nan)
+        for image_id, size in sizes.items()
+    }
+    table = [numbers[image_id] for image_id in image_ids]
+    return np.array(table, dtype=np.float64).reshape(-1, 2)
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value) and value > 0

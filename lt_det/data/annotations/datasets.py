@@ -31,7 +31,7 @@ from lt_det.data.annotations.lvis_format import lvis_dataset_dicts
 from lt_det.data.stats.class_stats import ClassStats, count_annotations, merge_class_stats
 from lt_det.data.stats.json_stats import CountSource
 from lt_det.data.stats.stats_cache import class_stats_of_json
-from lt_det.data.warn_once import warn_once
+from lt_det.data.warn_once import warn_of, warn_once
 
 
 def register_lvis_format(
@@ -118,7 +118,7 @@ def load_lvis_format_json(
             of the file are not those it was registered with.
     """
     json_dict = read_annotation_json(PathManager.get_local_path(os.fspath(json_file)), name=name)
-    check_annotations(json_dict, name=name)
+    warn_of(check_annotations(json_dict, name=name), name=name)
     metadata = MetadataCatalog.get(name)
     found = _category_metadata(json_dict["categories"], name=name)
     for key in ("thing_classes", "thing_dataset_id_to_contiguous_id"):

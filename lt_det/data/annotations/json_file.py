@@ -7,11 +7,13 @@ import json
 import logging
 import mmap
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from lt_det.data.annotations.checks import NUM_NAMED, mask_is_usable
+from lt_det.data.annotations.mask_checks import mask_is_usable, mask_problem
+from lt_det.data.annotations.naming import NUM_NAMED
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +22,11 @@ _LARGE = 100 * 2**20
 
 
 def read_annotation_json(
-    json_file: str | os.PathLike[str], *, name: str, keep_segmentations: bool = True
+    json_file: str | os.PathLike[str],
+    *,
+    name: str,
+    keep_segmentations: bool = True,
+    object_hook: Callable[[dict[str, Any]], Any] | None = None,
 ) -> dict[str, Any]:
     """Return the content of a COCO- or LVIS-format json.
 
@@ -30,18 +36,21 @@ def read_annotation_json(
         keep_segmentations: False drops the masks while reading, which takes a quarter of the
             memory on LVIS. What is left in their place still tells
             :func:`~lt_det.data.annotations.checks.is_trained_on` one from the others.
+        object_hook: see :func:`json.load`; a rule of its own for what to drop while reading.
 
     Raises:
         FileNotFoundError: names the path and the environment variable ``DETECTRON2_DATASETS``.
         ValueError: if the file is no json, or no json object.
     """
     check_exists(json_file, name=name)
+    if not keep_segmentations:
+        object_hook = _drop_masks
     size = os.path.getsize(json_file)
     if size >= _LARGE:
         logger.info("Reading %s (%.1f GB), which takes a while", json_file, size / 2**30)
     try:
-        with open(json_file, encoding="utf-8") as file:
-            content = json.load(file, object_hook=None if keep_segmentations else _drop_masks)
+        with open(json_file, encoding="utf-8-sig") as file:
+            content = json.load(file, object_hook=object_hook)
     except ValueError as error:  # includes UnicodeDecodeError
         raise ValueError(
             f"data set {name!r}: {os.fspath(json_file)} is no valid json: {error}; "
@@ -140,8 +149,8 @@ def hash_file(path: str | os.PathLike[str]) -> str:
 
 
 def _drop_masks(node: dict[str, Any]) -> dict[str, Any]:
-    """Keep of a segmentation only whether Detectron2 would drop the annotation for it."""
-    if "segmentation" in node:
+    """Keep of a segmentation only whether Detectron2 would drop it; all of one that is none."""
+    if "segmentation" in node and mask_problem(node["segmentation"]) is None:
         node["segmentation"] = [] if mask_is_usable(node["segmentation"]) else [[]]
     return node
 

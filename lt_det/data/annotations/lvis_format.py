@@ -12,7 +12,8 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from lt_det.data.annotations.checks import check_unique, mask_is_usable, polygon_is_valid
+from lt_det.data.annotations.checks import check_unique, is_crowd, mask_is_usable, polygon_is_valid
+from lt_det.data.annotations.mask_checks import mask_is_usable, polygon_is_valid
 from lt_det.data.warn_once import warn_once
 
 logger = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ def lvis_dataset_dicts(
             "category_id": id_map[annotation["category_id"]],
         }
         if "iscrowd" in annotation:
-            instance["iscrowd"] = annotation["iscrowd"]
+            instance["iscrowd"] = int(is_crowd(annotation))
         if segmentation:
             num_rle += isinstance(segmentation, dict)
             instance["segmentation"] = _as_detectron2_mask(segmentation)

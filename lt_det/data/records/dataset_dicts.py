@@ -20,6 +20,7 @@ from detectron2.data.build import print_instances_class_histogram
 from detectron2.data.detection_utils import check_metadata_consistency
 from detectron2.utils.file_io import PathManager
 
+from lt_det.data.annotations.checks import is_crowd
 from lt_det.data.annotations.datasets import load_lvis_format_json
 from lt_det.data.annotations.json_file import check_exists
 from lt_det.data.records.record_cache import SMALLEST, cached_records
@@ -107,6 +108,14 @@ def detection_dicts(
     return dicts
 
 
+def _write_flags_as_numbers(records: Sequence[dict]) -> None:
+    """Write crowd flags that are text as 0 or 1: Detectron2 takes "0" for a crowd."""
+    for record in records:
+        for annotation in record.get("annotations", ()):
+            if isinstance(annotation.get("iscrowd"), str):
+                annotation["iscrowd"] = int(is_crowd(annotation))
+
+
 def _is_known(name: str) -> bool:
     """Return whether the data set is read by a function that depends on its json alone."""
     function = DatasetCatalog[name] if name in DatasetCatalog.list() else None
@@ -128,6 +137,7 @@ def _records_of(
 
     def load() -> tuple[Sequence[dict], dict[str, Any]]:
         records = DatasetCatalog.get(name)
+        _write_flags_as_numbers(records)
         found = {key: metadata.get(key) for key in _METADATA_KEYS}
         return records, {key: value for key, value in found.items() if value is not None}
 

@@ -15,6 +15,7 @@ from lt_det.data.annotations.json_file import (
 )
 from lt_det.data.stats.class_stats import ClassStats, count_annotations
 from lt_det.data.stats.frequency_groups import GROUP_NAMES, FrequencyGroup
+from lt_det.data.warn_once import warn_of
 
 logger = logging.getLogger(__name__)
 
@@ -51,11 +52,22 @@ def count_json(
             refuses, classes that differ from ``class_names`` or ``id_map``, counts that are asked
             for but not declared, or an unknown ``count_source``.
     """
-    if count_source not in ("auto", "annotations", "categories"):
-        raise ValueError(
-            "count_source must be 'auto', 'annotations' or 'categories', got " + repr(count_source)
-        )
-    check_annotations(json_dict, name=name)
+    _check_count_source(count_source)
+    warn_of(check_annotations(json_dict, name=name), name=name)
+    return count_checked_json(
+        json_dict, name=name, class_names=class_names, id_map=id_map, count_source=count_source
+    )
+
+
+def count_checked_json(
+    json_dict: Mapping[str, Any],
+    *,
+    name: str,
+    class_names: Sequence[str] | None = None,
+    id_map: Mapping[int, int] | None = None,
+    count_source: CountSource = "auto",
+) -> ClassStats:
+    """Return :func:`count_json` of what ``check_annotations`` let pass; arguments as there."""
     ids = contiguous_ids(json_dict["categories"]) if id_map is None else dict(id_map)
     if class_names is not None:
         _check_num_classes(json_dict["categories"], class_names, name=name)
@@ -92,6 +104,13 @@ def count_json(
         num_images=max(round(counted.num_images * share), *images),
         source="categories",
     )
+
+
+def _check_count_source(count_source: str) -> None:
+    if count_source not in ("auto", "annotations", "categories"):
+        raise ValueError(
+            "count_source must be 'auto', 'annotations' or 'categories', got " + repr(count_source)
+        )
 
 
 def declared_frequency_groups(

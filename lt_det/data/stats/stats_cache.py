@@ -12,12 +12,13 @@ import json
 import logging
 import os
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lt_det.data.annotations.checks import NUM_NAMED
+from lt_det.data.annotations.areas import check_areas, image_sizes
+from lt_det.data.annotations.checks import NUM_NAMED, check_annotations
 from lt_det.data.annotations.json_file import (
     check_exists,
     contiguous_ids,
@@ -28,12 +29,17 @@ from lt_det.data.annotations.json_file import (
 from lt_det.data.file_digest import content_hash
 from lt_det.data.stats.class_stats import ClassStats
 from lt_det.data.stats.frequency_groups import frequency_groups
-from lt_det.data.stats.json_stats import CountSource, count_json, declared_frequency_groups
+from lt_det.data.stats.json_stats import (
+    CountSource,
+    count_checked_json,
+    declared_frequency_groups,
+)
+from lt_det.data.warn_once import warn_of
 
 logger = logging.getLogger(__name__)
 
 # Goes into the key: raise it when the same json would be counted differently.
-_CACHE_VERSION = 1
+_CACHE_VERSION = 2
 
 
 def class_stats_of_json(
@@ -46,6 +52,8 @@ def class_stats_of_json(
     cache_dir: str | os.PathLike[str] | None = None,
 ) -> ClassStats:
     """Return :func:`count_json` of a file, from the cache if its content was counted before.
+
+    What the checks find doubtful is kept with the counts and said at every start.
 
     Args:
         json_file: path.
@@ -60,29 +68,85 @@ def class_stats_of_json(
         ValueError: as :func:`count_json`.
     """
     check_exists(json_file, name=name)
+
+    def count() -> tuple[ClassStats, list[str]]:
+        content = read_annotation_json(json_file, name=name, keep_segmentations=False)
+        warnings = check_annotations(content, name=name)
+        return (
+            count_checked_json(
+                content,
+                name=name,
+                class_names=class_names,
+                id_map=id_map,
+                count_source=count_source,
+            ),
+            warnings,
+        )
+
     options = [
-        _CACHE_VERSION,
         count_source,
         None if class_names is None else list(class_names),
         None if id_map is None else sorted(id_map.items()),
     ]
-    folder = default_cache_dir() if cache_dir is None else Path(cache_dir)
-    digest = content_hash(json_file, cache_dir=folder)
-    key = hashlib.sha256((digest + json.dumps(options)).encode()).hexdigest()
-    path = folder / f"class_stats_{key[:32]}.json"
-    stats = _read_cached(path)
-    if stats is None:
-        stats = count_json(
-            read_annotation_json(json_file, name=name, keep_segmentations=False),
-            name=name,
-            class_names=class_names,
-            id_map=id_map,
-            count_source=count_source,
-        )
-        _write_cached(path, stats)
+    stats = _cached(json_file, count, options=options, name=name, cache_dir=cache_dir)
     categories = read_categories(json_file, name=name)
     ids = contiguous_ids(categories) if id_map is None else dict(id_map)
     _warn_if_recounted(in_contiguous_order(categories, ids, name=name), stats, name=name)
+    return stats
+
+
+def evaluation_stats_of_json(
+    json_file: str | os.PathLike[str],
+    *,
+    name: str,
+    cache_dir: str | os.PathLike[str] | None = None,
+) -> ClassStats:
+    """Return the counts of a json that is evaluated on, in the order of its own category ids.
+
+    All that reading it for the evaluation would refuse or warn of is so here, before a training.
+
+    Args:
+        json_file: path.
+        name: data set, for messages.
+        cache_dir: folder of the cache. Default: :func:`default_cache_dir`.
+
+    Returns:
+        All zero for a json without annotations (a test split).
+
+    Raises:
+        FileNotFoundError: names the path and the environment variable ``DETECTRON2_DATASETS``.
+        ValueError: as :func:`~lt_det.data.annotations.checks.check_annotations`.
+    """
+    check_exists(json_file, name=name)
+
+    def count() -> tuple[ClassStats, list[str]]:
+        content = read_annotation_json(json_file, name=name, keep_segmentations=False)
+        content.setdefault("annotations", [])
+        warnings = check_annotations(content, name=name)
+        warnings += check_areas(content["annotations"], image_sizes(content["images"]))
+        return count_checked_json(content, name=name, count_source="annotations"), warnings
+
+    return _cached(json_file, count, options=["test"], name=name, cache_dir=cache_dir)
+
+
+def _cached(
+    json_file: str | os.PathLike[str],
+    count: Callable[[], tuple[ClassStats, list[str]]],
+    *,
+    options: Sequence[Any],
+    name: str,
+    cache_dir: str | os.PathLike[str] | None,
+) -> ClassStats:
+    folder = default_cache_dir() if cache_dir is None else Path(cache_dir)
+    digest = content_hash(json_file, cache_dir=folder)
+    key = digest + json.dumps([_CACHE_VERSION, *options])
+    path = folder / f"class_stats_{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
+    found = _read_cached(path)
+    if found is None:
+        found = count()
+        _write_cached(path, *found)
+    stats, warnings = found
+    warn_of(warnings, name=name)
     return replace(stats, name=name)
 
 
@@ -102,27 +166,35 @@ def write_class_stats(stats: ClassStats, path: str | os.PathLike[str]) -> None:
         stats: what to write.
         path: file; its folder is made if it does not exist.
     """
-    path = Path(path)
+    _write(Path(path), stats.to_dict())
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
     try:
-        part.write_text(json.dumps(stats.to_dict(), indent=1), encoding="utf-8")
+        part.write_text(json.dumps(content, indent=1), encoding="utf-8")
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
 
 
 def read_class_stats(path: str | os.PathLike[str]) -> ClassStats:
-    """Return what :func:`write_class_stats` wrote.
+    """Return what :func:`write_class_stats` wrote, or the counts of a file in the cache.
 
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if the file holds something else.
     """
+    return _read(path)[0]
+
+
+def _read(path: str | os.PathLike[str]) -> tuple[ClassStats, list[str]]:
     values = json.loads(Path(path).read_text(encoding="utf-8"))
     if not isinstance(values, dict):
         raise ValueError(f"{path} must hold class statistics, got a {type(values).__name__}")
-    return ClassStats.from_dict(values)
+    warnings = values.pop("warnings", [])
+    return ClassStats.from_dict(values), list(map(str, warnings))
 
 
 def _warn_if_recounted(
@@ -150,10 +222,10 @@ def _warn_if_recounted(
         )
 
 
-def _read_cached(path: Path) -> ClassStats | None:
+def _read_cached(path: Path) -> tuple[ClassStats, list[str]] | None:
     """Return what the cache holds, or None; a broken file costs a warning, not the run."""
     try:
-        return read_class_stats(path)
+        return _read(path)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, TypeError) as error:
@@ -161,8 +233,8 @@ def _read_cached(path: Path) -> ClassStats | None:
         return None
 
 
-def _write_cached(path: Path, stats: ClassStats) -> None:
+def _write_cached(path: Path, stats: ClassStats, warnings: Sequence[str]) -> None:
     try:
-        write_class_stats(stats, path)
+        _write(path, {**stats.to_dict(), "warnings": list(warnings)})
     except OSError as error:
         logger.warning("Class statistics could not be cached at %s: %s", path, error)

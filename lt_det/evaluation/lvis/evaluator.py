@@ -99,7 +99,7 @@ class LongTailLVISEvaluator(DatasetEvaluator):
 
         with_masks = tasks is None or "segm" in tasks
         ground_truth = read_ground_truth(
-            PathManager.get_local_path(json_file), with_masks=with_masks
+            PathManager.get_local_path(json_file), with_masks=with_masks, name=dataset_name
         )
         self._category_ids = _category_ids_in_contiguous_order(
             metadata, ground_truth.category_ids, dataset_name=dataset_name

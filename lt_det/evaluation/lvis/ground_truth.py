@@ -8,17 +8,19 @@ one is lost). A private copy with ids 1, 2, ... takes both away.
 from __future__ import annotations
 
 import itertools
-import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from lt_det.data.annotations.areas import area_is_usable, areas_of
-from lt_det.data.annotations.checks import is_crowd
+from lt_det.data.annotations.areas import area_is_usable, areas_of, image_sizes
+from lt_det.data.annotations.checks import check_annotations, is_crowd
+from lt_det.data.annotations.json_file import read_annotation_json
+from lt_det.data.annotations.mask_checks import mask_problem
+from lt_det.data.warn_once import warn_of
 from lt_det.evaluation.detections import Detections
 
 logger = logging.getLogger(__name__)
@@ -97,7 +99,7 @@ class LVISGroundTruth:
 
 
 def read_ground_truth(
-    ground_truth: Mapping[str, Any] | str | os.PathLike, *, with_masks: bool
+    ground_truth: Mapping[str, Any] | str | os.PathLike, *, with_masks: bool, name: str = ""
 ) -> LVISGroundTruth:
     """Return the checked copy of an LVIS-format json, given as a path or as its content.
 
@@ -113,41 +115,37 @@ def read_ground_truth(
     Args:
         ground_truth: content or path of the json; never changed.
         with_masks: whether to keep the segmentations (most of the memory).
+        name: data set, for messages; default: the path, or "ground_truth".
 
     Raises:
-        ValueError: if a section is missing, an id occurs twice or an annotation points nowhere.
+        ValueError: as :func:`~lt_det.data.annotations.checks.check_annotations`, or if an image has
+            no size.
     """
-    where = "ground_truth"
     if isinstance(ground_truth, (str, os.PathLike)):
-        where = os.fspath(ground_truth)
-        with open(ground_truth) as file:
-            ground_truth = json.load(file, object_hook=None if with_masks else _without_mask)
+        name = name or os.fspath(ground_truth)
+        hook = None if with_masks else _without_mask
+        ground_truth = read_annotation_json(ground_truth, name=name, object_hook=hook)
     if not isinstance(ground_truth, Mapping):
         raise TypeError(
             f"ground_truth: expected a dict or a path, got {type(ground_truth).__name__}"
         )
-    missing = [key for key in ("images", "categories") if not ground_truth.get(key)]
-    if missing:
-        raise ValueError(f"ground_truth: {missing} missing or empty; expected an LVIS-format json")
-
+    name = name or "ground_truth"
+    content = {"annotations": [], **ground_truth}
+    warn_of(check_annotations(content, name=name), name=name)
     categories = sorted(
         (
             {key: c[key] for key in ("id", "name", "frequency") if key in c}
-            for c in ground_truth["categories"]
+            for c in content["categories"]
         ),
         key=lambda category: category["id"],
     )
-    images = _images(ground_truth["images"], [c["id"] for c in categories])
-    _check_unique(images, "images")
-    _check_unique(categories, "categories")
+    images = _images(content["images"], [c["id"] for c in categories])
     annotations = _annotations(
-        ground_truth.get("annotations", []),
-        sizes={image["id"]: (image["height"], image["width"]) for image in images},
-        category_ids={c["id"] for c in categories},
+        content["annotations"],
+        areas_of(content["annotations"], image_sizes(images), name=name),
         with_masks=with_masks,
-        where=where,
     )
-    _excuse_crowds(images, ground_truth.get("annotations", []))
+    _excuse_crowds(images, content["annotations"])
     return LVISGroundTruth(images=images, annotations=annotations, categories=categories)
 
 
@@ -178,34 +176,20 @@ def _images(images: list[Mapping[str, Any]], category_ids: list[int]) -> list[di
 
 
 def _annotations(
-    annotations: list[Mapping[str, Any]],
-    *,
-    sizes: Mapping[int, tuple[int, int]],
-    category_ids: set[int],
-    with_masks: bool,
-    where: str,
+    annotations: Sequence[Mapping[str, Any]], areas: np.ndarray, *, with_masks: bool
 ) -> list[dict[str, Any]]:
-    areas = areas_of(annotations, sizes, where=where)
     copies = []
-    for number, annotation in enumerate(annotations, start=1):
-        image_id, category_id = annotation["image_id"], annotation["category_id"]
-        for key, value, known in (
-            ("image_id", image_id, sizes),
-            ("category_id", category_id, category_ids),
-        ):
-            if value not in known:
-                raise ValueError(f"ground_truth: annotation {number} has unknown {key} {value}")
-        area = areas[number - 1]
+    for number, (annotation, area) in enumerate(zip(annotations, areas.tolist()), start=1):
         if not area > 0:
             # lvis-api reads annotations through an area filter whose ends are open: without area
             # an object does not exist for it.
             continue
         copy = {
             "id": number,
-            "image_id": image_id,
-            "category_id": category_id,
+            "image_id": annotation["image_id"],
+            "category_id": annotation["category_id"],
             "bbox": list(annotation["bbox"]),
-            "area": float(area),
+            "area": area,
             "ignore": int(bool(annotation.get("ignore", 0)) or is_crowd(annotation)),
         }
         if with_masks and "segmentation" in annotation:
@@ -233,12 +217,6 @@ def _excuse_crowds(images: list[dict[str, Any]], annotations: list[Mapping[str, 
 
 def _without_mask(node: dict[str, Any]) -> dict[str, Any]:
     """Drop the mask of an annotation while reading, most of the memory, where it says nothing."""
-    if area_is_usable(node.get("area")):
+    if area_is_usable(node.get("area")) and mask_problem(node.get("segmentation")) is None:
         node.pop("segmentation", None)
     return node
-
-
-def _check_unique(rows: list[dict[str, Any]], section: str) -> None:
-    ids, counts = np.unique([row["id"] for row in rows], return_counts=True)
-    if (counts > 1).any():
-        raise ValueError(f"ground_truth: {section} ids occur twice: {ids[counts > 1][:5].tolist()}")

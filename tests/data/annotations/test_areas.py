@@ -40,23 +40,25 @@ def annotation(**keys):
 )
 def test_an_area_that_is_none_is_the_masks_or_else_the_boxs(area, segmentation, low, high, caplog):
     given = annotation(area=area, segmentation=segmentation)
-    (found,) = areas_of([given], SIZES, where="set")
+    (found,) = areas_of([given], SIZES, name="set")
     assert low <= found <= high
-    assert "set: 'area' of 1 of 1" in caplog.text
-    assert "[4]" in caplog.text
+    assert "'set': 'area' is missing or no positive number" in caplog.text
+    assert "1 of 1 annotations" in caplog.text
+    assert "first annotation 4 of image 1" in caplog.text
 
 
 def test_good_areas_stay_and_no_extent_is_no_area_and_nothing_is_said(caplog):
     flat = annotation(area=0, bbox=[10, 10, 0, 20], segmentation=[[10, 10, 10, 30, 10, 20]])
     without_box = annotation(area=0, bbox=None)
     given = [annotation(area=0.5), annotation(area="7.5"), flat, without_box]
-    np.testing.assert_array_equal(areas_of(given, SIZES, where="set"), [0.5, 7.5, 0, 0])
+    np.testing.assert_array_equal(areas_of(given, SIZES, name="set"), [0.5, 7.5, 0, 0])
     assert not caplog.text
 
 
 def test_the_warning_counts_all_names_a_few_and_is_given_once(caplog):
     given = [annotation(id=i, area=i % 2) for i in range(40)]
     for _ in range(2):
-        areas_of(given, SIZES, where="set")
-    assert caplog.text.count("'area' of 20 of 40") == 1
-    assert "[0, 2, 4, 6, 8]" in caplog.text
+        areas_of(given, SIZES, name="set")
+    assert caplog.text.count("in 20 of 40 annotations") == 1
+    assert "annotation 8 of image 1" in caplog.text
+    assert "annotation 10 of" not in caplog.text

@@ -84,11 +84,20 @@ def test_a_mask_of_another_size_names_the_image():
     ("break_it", "message"),
     [
         (lambda g: g.pop("images"), "images"),
-        (lambda g: g["images"].append(g["images"][0]), r"images ids occur twice: \[7\]"),
-        (lambda g: g["categories"].append(g["categories"][2]), r"categories .*\[3\]"),
+        (lambda g: g["images"].append(g["images"][0]), r"'id' of 'images' must differ.*\[7\]"),
+        (
+            lambda g: g["categories"].append(g["categories"][2]),
+            r"'categories'.*'id' must differ.*\[3\]",
+        ),
         (lambda g: g["images"][0].pop("height"), "image 7 has no .'height'"),
-        (lambda g: g["annotations"][0].update(category_id=9), "annotation 1 .*category_id 9"),
-        (lambda g: g["annotations"][0].update(image_id=9), "annotation 1 .*image_id 9"),
+        (
+            lambda g: g["annotations"][0].update(category_id=9),
+            "'category_id' of 1.*annotation 1 of image 7: 9",
+        ),
+        (
+            lambda g: g["annotations"][0].update(image_id=9),
+            "'image_id' of 1.*annotation 1 of image 9: 9",
+        ),
         (lambda g: g["categories"][1].pop("frequency"), r"'frequency'.*\[2\]"),
     ],
 )

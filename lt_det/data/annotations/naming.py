@@ -1,0 +1,48 @@
+"""Naming annotations in a message: how many, and the first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+# Offenders named in a message: enough to find the cause, few enough to read.
+NUM_NAMED = 5
+
+
+def named(
+    annotations: Sequence[Mapping[str, Any]], rows: np.ndarray | Sequence[int], *, show: str = ""
+) -> str:
+    """Return e.g. ``2 of 40 annotations, first annotation 3 of image 1: [0, 0, -1, 5]``.
+
+    A verb may come between the two: see :func:`first_named`.
+
+    Args:
+        annotations: of a json.
+        rows: indices, or ``(M,)`` bool, of those meant.
+        show: key whose value is given with each.
+    """
+    rows = np.asarray(rows)
+    rows = np.flatnonzero(rows) if rows.dtype == bool else rows
+    first = first_named(annotations, rows, show=show)
+    return f"{len(rows)} of {len(annotations)} annotations, first {first}"
+
+
+def first_named(
+    annotations: Sequence[Mapping[str, Any]], rows: np.ndarray | Sequence[int], *, show: str = ""
+) -> str:
+    """Return e.g. ``annotation 3 of image 1: [0, 0, -1, 5]``, of the first of the indices."""
+    first = []
+    for row in map(int, rows[:NUM_NAMED]):
+        one = annotations[row]
+        label = f"annotation {one['id']}" if "id" in one else f"annotation #{row}"
+        first.append(f"{label} of image {one.get('image_id')}")
+        if show:
+            first[-1] += f": {_short(one.get(show))}"
+    return ", ".join(first)
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
