@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
+import subprocess
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -16,6 +20,10 @@ from torch import nn
 from lt_det.config import add_lt_det_config
 from lt_det.data.warn_once import warn_once
 from lt_det.engine.regions.fingerprint import described, region_fingerprint
+from lt_det.losses.criterion import Criterion
+from lt_det.modeling.classifiers.classification_head import classification_heads
+from lt_det.modeling.classifiers.decoupled import freeze_all_but_classifier
+from tests.modeling.small_models import NUM_CLASSES, small_config, small_model
 
 RECORDS = [{"image_id": 0, "annotations": [{"category_id": 0, "bbox": [0, 0, 1, 1]}]}]
 
@@ -121,3 +129,148 @@ def test_crowds_and_half_precision(cfg):
     prints = {fingerprint(cfg), fingerprint(cfg, records=crowd)}
     prints |= {fingerprint(cfg, dtype=d) for d in (torch.bfloat16, torch.float16)}
     assert len(prints) == 4
+
+
+SOURCE = """
+import functools
+
+SIZE = 64
+calls = 0
+
+
+def brightened(record):
+    return record + 1
+
+
+class Base:
+    def shifted(self, record):
+        return record - 1
+
+
+class Mapper(Base):
+    factor = 2
+
+    def __init__(self):
+        self.steps = [Step]
+
+    def __call__(self, record):
+        global calls
+        calls += 1
+        return [self.scaled(brightened(record)), self.shifted(SIZE), Step()(record)]
+
+    @staticmethod
+    def scaled(record):
+        return record * 3
+
+    @property
+    def angle(self):
+        return 5
+
+    @functools.lru_cache
+    def cached(self):
+        return 6
+
+
+class Step:
+    def __call__(self, record):
+        return record // 7
+"""
+
+
+def edited(*replacement, name="mapper_of_a_user"):
+    """Return a mapper of the source above, as it is after an edit of the file."""
+    assert not replacement or replacement[0] in SOURCE
+    module = types.ModuleType(name)
+    exec(
+        compile(SOURCE.replace(*replacement) if replacement else SOURCE, name, "exec"), vars(module)
+    )
+    return module.Mapper()
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        ("SIZE = 64", "SIZE = 65"),
+        ("record + 1", "record + 10"),  # a function that __call__ uses
+        ("record - 1", "record - 10"),  # an inherited method
+        ("factor = 2", "factor = 20"),
+        ("[self.scaled", "[0, self.scaled"),  # __call__ itself
+        ("record * 3", "record * 30"),
+        ("return 5", "return 50"),
+        ("return 6", "return 60"),
+        ("record // 7", "record // 70"),  # a class that __call__ uses
+    ],
+    ids="->".join,
+)
+def test_edited_mappers_do_not_get_the_features_of_before(cfg, edit):
+    assert fingerprint(cfg, edited()) == fingerprint(cfg, edited())
+    assert fingerprint(cfg, edited(*edit)) != fingerprint(cfg, edited())
+
+
+def test_calling_or_moving_a_mapper_changes_nothing(cfg):
+    mapper = edited()
+    before = fingerprint(cfg, mapper)
+    mapper(1)  # counts in a global of its module
+    assert fingerprint(cfg, mapper) == before
+    assert fingerprint(cfg, edited("def shifted", "\n\n\n    def shifted")) == before
+
+
+def test_descriptions_are_those_of_another_process():
+    """No address, no order of a set: else every run would compute its own cache."""
+    script = (
+        "from detectron2.config import get_cfg\n"
+        "from detectron2.data import DatasetMapper\n"
+        "from lt_det.engine.regions.fingerprint import described\n"
+        "import random, sys\n"
+        "sys.stdout.write(str(described([DatasetMapper(get_cfg(), True), random.random])))"
+    )
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", script],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+        ).stdout
+        for seed in ("1", "2")
+    }
+    (output,) = outputs
+    assert "0x" not in output
+    assert "DatasetMapper.__call__" in output
+
+
+def test_losses_and_classifiers_after_the_features_do_not_count(cfg):
+    """Other counts, softmax or sigmoid, deferral and classifiers: the regions are the same."""
+
+    def of(counts=None, **keys):
+        detector = small_model(small_config(**keys), seed=1)
+        for head in classification_heads(detector):
+            for module in head.criterion.modules():
+                if counts is not None and isinstance(module, Criterion):
+                    module.bind(counts[: head.cls_score.out_features], 100)
+        freeze_all_but_classifier(detector)
+        return region_fingerprint(small_config(**keys), detector, RECORDS)
+
+    plain = of()
+    counts = torch.arange(NUM_CLASSES + 1, dtype=torch.float64) + 1
+    balanced = "balanced_softmax"
+    assert of(counts, LT_DET__LOSS=balanced) == plain
+    assert of(counts + 1, LT_DET__LOSS=balanced) == plain
+    assert of(counts, LT_DET__LOSS="balanced_sigmoid") == plain
+    assert (
+        of(
+            counts,
+            LT_DET__LOSS=balanced,
+            LT_DET__DEFER__LOSS="softmax_ce",
+            LT_DET__DEFER__START_ITER=3,
+        )
+        == plain
+    )
+    assert of(counts, LT_DET__CLASSIFIER__NAME="cosine") == plain
+    # What comes before still does.
+    detector = small_model(small_config(), seed=1)
+    detector.backbone.requires_grad_(False)
+    with torch.no_grad():
+        next(detector.backbone.parameters()).add_(1)
+    freeze_all_but_classifier(detector)
+    assert region_fingerprint(small_config(), detector, RECORDS) != plain
