@@ -19,6 +19,7 @@ from lt_det.losses import LOSSES
 from lt_det.losses.class_weights import ClassWeights
 from lt_det.meta.meta_reweighter import MetaReweighter
 from lt_det.meta.meta_sampler import MetaSampler
+from lt_det.modeling.backbone_aliases import register_former_names
 from lt_det.modeling.backbones.cifar_resnet import CifarResNet
 from lt_det.modeling.classifiers.layers import CosineClassifier
 from lt_det.modeling.classifiers.posthoc import PostHocCorrection
@@ -35,6 +36,7 @@ def default_of(function: Any, argument: str) -> Any:
 
 def add_lt_det_config(cfg: CfgNode) -> None:
     """Add the keys of this package to ``cfg``, in place; a second call changes nothing."""
+    register_former_names()
     if "LT_DET" in cfg:
         return
     node = cfg.LT_DET = CfgNode()
@@ -168,7 +170,8 @@ def add_lt_det_config(cfg: CfgNode) -> None:
     # Classification: probability that the bootstrap intervals of accuracies have.
     node.EVAL.CONFIDENCE = default_of(bootstrap_intervals, "confidence")
 
-    # Backbones of timm: MODEL.BACKBONE.NAME build_timm_backbone or build_timm_fpn_backbone.
+    # Backbones of timm: MODEL.BACKBONE.NAME build_lt_det_timm_backbone or
+    # build_lt_det_timm_fpn_backbone.
     node.TIMM = CfgNode()
     node.TIMM.NAME = "tf_efficientnet_lite0"
     # Blocks of each stage, for timm's ResNets; empty: the model's own. resnet18 with [1, 1, 1, 1]

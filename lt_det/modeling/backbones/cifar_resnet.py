@@ -102,7 +102,7 @@ class _BasicBlock(nn.Module):
 
 
 @BACKBONE_REGISTRY.register()
-def build_cifar_resnet_backbone(cfg: Any, input_shape: ShapeSpec) -> CifarResNet:
+def build_lt_det_cifar_resnet_backbone(cfg: Any, input_shape: ShapeSpec) -> CifarResNet:
     """Return the network of ``cfg.LT_DET.CIFAR_RESNET``.
 
     Args:

@@ -132,7 +132,7 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
 @BACKBONE_REGISTRY.register()
-def build_timm_backbone(cfg: Any, input_shape: ShapeSpec) -> TimmBackbone:
+def build_lt_det_timm_backbone(cfg: Any, input_shape: ShapeSpec) -> TimmBackbone:
     """Return the timm backbone of ``cfg.LT_DET.TIMM``.
 
     Args:
@@ -152,7 +152,7 @@ def build_timm_backbone(cfg: Any, input_shape: ShapeSpec) -> TimmBackbone:
 
 
 @BACKBONE_REGISTRY.register()
-def build_timm_fpn_backbone(cfg: Any, input_shape: ShapeSpec) -> FPN:
+def build_lt_det_timm_fpn_backbone(cfg: Any, input_shape: ShapeSpec) -> FPN:
     """Return a feature pyramid on the timm backbone of ``cfg.LT_DET.TIMM``.
 
     Levels, channels, norm and fusion come from ``cfg.MODEL.FPN``, as in Detectron2's ResNet FPN.
@@ -164,7 +164,7 @@ def build_timm_fpn_backbone(cfg: Any, input_shape: ShapeSpec) -> FPN:
     Raises:
         ValueError: if MODEL.FPN.IN_FEATURES names a map that the backbone does not have.
     """
-    bottom_up = build_timm_backbone(cfg, input_shape)
+    bottom_up = build_lt_det_timm_backbone(cfg, input_shape)
     in_features, available = cfg.MODEL.FPN.IN_FEATURES, bottom_up.output_shape()
     if not in_features or any(name not in available for name in in_features):
         raise ValueError(

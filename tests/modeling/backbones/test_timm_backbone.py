@@ -36,7 +36,7 @@ def make_cfg(**keys):
     }
     cfg.LT_DET = CfgNode({"TIMM": {**defaults, **keys}})
     cfg.MODEL.DEVICE = "cpu"
-    cfg.MODEL.BACKBONE.NAME = "build_timm_fpn_backbone"
+    cfg.MODEL.BACKBONE.NAME = "build_lt_det_timm_fpn_backbone"
     cfg.MODEL.FPN.IN_FEATURES = ["res2", "res3", "res4", "res5"]
     cfg.MODEL.FPN.OUT_CHANNELS = 32
     cfg.MODEL.PIXEL_MEAN = list(lite0_weights.LITE0_PIXEL_MEAN)
@@ -169,7 +169,7 @@ def test_fpn_levels_have_their_strides_for_any_image_size(size):
 
 def test_the_registered_builder_reads_the_config():
     cfg = make_cfg(NAME="resnet18", OUT_INDICES=[2, 3], FREEZE=True)
-    cfg.MODEL.BACKBONE.NAME = "build_timm_backbone"
+    cfg.MODEL.BACKBONE.NAME = "build_lt_det_timm_backbone"
     backbone = build_backbone(cfg, ShapeSpec(channels=4))
     assert list(backbone.output_shape()) == ["res3", "res4"]
     assert backbone.is_frozen

@@ -173,7 +173,7 @@ def test_feature_that_the_backbone_has_not(tmp_path):
         build_model(digits_config(tmp_path, "LT_DET.CLASSIFICATION.FEATURE", "res9"))
 
 
-@pytest.mark.parametrize("name", ["build_timm_backbone", "build_resnet_backbone"])
+@pytest.mark.parametrize("name", ["build_lt_det_timm_backbone", "build_resnet_backbone"])
 def test_other_backbones(tmp_path, name):
     pytest.importorskip("timm")
     options = [

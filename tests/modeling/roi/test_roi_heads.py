@@ -300,7 +300,7 @@ def test_decoupled_training_moves_the_classifier_only():
 
 def timm_config():
     cfg = small_config(LT_DET__TIMM__NAME="tf_efficientnet_lite0")
-    cfg.MODEL.BACKBONE.NAME = "build_timm_fpn_backbone"
+    cfg.MODEL.BACKBONE.NAME = "build_lt_det_timm_fpn_backbone"
     return cfg
 
 
