@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from lt_det.data.annotations.checks import box_is_valid, polygon_is_valid
+from lt_det.data.annotations.checks import box_is_valid
 from lt_det.data.annotations.mask_checks import polygon_is_valid
 from lt_det.data.annotations.naming import named
 from lt_det.data.warn_once import warn_of

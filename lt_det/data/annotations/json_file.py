@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lt_det.data.annotations.checks import NUM_NAMED, mask_is_usable
 from lt_det.data.annotations.mask_checks import mask_is_usable, mask_problem
 from lt_det.data.annotations.naming import NUM_NAMED
 

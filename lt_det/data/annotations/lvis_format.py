@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from lt_det.data.annotations.checks import check_unique, is_crowd, mask_is_usable, polygon_is_valid
+from lt_det.data.annotations.checks import check_unique, is_crowd
 from lt_det.data.annotations.mask_checks import mask_is_usable, polygon_is_valid
 from lt_det.data.warn_once import warn_once
 
