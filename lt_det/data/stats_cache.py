@@ -7,11 +7,9 @@ stale nor in need of clearing.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
-import uuid
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Mapping, Sequence
@@ -25,9 +23,12 @@ from lt_det.data.annotation_json import (
     read_categories,
 )
 from lt_det.data.class_stats import ClassStats
-from lt_det.data.file_digest import content_hash
 from lt_det.data.frequency_groups import frequency_groups
 from lt_det.data.json_stats import CountSource, count_json, declared_frequency_groups
+from lt_det.storage.atomic_write import atomic_file
+from lt_det.storage.cache_folder import usable_cache_folder, warn_not_cached
+from lt_det.storage.digest import content_hash, key_of
+from lt_det.storage.regular_file import open_regular
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +53,8 @@ def class_stats_of_json(
         class_names: see there.
         id_map: see there.
         count_source: see there.
-        cache_dir: folder of the cache. Default: :func:`default_cache_dir`.
+        cache_dir: folder of the cache. Default:
+            :func:`~lt_det.storage.cache_folder.default_cache_folder`.
 
     Raises:
         FileNotFoundError: names the path and the environment variable ``DETECTRON2_DATASETS``.
@@ -65,11 +67,10 @@ def class_stats_of_json(
         None if class_names is None else list(class_names),
         None if id_map is None else sorted(id_map.items()),
     ]
-    folder = default_cache_dir() if cache_dir is None else Path(cache_dir)
+    folder = usable_cache_folder(cache_dir)
     digest = content_hash(json_file, cache_dir=folder)
-    key = hashlib.sha256((digest + json.dumps(options)).encode()).hexdigest()
-    path = folder / f"class_stats_{key[:32]}.json"
-    stats = _read_cached(path)
+    path = None if folder is None else folder / f"class_stats_{key_of([digest, options])}.json"
+    stats = None if path is None else _read_cached(path)
     if stats is None:
         stats = count_json(
             read_annotation_json(json_file, name=name, keep_segmentations=False),
@@ -78,20 +79,12 @@ def class_stats_of_json(
             id_map=id_map,
             count_source=count_source,
         )
-        _write_cached(path, stats)
+        if path is not None:
+            _write_cached(path, stats)
     categories = read_categories(json_file, name=name)
     ids = contiguous_ids(categories) if id_map is None else dict(id_map)
     _warn_if_recounted(in_contiguous_order(categories, ids, name=name), stats, name=name)
     return replace(stats, name=name)
-
-
-def default_cache_dir() -> Path:
-    """Return ``$LT_DET_CACHE``, else ``$FVCORE_CACHE/lt_det``, else ``~/.cache/lt_det``."""
-    if os.environ.get("LT_DET_CACHE"):
-        return Path(os.environ["LT_DET_CACHE"]).expanduser()
-    if os.environ.get("FVCORE_CACHE"):
-        return Path(os.environ["FVCORE_CACHE"]).expanduser() / "lt_det"
-    return Path("~/.cache/lt_det").expanduser()
 
 
 def write_class_stats(stats: ClassStats, path: str | os.PathLike[str]) -> None:
@@ -101,14 +94,8 @@ def write_class_stats(stats: ClassStats, path: str | os.PathLike[str]) -> None:
         stats: what to write.
         path: file; its folder is made if it does not exist.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
-    try:
-        part.write_text(json.dumps(stats.to_dict(), indent=1), encoding="utf-8")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with atomic_file(path) as file:
+        json.dump(stats.to_dict(), file, indent=1)
 
 
 def read_class_stats(path: str | os.PathLike[str]) -> ClassStats:
@@ -118,7 +105,8 @@ def read_class_stats(path: str | os.PathLike[str]) -> ClassStats:
         FileNotFoundError: if there is no such file.
         ValueError: if the file holds something else.
     """
-    values = json.loads(Path(path).read_text(encoding="utf-8"))
+    with open_regular(path, "r", encoding="utf-8") as file:
+        values = json.load(file)
     if not isinstance(values, dict):
         raise ValueError(f"{path} must hold class statistics, got a {type(values).__name__}")
     return ClassStats.from_dict(values)
@@ -164,4 +152,4 @@ def _write_cached(path: Path, stats: ClassStats) -> None:
     try:
         write_class_stats(stats, path)
     except OSError as error:
-        logger.warning("Class statistics could not be cached at %s: %s", path, error)
+        warn_not_cached(path.parent, error)
