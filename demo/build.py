@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import json
 import logging
@@ -23,6 +22,8 @@ from demo.photos import TRAIN_PHOTOS, VAL_PHOTOS
 from demo.render import SplitJob, render_split
 from demo.scenes import SceneConfig
 from demo.sprites import STYLES, PipStyle, SpriteBank, build_sprite_bank
+from lt_det.storage.cache_folder import default_cache_folder, why_not_usable
+from lt_det.storage.digest import key_of
 
 logger = logging.getLogger(__name__)
 
@@ -72,11 +73,6 @@ class EmojiScenes:
         return cls(folder, train, val)
 
 
-def default_cache_root() -> Path:
-    """Return ``$LT_DET_CACHE``, or ``~/.cache/lt_det`` if that is not set."""
-    return Path(os.environ.get("LT_DET_CACHE") or Path.home() / ".cache" / "lt_det")
-
-
 def build_emoji_scenes(
     root: str | os.PathLike[str] | None = None,
     *,
@@ -95,7 +91,8 @@ def build_emoji_scenes(
     folder and appears under its name when it is complete; a second call returns at once.
 
     Args:
-        root: cache folder; None is :func:`default_cache_root`.
+        root: cache folder; None is
+            :func:`~lt_det.storage.cache_folder.default_cache_folder`.
         num_classes: K. Which emoji are chosen, and which of them are rare, depends on ``seed``.
         image_size: side of the square pictures in pixels.
         seed: seed of everything random.
@@ -127,8 +124,11 @@ def build_emoji_scenes(
         "scenes": asdict(scene_config),
         "packages": _versions(),
     }
-    cache = Path(root) if root is not None else default_cache_root()
-    key = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()[:12]
+    cache = Path(root) if root is not None else default_cache_folder()
+    reason = why_not_usable(cache) if root is None else None
+    if reason is not None:
+        raise ValueError(f"no emoji scenes in the cache folder {cache}: {reason}; set LT_DET_CACHE")
+    key = key_of(parameters)[:12]
     target = cache / "emoji_scenes" / key
     if target.is_dir():
         logger.info("emoji scenes are already in %s", target)

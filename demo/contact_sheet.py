@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from lt_det.storage.atomic_write import atomic_file
+
 _GOLDEN_ANGLE_DEG = 137.508  # consecutive hues far apart
 _MASK_OPACITY = 0.55
 
@@ -49,9 +51,8 @@ def draw_contact_sheet(
         sheet.paste(picture, place)
         masked = _draw_masks(picture, annotations[record["id"]], labels=labels, scale=scale)
         sheet.paste(masked, (place[0] + side, place[1]))
-    temporary = output.with_name(f".{output.name}.tmp")
-    sheet.save(temporary, format="PNG")
-    os.replace(temporary, output)
+    with atomic_file(output, "wb") as file:
+        sheet.save(file, format="PNG")
     return output
 
 

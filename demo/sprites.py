@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from demo.emoji_classes import EmojiClass, installed_package_folder
+from lt_det.storage.atomic_write import atomic_file
 
 SPRITE_SIZE = 128
 # A pixel belongs to an object from this opacity (0 to 255) on.
@@ -80,15 +79,13 @@ class SpriteBank:
         Args:
             path: file to write.
         """
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".npz")
-        with os.fdopen(handle, "wb") as file:
+        with atomic_file(path, "wb") as file:
             np.savez(
                 file,
                 class_names=np.array(self.class_names),
                 styles=np.array(self.styles),
                 pixels=self.pixels,
             )
-        os.replace(temporary, path)
 
     @classmethod
     def load(cls, path: Path) -> SpriteBank:

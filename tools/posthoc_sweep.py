@@ -17,9 +17,9 @@ from pathlib import Path
 
 from lt_det.data.images.datasets import HELD_OUT
 from lt_det.engine.startup.setup import load_config
-from lt_det.evaluation.results import atomic_text_file
 from lt_det.experiments.posthoc_sweep import PostHocPoint, post_hoc_points, run_post_hoc_sweep
 from lt_det.report.sweep_table import sweep_table
+from lt_det.storage.atomic_write import atomic_file
 
 METRICS = ("top1", "mean_class", "many", "medium", "few", "natural", "ece")
 
@@ -82,7 +82,7 @@ def main(arguments: list[str] | None = None) -> None:
         keys=["method", "tau"],
         metrics=[f"classification/{name}" for name in METRICS],
     )
-    with atomic_text_file(args.output / "summary.md") as file:
+    with atomic_file(args.output / "summary.md") as file:
         file.write(f"On {', '.join(cfg.DATASETS.TEST)}:\n\n{table}\n")
     print(table)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
-from typing import Any
+from collections.abc import Iterator
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -13,6 +15,9 @@ from detectron2.checkpoint import DetectionCheckpointer
 from lt_det.data.array_unpickler import BROKEN_FILE, ArrayUnpickler
 from lt_det.data.stats.class_stats import ClassStats
 from lt_det.modeling.roi.box_predictor import SigmoidOutputLayers
+from lt_det.storage.atomic_write import atomic_file, remove_partial_files
+from lt_det.storage.regular_file import open_regular
+from lt_det.storage.tensor_file import load_open_tensors, why_not_loaded
 
 logger = logging.getLogger(__name__)
 
@@ -37,18 +42,28 @@ class LongTailCheckpointer(DetectionCheckpointer):
         basename = f"{name}.pth"
         path = os.path.join(self.save_dir, basename)
         logger.info("Saving checkpoint to %s", path)
-        partial = f"{path}.partial"
-        with self.path_manager.open(partial, "wb") as file:
+        if "://" not in path:
+            # Killed writers'; the main process is the only one that writes checkpoints here.
+            remove_partial_files(os.path.join(self.save_dir, "*.pth"))
+        with self._atomic_file(path, "wb") as file:
             torch.save(data, file)
-        _move(self.path_manager, partial, path)
         self.tag_last_checkpoint(basename)
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Note the name of the last checkpoint, atomically."""
         path = os.path.join(self.save_dir, "last_checkpoint")
-        with self.path_manager.open(f"{path}.partial", "w") as file:
+        with self._atomic_file(path, "w") as file:
             file.write(last_filename_basename)
-        _move(self.path_manager, f"{path}.partial", path)
+
+    @contextlib.contextmanager
+    def _atomic_file(self, path: str, mode: Any) -> Iterator[IO[Any]]:
+        if "://" not in path:
+            with atomic_file(path, mode, sync=True) as file:
+                yield file
+            return
+        with self.path_manager.open(f"{path}.partial", mode) as file:
+            yield file
+        self.path_manager.mv(f"{path}.partial", path)
 
     def load(self, path: str, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Load a checkpoint; return what was in it beside the model.
@@ -77,9 +92,7 @@ class LongTailCheckpointer(DetectionCheckpointer):
             model = {k: v for k, v in blobs.items() if not k.endswith("_momentum")}
             heuristics = {"__author__": "Caffe2", "matching_heuristics": True}
             return self._checked(filename, {"model": model, **heuristics})
-        data = self._read(
-            filename, lambda file: torch.load(file, map_location="cpu", weights_only=True)
-        )
+        data = self._read(filename, load_open_tensors)
         data = self._checked(filename, data if "model" in data else {"model": data})
         if self._has_query:
             data["matching_heuristics"] = True
@@ -88,16 +101,15 @@ class LongTailCheckpointer(DetectionCheckpointer):
     @staticmethod
     def _read(filename: str, reader: Any) -> dict[str, Any]:
         try:
-            with open(filename, "rb") as file:
+            with open_regular(filename) as file:
                 data = reader(file)
         except BROKEN_FILE as error:
-            # torch's message goes on to advise loading it with all its code.
-            reason = str(error).split("WeightsUnpickler error: ")[-1].strip().split("\n")[0]
+            reason = f"{type(error).__name__}: {why_not_loaded(error)}"
             raise ValueError(
-                f"checkpoint {filename!r} was not loaded ({type(error).__name__}: {reason}): it is "
-                "broken, or it holds more than weights. Only tensors, arrays and plain "
-                "containers are read, because anything else could run code; if you trust the "
-                "file, save its weights again as a plain dict of tensors"
+                f"checkpoint {filename!r} was not loaded ({reason}): it is broken, or it "
+                "holds more than weights. Only tensors, arrays and plain containers are read, "
+                "because anything else could run code; if you trust the file, save its weights "
+                "again as a plain dict of tensors"
             ) from error
         if not isinstance(data, dict):
             raise ValueError(f"checkpoint {filename!r} holds a {type(data).__name__}, no weights")
@@ -149,13 +161,6 @@ class LongTailCheckpointer(DetectionCheckpointer):
                 rows,
                 module.num_classes,
             )
-
-
-def _move(path_manager: Any, source: str, destination: str) -> None:
-    if "://" in destination:  # remote storages write whole objects anyway
-        path_manager.mv(source, destination)
-    else:
-        os.replace(source, destination)
 
 
 class ClassStatsState:

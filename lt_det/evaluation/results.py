@@ -1,17 +1,17 @@
-"""Result files, written whole or not at all: next to the target first, then renamed over it."""
+"""Write result files, whole or not at all."""
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import json
 import math
 import os
-import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, TextIO
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from tqdm import tqdm
+
+from lt_det.storage.atomic_write import atomic_file
 
 CATEGORY_COLUMNS = (
     "category_id",
@@ -25,29 +25,9 @@ CATEGORY_COLUMNS = (
 )
 
 
-@contextlib.contextmanager
-def atomic_text_file(path: str | os.PathLike) -> Iterator[TextIO]:
-    """Open a text file that takes the place of ``path`` when the block ends without an error.
-
-    Readers see the old file or the new one, never a part; after an error the old one is still
-    there. Missing folders are made.
-    """
-    path = os.path.abspath(path)
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    # In the same folder: renaming over a file is atomic only within one file system.
-    temporary = f"{path}.{uuid.uuid4().hex}.part"
-    try:
-        with open(temporary, "w", newline="", encoding="utf-8") as file:
-            yield file
-        os.replace(temporary, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(temporary)
-
-
 def write_json(path: str | os.PathLike, value: Any) -> None:
     """Write ``value`` as strict json; a float that is not finite becomes null."""
-    with atomic_text_file(path) as file:
+    with atomic_file(path) as file:
         json.dump(_finite_or_none(value), file, indent=1, allow_nan=False)
         file.write("\n")
 
@@ -62,7 +42,7 @@ def write_json_records(
         records: the items of the list.
         count: how many there are, for the progress bar (shown if it takes over 5 s).
     """
-    with atomic_text_file(path) as file:
+    with atomic_file(path) as file:
         separator = "["
         for record in tqdm(
             records, total=count, desc=os.path.basename(path), delay=5, disable=None
@@ -93,7 +73,7 @@ def write_per_category(
         stem + ".json",
         {"iou_type": iou_type, **about, "summary": dict(summary), "categories": rows},
     )
-    with atomic_text_file(stem + ".csv") as file:
+    with atomic_file(stem + ".csv") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(_finite_or_none(rows))

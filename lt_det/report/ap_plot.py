@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from lt_det.data.stats.class_stats import ClassStats
+from lt_det.report.figure_file import save_figure
 from lt_det.report.runs import TASK_NAMES, Run
 
 
@@ -56,9 +57,7 @@ def save_ap_plot(
         ylim=(0, None),
     )
     axes.legend(frameon=False)
-    root, ending = os.path.splitext(os.fspath(path))
-    figure.savefig(f"{root}.partial{ending}", dpi=120)
-    os.replace(f"{root}.partial{ending}", path)
+    save_figure(figure, path, dpi=120)
 
 
 def _or_nan(value: float | None) -> float:

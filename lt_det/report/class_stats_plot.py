@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import uuid
-from pathlib import Path
 
 import numpy as np
 
 from lt_det.data.stats.class_stats import ClassStats, Unit
 from lt_det.data.stats.frequency_groups import GROUP_NAMES
+from lt_det.report.figure_file import save_figure
 
 # Distinguishable also by readers who do not tell red from green (Okabe and Ito's palette).
 GROUP_COLOURS = {"r": "#D55E00", "c": "#E69F00", "f": "#0072B2"}
@@ -75,11 +74,4 @@ def plot_long_tail(
     if stats.num_classes <= _MAX_NAMED:
         axes.set_xticks(range(len(order)), [stats.class_names[i] for i in order], rotation=90)
 
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.stem}.{uuid.uuid4().hex}.part{path.suffix}")
-    try:
-        figure.savefig(part, dpi=120)
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    save_figure(figure, path, dpi=120)

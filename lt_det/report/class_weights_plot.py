@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 from lt_det.data.stats.class_stats import ClassStats
 from lt_det.data.stats.frequency_groups import GROUP_NAMES
 from lt_det.report.class_stats_plot import GROUP_COLOURS
+from lt_det.report.figure_file import save_figure
 
 
 def save_class_weights_plot(
@@ -43,7 +43,4 @@ def save_class_weights_plot(
     axes.axhline(1.0, color="grey", linewidth=0.8)
     axes.set(xscale="log", xlabel="training images of the class", ylabel=f"learned {what} / mean")
     axes.legend(frameon=False)
-    root, ending = os.path.splitext(path)
-    partial = f"{root}.partial{ending}"
-    figure.savefig(partial, dpi=120)
-    os.replace(partial, path)
+    save_figure(figure, path, dpi=120)

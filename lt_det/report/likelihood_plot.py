@@ -8,6 +8,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from lt_det.report.figure_file import save_figure
+
 
 def save_likelihood_plot(folders: Mapping[str, str], path: str | os.PathLike[str]) -> None:
     """Draw histograms of the probability of the right class, a panel a group, a line a run.
@@ -41,9 +43,7 @@ def save_likelihood_plot(folders: Mapping[str, str], path: str | os.PathLike[str
     panels[0].set_ylim(bottom=0)
     panels[0].set_ylabel("share of images")
     panels[-1].legend(frameon=False)
-    root, ending = os.path.splitext(os.fspath(path))
-    figure.savefig(f"{root}.partial{ending}", dpi=120)
-    os.replace(f"{root}.partial{ending}", path)
+    save_figure(figure, path, dpi=120)
 
 
 def _read(folder: str) -> dict:

@@ -16,6 +16,7 @@ import torch
 
 from lt_det.losses import LOSSES, PLAIN_LOSS
 from lt_det.losses.criterion import Criterion
+from lt_det.report.figure_file import save_figure
 
 #: Training images of the two classes of all pictures, and of their data set.
 RARE_IMAGES, FREQUENT_IMAGES, ALL_IMAGES = 10, 1000, 2000
@@ -182,9 +183,7 @@ def save_loss_plot(
         axes[1].set_title("gradient by p", loc="left", fontsize=10)
         axes[2].set_title("gradient by the logit of p", loc="left", fontsize=10)
         axes[2].legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
-    root, ending = os.path.splitext(os.fspath(path))
-    figure.savefig(f"{root}.partial{ending}", dpi=90)
-    os.replace(f"{root}.partial{ending}", path)
+    save_figure(figure, path, dpi=90)
 
 
 def _choices(name: str) -> Iterator[tuple[str, dict[str, Any]]]:

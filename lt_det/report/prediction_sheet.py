@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as coco_mask
 
+from lt_det.report.figure_file import save_figure
+
 
 def save_prediction_sheet(
     json_file: str | os.PathLike[str],
@@ -71,9 +73,7 @@ def save_prediction_sheet(
             _draw(axes, pixels, found, labels, colours)
     for axes, title in zip(grid[0], ["ground truth", *detections]):
         axes.set_title(title)
-    root, ending = os.path.splitext(os.fspath(path))
-    figure.savefig(f"{root}.partial{ending}", dpi=80)
-    os.replace(f"{root}.partial{ending}", path)
+    save_figure(figure, path, dpi=80)
 
 
 def _by_image(records: Sequence[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:

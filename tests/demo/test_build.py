@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from demo import build as build_module
-from demo.build import EmojiScenes, build_emoji_scenes, default_cache_root
+from demo.build import EmojiScenes, build_emoji_scenes
 from demo.contact_sheet import draw_contact_sheet
 from demo.long_tail import deal_slots
 from demo.render import SceneRenderer, SplitJob
@@ -221,11 +221,11 @@ def test_a_lost_slot_is_an_error_of_the_generator(demo_packages, tmp_path, monke
         build_emoji_scenes(tmp_path, **TINY)
 
 
-def test_the_cache_folder_can_be_named(monkeypatch, tmp_path):
+def test_a_cache_folder_that_others_may_write_is_refused(monkeypatch, tmp_path):
     monkeypatch.setenv("LT_DET_CACHE", str(tmp_path))
-    assert default_cache_root() == tmp_path
-    monkeypatch.delenv("LT_DET_CACHE")
-    assert default_cache_root().parts[-2:] == (".cache", "lt_det")
+    tmp_path.chmod(0o777)
+    with pytest.raises(ValueError, match=f"in the cache folder {tmp_path}: others may write it"):
+        build_emoji_scenes()
 
 
 def test_default_scenes_leave_at_least_35_percent_visible():

@@ -89,7 +89,7 @@ def test_pickles_cannot_reach_other_functions(tmp_path, author):
         content = {"model": content, "__author__": "x"}
     path = tmp_path / "attack.pkl"
     path.write_bytes(pickle.dumps(content))
-    with pytest.raises(ValueError, match=r"the file asks for posix.mkdir"):
+    with pytest.raises(ValueError, match="the file holds an array of 'O8', not of numbers"):
         LongTailCheckpointer(nn.Linear(2, 2)).load(str(path))
     # Protocol 4 may name an attribute of an attribute.
     dotted = b"compat.py3k.os.mkdir"

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from lt_det.evaluation.results import atomic_text_file, write_json, write_json_records
+from lt_det.evaluation.results import write_json, write_json_records
+from lt_det.storage.atomic_write import atomic_file
 
 
 def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -23,7 +24,7 @@ def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path):
 
 def test_the_target_is_untouched_until_the_end(tmp_path):
     path = tmp_path / "new" / "results.txt"
-    with atomic_text_file(path) as file:
+    with atomic_file(path) as file:
         file.write("half")
         file.flush()
         assert not path.exists()

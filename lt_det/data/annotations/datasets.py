@@ -157,7 +157,7 @@ def class_stats_of(
             :func:`lt_det.data.stats.json_stats.count_json`; it concerns no other data sets.
         rare_max: most images of a rare class.
         common_max: most images of a common class.
-        cache_dir: default: :func:`lt_det.data.stats.stats_cache.default_cache_dir`.
+        cache_dir: default: :func:`lt_det.storage.cache_folder.default_cache_folder`.
 
     Raises:
         KeyError: if a name is not registered; says which are close to it.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import mmap
@@ -13,6 +12,7 @@ from typing import Any
 
 from lt_det.data.annotations.mask_checks import mask_is_usable, mask_problem
 from lt_det.data.annotations.naming import NUM_NAMED
+from lt_det.storage.regular_file import check_regular, open_regular
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def read_annotation_json(
     if size >= _LARGE:
         logger.info("Reading %s (%.1f GB), which takes a while", json_file, size / 2**30)
     try:
-        with open(json_file, encoding="utf-8-sig") as file:
+        with open_regular(json_file, "r", encoding="utf-8-sig") as file:
             content = json.load(file, object_hook=object_hook)
     except ValueError as error:  # includes UnicodeDecodeError
         raise ValueError(
@@ -68,7 +68,9 @@ def check_exists(json_file: str | os.PathLike[str], *, name: str) -> None:
 
     Raises:
         FileNotFoundError: names the path and the environment variable ``DETECTRON2_DATASETS``.
+        ValueError: if it is a named pipe, a folder or another thing that is no file.
     """
+    check_regular(json_file)
     if not os.path.isfile(json_file):
         root = os.environ.get("DETECTRON2_DATASETS")
         raise FileNotFoundError(
@@ -138,15 +140,6 @@ def in_contiguous_order(
     return sorted(categories, key=lambda category: id_map[category["id"]])
 
 
-def hash_file(path: str | os.PathLike[str]) -> str:
-    """Return the sha256 of a file's bytes, hexadecimal."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(2**20):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
 def _drop_masks(node: dict[str, Any]) -> dict[str, Any]:
     """Keep of a segmentation only whether Detectron2 would drop it; all of one that is none."""
     if "segmentation" in node and mask_problem(node["segmentation"]) is None:
@@ -157,7 +150,7 @@ def _drop_masks(node: dict[str, Any]) -> dict[str, Any]:
 def _search_categories(path: Path) -> list[dict[str, Any]] | None:
     """Return the first list of objects with id and name behind a key ``categories``, or None."""
     key = b'"categories"'
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with open_regular(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         # A key inside a text would have its quotes escaped, so a match is a key or a whole text.
         position = data.find(key)
         while position >= 0:

@@ -77,7 +77,7 @@ def detection_dicts(
     Args:
         names: registered data sets, trained on together.
         filter_empty: leave out images without an annotation that is no crowd.
-        cache_dir: default: :func:`lt_det.data.stats.stats_cache.default_cache_dir`.
+        cache_dir: default: :func:`lt_det.storage.cache_folder.default_cache_folder`.
         smallest: jsons of fewer bytes are read as before.
 
     Returns:

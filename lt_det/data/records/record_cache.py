@@ -7,20 +7,19 @@ Whatever is wrong with the cache costs a log line and the time of parsing, never
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lt_det.data.file_digest import content_hash, file_state
 from lt_det.data.records.stored_records import StoredRecords, write_records
-from lt_det.data.stats.stats_cache import default_cache_dir
 from lt_det.data.warn_once import warn_once
+from lt_det.storage.cache_folder import usable_cache_folder, warn_not_cached
+from lt_det.storage.digest import content_hash, file_state, key_of
+from lt_det.storage.locks import file_lock
+from lt_det.storage.regular_file import check_regular
 
 logger = logging.getLogger(__name__)
 
@@ -50,23 +49,26 @@ def cached_records(
         options: all else that the records depend on; goes into the key as json.
         is_valid: whether records from the cache may be used; None for always. Records just
             loaded are not kept if it refuses them.
-        cache_dir: default: :func:`lt_det.data.stats.stats_cache.default_cache_dir`.
+        cache_dir: default: :func:`lt_det.storage.cache_folder.default_cache_folder`.
         smallest: jsons of fewer bytes are not cached.
 
     Raises:
         FileNotFoundError: if there is no json.
+        ValueError: if the json is a named pipe or another thing that is no file.
     """
+    check_regular(json_file)
     if os.path.getsize(json_file) < smallest:
         return StoredRecords.packed(*load())
-    folder = default_cache_dir() if cache_dir is None else Path(cache_dir)
+    folder = usable_cache_folder(cache_dir)
+    if folder is None:
+        return StoredRecords.packed(*load())
     state = file_state(json_file)
     digest = content_hash(json_file, cache_dir=folder)
-    key = hashlib.sha256((digest + json.dumps([_CACHE_VERSION, *options])).encode()).hexdigest()
-    path = folder / f"records_{key[:32]}.bin"
+    path = folder / f"records_{key_of([digest, _CACHE_VERSION, *options])}.bin"
     found = _read(path, is_valid)
     if found is not None:
         return found
-    with _only_one(path):
+    with file_lock(path.with_suffix(".lock")):
         found = _read(path, is_valid)
         if found is not None:
             return found
@@ -109,21 +111,5 @@ def _write(
             return written
         path.unlink()
     except (OSError, ValueError) as error:
-        logger.warning("The records could not be cached at %s: %s", path, error)
+        warn_not_cached(path.parent, error)
     return StoredRecords.packed(records, about)
-
-
-@contextlib.contextmanager
-def _only_one(path: Path) -> Iterator[None]:
-    """Let one process of the machine in at a time; all where files cannot be locked."""
-    with contextlib.ExitStack() as stack:
-        try:
-            import fcntl
-
-            path.parent.mkdir(parents=True, exist_ok=True)
-            # Kept: removing it would let in a process beside one that waits for the removed file.
-            lock = stack.enter_context(open(path.with_suffix(".lock"), "w"))
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        except (ImportError, OSError) as error:
-            logger.debug("No lock beside %s: %s", path, error)
-        yield

@@ -11,13 +11,14 @@ import mmap
 import os
 import pickle
 import struct
-import uuid
 import zlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, BinaryIO, overload
 
 import numpy as np
+
+from lt_det.storage.atomic_write import atomic_path
+from lt_det.storage.regular_file import open_regular
 
 _MAGIC = b"ltdetrec"
 # At the end of the file: first byte of the index, of the header, crc32 of both, magic.
@@ -50,7 +51,7 @@ class StoredRecords(Sequence[dict]):
 
         Raises:
             FileNotFoundError: if there is none.
-            ValueError: if it is broken or something else.
+            ValueError: if it is broken or something else, a link, or another user's.
         """
         return cls([_Block.open(os.fspath(path))])
 
@@ -133,20 +134,15 @@ def write_records(
         OSError: if the file cannot be written.
         ValueError: if the first record would not come back as it was.
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
     try:
-        with open(part, "wb") as file:
-            _write(file, records, about)
-        written = StoredRecords.open(part)
-        if len(records) and written[0] != records[0]:
-            raise ValueError("a record does not come back as it was")
-        os.replace(part, path)
+        with atomic_path(path) as part:
+            with open(part, "wb") as file:
+                _write(file, records, about)
+            written = StoredRecords.open(part)
+            if len(records) and written[0] != records[0]:
+                raise ValueError("a record does not come back as it was")
     except (pickle.PickleError, AttributeError, TypeError) as error:
         raise ValueError(f"the records cannot be stored: {error}") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 class _Block:
@@ -170,8 +166,8 @@ class _Block:
 
     @classmethod
     def open(cls, path: str) -> _Block:
-        with open(path, "rb") as file:
-            if not os.path.getsize(path):
+        with open_regular(path, own=True) as file:
+            if not os.fstat(file.fileno()).st_size:
                 raise ValueError(f"{path} is empty")
             return cls(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), path)
 

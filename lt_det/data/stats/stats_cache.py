@@ -7,11 +7,9 @@ stale nor in need of clearing.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +24,6 @@ from lt_det.data.annotations.json_file import (
     read_annotation_json,
     read_categories,
 )
-from lt_det.data.file_digest import content_hash
 from lt_det.data.stats.class_stats import ClassStats
 from lt_det.data.stats.frequency_groups import frequency_groups
 from lt_det.data.stats.json_stats import (
@@ -35,6 +32,10 @@ from lt_det.data.stats.json_stats import (
     declared_frequency_groups,
 )
 from lt_det.data.warn_once import warn_of
+from lt_det.storage.atomic_write import atomic_file
+from lt_det.storage.cache_folder import usable_cache_folder, warn_not_cached
+from lt_det.storage.digest import content_hash, key_of
+from lt_det.storage.regular_file import open_regular
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +62,8 @@ def class_stats_of_json(
         class_names: see there.
         id_map: see there.
         count_source: see there.
-        cache_dir: folder of the cache. Default: :func:`default_cache_dir`.
+        cache_dir: folder of the cache. Default:
+            :func:`~lt_det.storage.cache_folder.default_cache_folder`.
 
     Raises:
         FileNotFoundError: names the path and the environment variable ``DETECTRON2_DATASETS``.
@@ -108,7 +110,8 @@ def evaluation_stats_of_json(
     Args:
         json_file: path.
         name: data set, for messages.
-        cache_dir: folder of the cache. Default: :func:`default_cache_dir`.
+        cache_dir: folder of the cache. Default:
+            :func:`~lt_det.storage.cache_folder.default_cache_folder`.
 
     Returns:
         All zero for a json without annotations (a test split).
@@ -137,26 +140,17 @@ def _cached(
     name: str,
     cache_dir: str | os.PathLike[str] | None,
 ) -> ClassStats:
-    folder = default_cache_dir() if cache_dir is None else Path(cache_dir)
+    folder = usable_cache_folder(cache_dir)
     digest = content_hash(json_file, cache_dir=folder)
-    key = digest + json.dumps([_CACHE_VERSION, *options])
-    path = folder / f"class_stats_{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
-    found = _read_cached(path)
+    path = None if folder is None else folder / f"class_stats_{key_of([digest, *options])}.json"
+    found = None if path is None else _read_cached(path)
     if found is None:
         found = count()
-        _write_cached(path, *found)
+        if path is not None:
+            _write_cached(path, *found)
     stats, warnings = found
     warn_of(warnings, name=name)
     return replace(stats, name=name)
-
-
-def default_cache_dir() -> Path:
-    """Return ``$LT_DET_CACHE``, else ``$FVCORE_CACHE/lt_det``, else ``~/.cache/lt_det``."""
-    if os.environ.get("LT_DET_CACHE"):
-        return Path(os.environ["LT_DET_CACHE"]).expanduser()
-    if os.environ.get("FVCORE_CACHE"):
-        return Path(os.environ["FVCORE_CACHE"]).expanduser() / "lt_det"
-    return Path("~/.cache/lt_det").expanduser()
 
 
 def write_class_stats(stats: ClassStats, path: str | os.PathLike[str]) -> None:
@@ -166,17 +160,12 @@ def write_class_stats(stats: ClassStats, path: str | os.PathLike[str]) -> None:
         stats: what to write.
         path: file; its folder is made if it does not exist.
     """
-    _write(Path(path), stats.to_dict())
+    _write(path, stats.to_dict())
 
 
-def _write(path: Path, content: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{uuid.uuid4().hex}.part")
-    try:
-        part.write_text(json.dumps(content, indent=1), encoding="utf-8")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+def _write(path: str | os.PathLike[str], content: dict[str, Any]) -> None:
+    with atomic_file(path) as file:
+        json.dump(content, file, indent=1)
 
 
 def read_class_stats(path: str | os.PathLike[str]) -> ClassStats:
@@ -190,7 +179,8 @@ def read_class_stats(path: str | os.PathLike[str]) -> ClassStats:
 
 
 def _read(path: str | os.PathLike[str]) -> tuple[ClassStats, list[str]]:
-    values = json.loads(Path(path).read_text(encoding="utf-8"))
+    with open_regular(path, "r", encoding="utf-8") as file:
+        values = json.load(file)
     if not isinstance(values, dict):
         raise ValueError(f"{path} must hold class statistics, got a {type(values).__name__}")
     warnings = values.pop("warnings", [])
@@ -237,4 +227,4 @@ def _write_cached(path: Path, stats: ClassStats, warnings: Sequence[str]) -> Non
     try:
         _write(path, {**stats.to_dict(), "warnings": list(warnings)})
     except OSError as error:
-        logger.warning("Class statistics could not be cached at %s: %s", path, error)
+        warn_not_cached(path.parent, error)

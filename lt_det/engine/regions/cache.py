@@ -21,18 +21,19 @@ from torch import nn
 from tqdm import tqdm
 
 from lt_det.engine.regions.fingerprint import Mapper, region_fingerprint
-from lt_det.engine.regions.shard_locks import ShardLocks
 from lt_det.engine.regions.store import (
     DTYPES,
     ImageRegions,
     RegionShard,
     RegionStore,
-    remove_partial_files,
     write_shard,
 )
 from lt_det.engine.regions.tap import TappedStage, frozen_regions
 from lt_det.engine.train_loader import seed_everything
 from lt_det.modeling.classifiers.classification_head import classification_heads
+from lt_det.storage.atomic_write import remove_partial_files
+from lt_det.storage.cache_folder import why_not_usable
+from lt_det.storage.locks import file_lock
 from lt_det.tasks import build_task
 
 logger = logging.getLogger(__name__)
@@ -94,7 +95,7 @@ def build_region_cache(
 
     Raises:
         ValueError: if LT_DET.REGION_CACHE.DTYPE is unknown, or the cache would be larger than
-            LT_DET.REGION_CACHE.MAX_GIB or the disk.
+            LT_DET.REGION_CACHE.MAX_GIB or the disk, or others may write its folder.
     """
     node = cfg.LT_DET.REGION_CACHE
     if node.DTYPE not in DTYPES:
@@ -173,7 +174,12 @@ class _ShardWriter:
         self._mapper = mapper
         self._dtype = DTYPES[cfg.LT_DET.REGION_CACHE.DTYPE]
         self._seed = cfg.LT_DET.REGION_CACHE.SEED
-        self._locks = ShardLocks(folder)
+        reason = why_not_usable(folder)
+        if reason is not None:
+            raise ValueError(
+                f"region features cannot be kept in {folder}, beside OUTPUT_DIR: {reason}"
+            )
+        self._locks = os.path.join(folder, "locks")  # byte i is the lock of shard i
         self._is_measured = False
         self._maps_batches = build_task(cfg).one_class_an_image
         self._ims_per_forward, self._ims_per_shard = 8, IMAGES_PER_SHARD
@@ -217,7 +223,8 @@ class _ShardWriter:
             busy: list[_Shard] = []
             for wait, some in ((False, shards), (True, busy)):
                 for shard in some:
-                    with self._locks.taken(number_of[shard.path], wait=wait) as mine:
+                    number = number_of[shard.path]
+                    with file_lock(self._locks, number=number, wait=wait) as mine:
                         if not mine:
                             busy.append(shard)  # another run is at it
                             continue

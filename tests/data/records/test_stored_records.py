@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import lt_det.data.file_digest as file_digest
 from lt_det.data.annotations.json_file import hash_file
-from lt_det.data.file_digest import content_hash
 from lt_det.data.records.record_cache import cached_records
 from lt_det.data.records.stored_records import StoredRecords, write_records
 from lt_det.data.sampling.samplers import classes_of_images
+from lt_det.storage import digest
+from lt_det.storage.digest import content_hash, hash_file
 
 
 def records(count: int, *, seed: int = 0) -> list[dict]:
@@ -171,7 +171,7 @@ def change(path, seed: int, *, keep_times: bool) -> None:
 
 @pytest.mark.parametrize("keep_times", [False, True])
 def test_a_changed_json_of_the_same_size_is_read_again(cached, keep_times, monkeypatch):
-    monkeypatch.setattr(file_digest, "_SETTLED_SECONDS", 0)  # the hash is remembered at once
+    monkeypatch.setattr(digest, "_SETTLED_SECONDS", 0)  # the hash is remembered at once
     path, reads, get = cached
     time.sleep(0.02)
     assert get().about == {"seed": 1}
@@ -207,19 +207,47 @@ def test_a_folder_that_cannot_be_written_costs_one_warning(cached, tmp_path, cap
     (tmp_path / "file").write_text("")
     assert list(get(cache_dir=tmp_path / "file" / "cache")) == records(10, seed=1)
     assert [r.levelname for r in caplog.records] == ["WARNING"]
-    assert "could not be cached" in caplog.text
+    assert "Nothing could be cached" in caplog.text
+
+
+def test_planted_links_are_not_followed(cached, tmp_path, caplog):
+    """Where another user could put links, a victim's file is not touched."""
+    _, reads, get = cached
+    get()
+    (stored,) = (tmp_path / "cache").glob("records_*.bin")
+    victim = tmp_path / "victim"
+    for name in (stored.name, stored.with_suffix(".lock").name):
+        path = tmp_path / "cache" / name
+        path.unlink()
+        victim.write_text("precious")
+        path.symlink_to(victim)
+    assert list(get()) == records(10, seed=1)
+    assert victim.read_text() == "precious"
+    assert reads == [1, 1]
+    assert not stored.is_symlink()  # replaced by a file
+    assert len(caplog.records) == 2  # the record file, the lock
+
+
+def test_a_folder_that_others_may_write_is_not_used(cached, tmp_path, caplog):
+    get = cached[2]
+    get()
+    (tmp_path / "cache").chmod(0o777)
+    before = sorted((tmp_path / "cache").iterdir())
+    assert list(get()) == records(10, seed=1)
+    assert sorted((tmp_path / "cache").iterdir()) == before
+    assert "others may write it" in caplog.text
 
 
 def test_the_hash_is_remembered_only_of_a_file_at_rest(tmp_path, monkeypatch):
     path = tmp_path / "set.json"
     path.write_text("{}")
     read = []
-    monkeypatch.setattr(file_digest, "hash_file", lambda p: read.append(p) or hash_file(p))
+    monkeypatch.setattr(digest, "hash_file", lambda p: read.append(p) or hash_file(p))
     for _ in range(2):  # changed within the last seconds: it may change unseen
         assert content_hash(path, cache_dir=tmp_path / "cache") == hash_file(path)
     assert len(read) == 2
     now = time.time()
-    monkeypatch.setattr(file_digest.time, "time", lambda: now + 10)
+    monkeypatch.setattr(digest.time, "time", lambda: now + 10)
     for _ in range(2):
         assert content_hash(path, cache_dir=tmp_path / "cache") == hash_file(path)
     assert len(read) == 3
@@ -254,7 +282,7 @@ def test_of_two_processes_at_once_one_reads_the_json(tmp_path):
         worker.join(60)
     assert len(list(tmp_path.glob("done_*"))) == 2
     assert len(list(tmp_path.glob("read_by_*"))) == 1
-    assert not list(tmp_path.glob("cache/*.part"))
+    assert not list(tmp_path.glob("cache/*.partial"))
 
 
 def _own_memory(stored, queue) -> None:

@@ -11,7 +11,8 @@ import pytest
 from lt_det.data.annotations.checks import check_annotations
 from lt_det.data.annotations.json_file import read_annotation_json, read_categories
 from lt_det.data.stats.json_stats import count_json, declared_frequency_groups
-from lt_det.data.stats.stats_cache import class_stats_of_json, default_cache_dir, read_class_stats
+from lt_det.data.stats.stats_cache import class_stats_of_json, read_class_stats
+from lt_det.storage.cache_folder import default_cache_folder
 
 
 def restatement(content, ids):
@@ -281,15 +282,15 @@ def test_a_cache_that_cannot_be_written_costs_a_warning_only(tiny, write, tmp_pa
     blocked.write_text("a file where the folder should be")
     stats = class_stats_of_json(write(tiny), name="tiny", cache_dir=blocked)
     assert stats.image_counts == (1, 0, 2)
-    assert "could not be cached" in caplog.text
+    assert "Nothing could be cached" in caplog.text
 
 
 def test_the_cache_folder_follows_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("LT_DET_CACHE", raising=False)
     monkeypatch.delenv("FVCORE_CACHE", raising=False)
-    assert default_cache_dir() == tmp_path / "home/.cache/lt_det"
+    assert default_cache_folder() == tmp_path / "home/.cache/lt_det"
     monkeypatch.setenv("FVCORE_CACHE", str(tmp_path / "fv"))
-    assert default_cache_dir() == tmp_path / "fv/lt_det"
+    assert default_cache_folder() == tmp_path / "fv/lt_det"
     monkeypatch.setenv("LT_DET_CACHE", str(tmp_path / "own"))
-    assert default_cache_dir() == tmp_path / "own"
+    assert default_cache_folder() == tmp_path / "own"

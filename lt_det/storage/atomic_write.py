@@ -1,0 +1,130 @@
+"""Write files whole or not at all: next to the target first, then renamed over it.
+
+The partial file has a name of its own and is made by the call that opens it: a link or a file that
+somebody put there is never written through. Renaming replaces a link, it does not follow it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import glob
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, Literal
+
+_PARTIAL = ".partial"
+# The disk, the user's share of it, or the shell's limit on a file (ulimit -f).
+_FULL = {errno.ENOSPC, errno.EFBIG} | ({errno.EDQUOT} if hasattr(errno, "EDQUOT") else set())
+# With less (bytes) a failed write without a reason is put down to the disk.
+_NEARLY_FULL = 2**20
+
+
+@contextlib.contextmanager
+def atomic_file(
+    path: str | os.PathLike[str], mode: Literal["w", "wb"] = "w", *, sync: bool = False
+) -> Iterator[IO[Any]]:
+    """Open a file that takes the place of ``path`` when the block ends without an error.
+
+    Readers see the old file or the new one, never a part; after an error the old one is still
+    there and the part is gone. Missing folders are made.
+
+    Args:
+        path: file.
+        mode: "w" for utf-8 text whose line ends are written as they are, or "wb".
+        sync: put the content on the disk before its name, so that it outlives a power cut.
+
+    Raises:
+        OSError: if the file cannot be written; for a full disk, with the file and the free space.
+    """
+    with _new_file(path) as (handle, partial):
+        text = {} if "b" in mode else {"newline": "", "encoding": "utf-8"}
+        with os.fdopen(handle, mode, **text) as file:  # type: ignore[call-overload]
+            yield file
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(partial, path)
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | os.PathLike[str], *, sync: bool = False) -> Iterator[str]:
+    """Give the path of an empty file, for code that opens files itself; as :func:`atomic_file`.
+
+    Args:
+        path: file that it becomes.
+        sync: see :func:`atomic_file`.
+
+    Raises:
+        OSError: see :func:`atomic_file`.
+    """
+    with _new_file(path) as (handle, partial):
+        os.close(handle)
+        yield partial
+        if sync:
+            with open(partial, "rb+") as file:
+                os.fsync(file.fileno())
+        os.replace(partial, path)
+
+
+def remove_partial_files(path: str | os.PathLike[str]) -> None:
+    """Remove what killed writers of ``path`` have left; no other may be at work.
+
+    Args:
+        path: file; may hold ``*`` for any part of its name.
+    """
+    folder, name = os.path.split(os.fspath(path))
+    name = "*".join(glob.escape(part) for part in name.split("*"))
+    for pattern in (f"{name}.*{_PARTIAL}", f"{name}{_PARTIAL}"):
+        for partial in glob.glob(os.path.join(glob.escape(folder), pattern)):
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(partial)
+
+
+@contextlib.contextmanager
+def _new_file(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
+    """Give the handle and the path of a new file beside ``path``; remove it if it is left over."""
+    path = os.path.abspath(path)
+    # In the same folder: renaming over a file is atomic only within one file system. Process ids
+    # repeat on machines that share one.
+    partial = f"{path}.{uuid.uuid4().hex}{_PARTIAL}"
+    # O_EXCL refuses whatever is there, links too.
+    flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_CLOEXEC", 0)
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        yield os.open(partial, flags | getattr(os, "O_BINARY", 0), 0o666), partial
+    except Exception as error:
+        full = _full_disk(path, error)
+        if full is None:
+            raise
+        raise full from error
+    finally:
+        with contextlib.suppress(OSError):
+            os.remove(partial)
+
+
+def _full_disk(path: str, error: BaseException) -> OSError | None:
+    """Return an error that names file and free space if ``error`` is one of a full disk."""
+    is_full = isinstance(error, OSError) and error.errno in _FULL
+    free = _free_bytes(os.path.dirname(path))
+    # Writers in C++ (torch, safetensors) report a RuntimeError, or an error without a number.
+    unknown = type(error).__name__ == "SafetensorError" or isinstance(error, RuntimeError)
+    if not is_full and not (unknown and free is not None and free < _NEARLY_FULL):
+        return None
+    number = error.errno if isinstance(error, OSError) and is_full else errno.ENOSPC
+    space = "unknown" if free is None else f"{free / 2**20:.1f} MiB"
+    return OSError(
+        number,
+        f"{path} could not be written ({os.strerror(number or errno.ENOSPC)}): free on its disk "
+        f"are {space}. What was there before is unchanged; make room, or write to another disk",
+    )
+
+
+def _free_bytes(folder: str) -> int | None:
+    for place in (Path(folder), *Path(folder).parents):
+        with contextlib.suppress(OSError):
+            return shutil.disk_usage(place).free
+    return None

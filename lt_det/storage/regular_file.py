@@ -1,0 +1,82 @@
+"""Open files of others for reading: regular files only, so that a pipe stops nothing."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import IO, Any
+
+_KINDS = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFDIR: "a folder",
+}
+
+
+def open_regular(
+    path: str | os.PathLike[str], mode: str = "rb", *, own: bool = False, **options: Any
+) -> IO[Any]:
+    """Open a regular file for reading, and refuse all else at once.
+
+    A named pipe would make ``open`` wait for ever, and a device never ends.
+
+    Args:
+        path: file.
+        mode: "r" or "rb".
+        own: for files that we wrote ourselves: refuse a link, and a file of another user, which
+            somebody must have put there. Root's are taken.
+        options: of ``open``.
+
+    Raises:
+        FileNotFoundError: if there is none.
+        ValueError: if it is no regular file, or with ``own`` not ours; names the path.
+        OSError: if it cannot be read.
+    """
+    path = os.fspath(path)
+    if own and os.path.islink(path):
+        raise ValueError(f"{path} is a link: expected a file that was written here; delete it")
+    extra = getattr(os, "O_NONBLOCK", 0) | (getattr(os, "O_NOFOLLOW", 0) if own else 0)
+
+    def opener(name: str, flags: int) -> int:
+        try:
+            handle = os.open(name, flags | extra)
+        except OSError:
+            check_regular(name)  # a socket, say, cannot even be opened
+            raise
+        try:
+            state = os.fstat(handle)
+            _check_kind(name, state.st_mode)
+            if own and not is_trusted_owner(state.st_uid):
+                raise ValueError(f"{name} belongs to user {state.st_uid}, not to us; delete it")
+        except BaseException:
+            os.close(handle)
+            raise
+        return handle
+
+    return open(path, mode, opener=opener, **options)
+
+
+def check_regular(path: str | os.PathLike[str]) -> None:
+    """Raise if there is something at ``path`` that is no regular file, without opening it.
+
+    Raises:
+        ValueError: names path and kind.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return
+    _check_kind(os.fspath(path), mode)
+
+
+def is_trusted_owner(user: int) -> bool:
+    """Return whether what a user owns may be trusted: our own and root's."""
+    return not hasattr(os, "geteuid") or user in (os.geteuid(), 0)
+
+
+def _check_kind(path: str, mode: int) -> None:
+    if not stat.S_ISREG(mode):
+        kind = _KINDS.get(stat.S_IFMT(mode), "no file")
+        raise ValueError(f"{path} is {kind}: expected a regular file")

@@ -1,0 +1,143 @@
+"""Files appear whole or not at all; links are not written through; a full disk is named."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lt_det.storage import atomic_write
+from lt_det.storage.atomic_write import atomic_file, atomic_path, remove_partial_files
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path):
+    path = tmp_path / "sub" / "a.txt"
+    with atomic_file(path) as file:
+        file.write("old\n")
+
+    def write_half() -> None:
+        with atomic_file(path, "wb") as file:
+            file.write(b"half")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        write_half()
+    with pytest.raises(KeyError), atomic_path(path):
+        raise KeyError
+    assert path.read_bytes() == b"old\n"
+    assert list(path.parent.iterdir()) == [path]
+    with atomic_path(path, sync=True) as partial:
+        Path(partial).write_text("new")
+        assert path.read_text() == "old\n"
+    assert path.read_text() == "new"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_link_in_the_place_of_the_file_is_replaced_and_not_followed(tmp_path):
+    victim, path = tmp_path / "victim", tmp_path / "out.json"
+    victim.write_text("precious")
+    path.symlink_to(victim)
+    with atomic_file(path) as file:
+        file.write("new")
+    assert victim.read_text() == "precious"
+    assert path.read_text() == "new"
+    assert not path.is_symlink()
+
+
+@pytest.mark.parametrize("context", [atomic_file, atomic_path])
+def test_a_link_in_the_place_of_the_partial_file_is_not_followed(tmp_path, monkeypatch, context):
+    class Known:
+        hex = "known"
+
+    victim = tmp_path / "victim"
+    monkeypatch.setattr(atomic_write.uuid, "uuid4", Known)
+    for target in (victim, tmp_path / "gone"):
+        victim.write_text("precious")
+        (tmp_path / "out.known.partial").symlink_to(target)
+        with pytest.raises(FileExistsError), context(tmp_path / "out"):
+            pytest.fail("it was opened")
+        assert victim.read_text() == "precious"
+        assert not (tmp_path / "gone").exists()
+        (tmp_path / "out.known.partial").unlink(missing_ok=True)
+
+
+def test_what_killed_writers_left_is_removed(tmp_path):
+    names = ["a.pth.0123.partial", "a.pth.partial", "b.pth.4567.partial", "[a].pth.8.partial"]
+    for name in [*names, "a.pth", "c.txt.1.partial"]:
+        (tmp_path / name).touch()
+    remove_partial_files(tmp_path / "[a].pth")
+    assert not (tmp_path / "[a].pth.8.partial").exists()
+    assert (tmp_path / "a.pth.0123.partial").exists()
+    remove_partial_files(tmp_path / "*.pth")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.pth", "c.txt.1.partial"]
+
+
+_FULL_DISK = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+from lt_det.storage.atomic_write import atomic_file, atomic_path
+path, writer = sys.argv[1:]
+if writer == "bytes":
+    with atomic_file(path, "wb") as file:
+        file.write(bytes(1_000_000))
+else:
+    with atomic_path(path) as partial:
+        open(partial, "wb").write(bytes(1_000_000))
+"""
+
+
+@pytest.mark.parametrize("writer", ["bytes", "path"])
+def test_a_file_that_does_not_fit_is_named_with_the_free_space(tmp_path, writer):
+    path = tmp_path / "big"
+    path.write_text("old")
+    done = subprocess.run(
+        [sys.executable, "-c", _FULL_DISK, str(path), writer],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=REPOSITORY,
+    )
+    last = done.stderr.strip().splitlines()[-1]
+    assert f"{path} could not be written" in last
+    assert "free on its disk are" in last
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left"), RuntimeError("PytorchStreamWriter failed")]
+)
+def test_writers_that_give_no_reason_are_believed_where_the_disk_is_full(
+    tmp_path, monkeypatch, error
+):
+    class Usage:
+        free = 4096
+
+    monkeypatch.setattr(atomic_write.shutil, "disk_usage", lambda _: Usage)
+    full = pytest.raises(OSError, match=r"a could not be written \(No space left.*are 0.0 MiB")
+    with full as caught, atomic_file(tmp_path / "a"):
+        raise error
+    assert caught.value.errno == errno.ENOSPC
+    assert not list(tmp_path.iterdir())
+    Usage.free = 2**30
+    if isinstance(error, RuntimeError):
+        with pytest.raises(RuntimeError), atomic_file(tmp_path / "a"):
+            raise error
+
+
+def test_content_may_be_put_on_the_disk_before_its_name(tmp_path, monkeypatch):
+    calls = []
+    sync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda fd: calls.append("sync") or sync(fd))
+    monkeypatch.setattr(os, "replace", lambda *a: calls.append("name") or replace(*a))
+    with atomic_file(tmp_path / "a", sync=True):
+        pass
+    with atomic_file(tmp_path / "a"):
+        pass
+    assert calls == ["sync", "name", "name"]
