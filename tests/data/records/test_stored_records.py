@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lt_det.data.annotations.json_file import hash_file
 from lt_det.data.records.record_cache import cached_records
 from lt_det.data.records.stored_records import StoredRecords, write_records
 from lt_det.data.sampling.samplers import classes_of_images
