@@ -2,11 +2,14 @@
 
 Detectron2's samplers are infinite streams that depend on the seed only, but a resumed run starts
 them anew and augments by random states that were not saved. Here a sample's augmentation is
-seeded by its position, and a resumed run starts at the position where it stopped.
+seeded by its position, and a resumed run starts at the position where it stopped. Loading leaves
+no trace in the random states of the training process, so that any number of loader processes gives
+the same training.
 """
 
 from __future__ import annotations
 
+import contextlib
 import operator
 import random
 from typing import Any, Callable, Iterable, Iterator, Sequence
@@ -30,10 +33,14 @@ from lt_det.modeling.build import is_image_classifier
 
 def seed_everything(*entropy: int) -> None:
     """Seed python, numpy and torch by a hash of several non-negative numbers."""
-    words = np.random.SeedSequence(entropy).generate_state(3)
-    random.seed(int(words[0]))
-    np.random.seed(int(words[1]))
-    torch.manual_seed(int(words[2]))
+    words = _hashed(*entropy)
+    random.seed(words[0])
+    np.random.seed(words[1])
+    torch.manual_seed(words[2])
+
+
+def _hashed(*entropy: int) -> list[int]:
+    return np.random.SeedSequence(entropy).generate_state(3).tolist()
 
 
 class PositionedSampler(Sampler):
@@ -79,12 +86,28 @@ class PositionedDataset(Dataset):
         position, index = divmod(int(code), len(self.items))
         if self.mapper is None:
             return self.items[index]
-        self._seed(position)
-        return self.mapper(self.items[index])
+        with self._seeded(position):
+            return self.mapper(self.items[index])
 
-    def _seed(self, position: int) -> None:
-        if self.seed is not None:
-            seed_everything(self.seed, position, comm.get_rank())
+    @contextlib.contextmanager
+    def _seeded(self, position: int) -> Iterator[None]:
+        """Seed python, numpy and torch on the CPU; give back the states of before at the end."""
+        if self.seed is None:
+            yield
+            return
+        generator = torch.default_generator
+        before = random.getstate(), np.random.get_state(), generator.get_state()
+        words = _hashed(self.seed, position, comm.get_rank())
+        random.seed(words[0])
+        np.random.seed(words[1])
+        # Not torch.manual_seed(): it seeds GPUs as well, which the step draws from.
+        generator.manual_seed(words[2])
+        try:
+            yield
+        finally:
+            random.setstate(before[0])
+            np.random.set_state(before[1])
+            generator.set_state(before[2])
 
 
 class PositionedBatches(PositionedDataset):
@@ -95,9 +118,11 @@ class PositionedBatches(PositionedDataset):
 
     def __getitem__(self, codes: Any) -> Any:
         places = [divmod(int(code), len(self.items)) for code in codes]
-        self._seed(places[0][0])
         samples = [self.items[index] for _, index in places]
-        return samples if self.mapper is None else self.mapper(samples)
+        if self.mapper is None:
+            return samples
+        with self._seeded(places[0][0]):
+            return self.mapper(samples)
 
 
 class TrainStream:
@@ -153,6 +178,10 @@ class TrainStream:
             "num_workers": num_workers,
             "worker_init_fn": worker_init_reset_seed,
         }
+        if seed is not None or mapper is None:
+            # An iterator draws a number when it begins: not from the state of the step, which in
+            # a resumed run would be another step than in an uninterrupted one.
+            options["generator"] = torch.Generator().manual_seed(seed or 0)
         self._loader: Iterable[list]
         if aspect_ratio_grouping:
             samples = DataLoader(

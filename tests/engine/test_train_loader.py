@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from lt_det.engine.train_loader import (
     build_train_sampler,
     build_train_stream,
     class_balanced_sampler,
+    seed_everything,
 )
 from tests.engine.tiny import tiny_config
 from tests.modeling.small_models import small_model
@@ -63,6 +65,27 @@ def test_augmentation_depends_on_position_and_seed_only():
     # 12 samples of 10 items: some item came twice, augmented anew.
     samples = [s for batch in take(make_stream(), 6) for s in batch]
     assert len({s[1] for s in samples}) == len(samples)
+
+
+@pytest.mark.parametrize("maps_batches", [False, True])
+@pytest.mark.parametrize("num_workers", [0, 1, 2])
+def test_loading_leaves_the_random_states_of_the_step_alone(num_workers, maps_batches):
+    """A mapper in the training process must not seed what the model draws from next."""
+    stream = TrainStream(
+        ITEMS,
+        sampler=TrainingSampler(len(ITEMS), seed=1),
+        ims_per_batch=2,
+        mapper=(lambda items: [augment(i) for i in items]) if maps_batches else augment,
+        seed=3,
+        maps_batches=maps_batches,
+        num_workers=num_workers,
+    )
+    seed_everything(7)
+    expected = random.random(), np.random.rand(), torch.rand(3).tolist()
+    seed_everything(7)
+    batches = iter(stream)  # draws a number of its own
+    next(batches), next(batches)
+    assert (random.random(), np.random.rand(), torch.rand(3).tolist()) == expected
 
 
 def test_sampler_hands_out_every_index_with_its_place():
