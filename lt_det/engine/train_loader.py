@@ -10,21 +10,21 @@ the same training.
 from __future__ import annotations
 
 import contextlib
-import operator
 import random
-from typing import Any, Callable, Iterable, Iterator, Sequence
+from typing import Any, Callable, Iterator, Sequence
 
 import numpy as np
 import torch
 from detectron2.data import DatasetMapper, get_detection_dataset_dicts
 from detectron2.data.build import worker_init_reset_seed
-from detectron2.data.common import AspectRatioGroupedDataset, DatasetFromList
+from detectron2.data.common import DatasetFromList
 from detectron2.data.samplers import InferenceSampler
 from detectron2.utils import comm
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 from lt_det.data.samplers import classes_of_images
 from lt_det.data.stored_records import StoredRecords
+from lt_det.engine.aspect_ratio_batches import AspectRatioBatches, wide_images
 from lt_det.engine.image_loader import build_image_mapper
 from lt_det.engine.train_dicts import load_train_dicts
 from lt_det.engine.train_samplers import build_train_sampler, class_balanced_sampler
@@ -143,7 +143,7 @@ class TrainStream:
         ims_per_batch: int,
         mapper: Callable[[Any], Any] | None = None,
         seed: int | None = None,
-        aspect_ratio_grouping: bool = False,
+        is_wide: np.ndarray | None = None,
         maps_batches: bool = False,
         num_workers: int = 0,
     ) -> None:
@@ -155,8 +155,7 @@ class TrainStream:
             ims_per_batch: samples of a batch, all ranks together.
             mapper: record -> sample.
             seed: of the mapper's random states; None leaves them alone.
-            aspect_ratio_grouping: batches of wide or tall images. Batches then depend on what
-                came before, so a resumed run sees the same images in slightly other batches.
+            is_wide: ``(N,)`` bool; if given, batches are of wide or of other records only.
             maps_batches: ``mapper`` takes the records of a batch and returns its samples.
             num_workers: loader processes of each rank.
         """
@@ -165,7 +164,7 @@ class TrainStream:
             "ims_per_batch": ims_per_batch,
             "mapper": mapper,
             "seed": seed,
-            "aspect_ratio_grouping": aspect_ratio_grouping,
+            "is_wide": is_wide,
             "maps_batches": maps_batches,
             "num_workers": num_workers,
         }
@@ -182,19 +181,19 @@ class TrainStream:
             # An iterator draws a number when it begins: not from the state of the step, which in
             # a resumed run would be another step than in an uninterrupted one.
             options["generator"] = torch.Generator().manual_seed(seed or 0)
-        self._loader: Iterable[list]
-        if aspect_ratio_grouping:
-            samples = DataLoader(
-                dataset, sampler=self._sampler, collate_fn=operator.itemgetter(0), **options
+        self._groups: AspectRatioBatches | None = None
+        batches: Sampler
+        if is_wide is not None:
+            batches = self._groups = AspectRatioBatches(
+                self._sampler, is_wide=is_wide, batch_size=self._per_rank
             )
-            self._loader = AspectRatioGroupedDataset(samples, self._per_rank)
         else:
             batches = BatchSampler(self._sampler, self._per_rank, drop_last=True)
-            if maps_batches:
-                self._loader = DataLoader(dataset, sampler=batches, batch_size=None, **options)
-            else:
-                options["collate_fn"] = list
-                self._loader = DataLoader(dataset, batch_sampler=batches, **options)
+        if maps_batches:
+            self._loader = DataLoader(dataset, sampler=batches, batch_size=None, **options)
+        else:
+            options["collate_fn"] = list
+            self._loader = DataLoader(dataset, batch_sampler=batches, **options)
 
     def with_sampler(self, sampler: Sampler) -> TrainStream:
         """Return a stream of the same records that draws them by ``sampler``."""
@@ -202,7 +201,11 @@ class TrainStream:
 
     def start_at(self, iteration: int) -> None:
         """Make the next iterator begin with the batch of ``iteration``."""
-        self._sampler.start = iteration * self._per_rank
+        if self._groups is None:
+            self._sampler.start = iteration * self._per_rank
+        else:
+            # How many samples so many batches are depends on the groups.
+            self._groups.start = iteration
 
     def records(self) -> Any:
         """Return all records as a list, or as :class:`StoredRecords` where they are such."""
@@ -230,6 +233,7 @@ def build_train_stream(
     """
     if dicts is None:
         dicts = load_train_dicts(cfg)
+    grouped = cfg.DATALOADER.ASPECT_RATIO_GROUPING and not is_image_classifier(cfg)
     # Stored records are shared by the workers as they are.
     shared = is_image_classifier(cfg) or isinstance(dicts, StoredRecords)
     return TrainStream(
@@ -237,9 +241,7 @@ def build_train_stream(
         sampler=build_train_sampler(cfg, dicts, seed=shared_seed(cfg)),
         ims_per_batch=cfg.SOLVER.IMS_PER_BATCH,
         seed=cfg.SEED if cfg.SEED >= 0 else None,
-        aspect_ratio_grouping=(
-            cfg.DATALOADER.ASPECT_RATIO_GROUPING and not is_image_classifier(cfg)
-        ),
+        is_wide=wide_images(dicts) if grouped else None,
         **_mapped(cfg, mapper),
     )
 

@@ -48,3 +48,10 @@ def test_any_number_of_processes_gives_the_same_weights(tmp_path, make_config):
     for num_workers in (1, 2, 4):
         found = weights(make_config, tmp_path / str(num_workers), num_workers=num_workers)
         assert [k for k, v in found.items() if not torch.equal(v, expected[k])] == []
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_resumed_runs_with_grouping_and_processes_repeat_uninterrupted_ones(tmp_path, num_workers):
+    expected = weights(detection, tmp_path / "whole", num_workers=num_workers)
+    found = weights(detection, tmp_path / "halves", num_workers=num_workers, stops=(3,))
+    assert [k for k, v in found.items() if not torch.equal(v, expected[k])] == []
