@@ -27,6 +27,7 @@ from lt_det.engine.train_loader import (
     TrainStream,
     build_meta_stream,
     build_train_stream,
+    seed_everything,
     shared_seed,
 )
 from lt_det.meta.meta_learner import MetaLearner
@@ -149,6 +150,9 @@ def _model_meta(cfg: Any, model: Any, training: TrainStream) -> MetaBatches:
     if node.REGIONS == "forward":
         return MetaBatches(stream, partial(regions_by_forward, model))
     model.train()
+    if cfg.SEED >= 0:
+        # Regions of the bank are drawn now, before the first step.
+        seed_everything(cfg.SEED, comm.get_rank(), 2)
     bank = fill_bank(
         model,
         stream,

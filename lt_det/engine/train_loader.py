@@ -2,21 +2,23 @@
 
 Detectron2's samplers are infinite streams that depend on the seed only, but a resumed run starts
 them anew and augments by random states that were not saved. Here a sample's augmentation is
-seeded by its position, and a resumed run starts at the position where it stopped.
+seeded by its position, and a resumed run starts at the position where it stopped. Loading leaves
+no trace in the random states of the training process, so that any number of loader processes gives
+the same training.
 """
 
 from __future__ import annotations
 
-import operator
+import contextlib
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from detectron2.data import build_detection_test_loader, get_detection_dataset_dicts
 from detectron2.data.build import worker_init_reset_seed
-from detectron2.data.common import AspectRatioGroupedDataset, DatasetFromList
+from detectron2.data.common import DatasetFromList
 from detectron2.data.samplers import InferenceSampler
 from detectron2.utils import comm
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
@@ -24,16 +26,21 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 from lt_det.data.records.dataset_dicts import build_train_dicts
 from lt_det.data.records.stored_records import StoredRecords
 from lt_det.data.sampling.samplers import classes_of_images
+from lt_det.engine.aspect_ratio_batches import AspectRatioBatches, wide_images
 from lt_det.tasks import build_task
 from lt_det.tasks.train_samplers import build_train_sampler, class_balanced_sampler
 
 
 def seed_everything(*entropy: int) -> None:
     """Seed python, numpy and torch by a hash of several non-negative numbers."""
-    words = np.random.SeedSequence(entropy).generate_state(3)
-    random.seed(int(words[0]))
-    np.random.seed(int(words[1]))
-    torch.manual_seed(int(words[2]))
+    words = _hashed(*entropy)
+    random.seed(words[0])
+    np.random.seed(words[1])
+    torch.manual_seed(words[2])
+
+
+def _hashed(*entropy: int) -> list[int]:
+    return np.random.SeedSequence(entropy).generate_state(3).tolist()
 
 
 class PositionedSampler(Sampler):
@@ -79,12 +86,28 @@ class PositionedDataset(Dataset):
         position, index = divmod(int(code), len(self.items))
         if self.mapper is None:
             return self.items[index]
-        self._seed(position)
-        return self.mapper(self.items[index])
+        with self._seeded(position):
+            return self.mapper(self.items[index])
 
-    def _seed(self, position: int) -> None:
-        if self.seed is not None:
-            seed_everything(self.seed, position, comm.get_rank())
+    @contextlib.contextmanager
+    def _seeded(self, position: int) -> Iterator[None]:
+        """Seed python, numpy and torch on the CPU; give back the states of before at the end."""
+        if self.seed is None:
+            yield
+            return
+        generator = torch.default_generator
+        before = random.getstate(), np.random.get_state(), generator.get_state()
+        words = _hashed(self.seed, position, comm.get_rank())
+        random.seed(words[0])
+        np.random.seed(words[1])
+        # Not torch.manual_seed(): it seeds GPUs as well, which the step draws from.
+        generator.manual_seed(words[2])
+        try:
+            yield
+        finally:
+            random.setstate(before[0])
+            np.random.set_state(before[1])
+            generator.set_state(before[2])
 
 
 class PositionedBatches(PositionedDataset):
@@ -95,9 +118,11 @@ class PositionedBatches(PositionedDataset):
 
     def __getitem__(self, codes: Any) -> Any:
         places = [divmod(int(code), len(self.items)) for code in codes]
-        self._seed(places[0][0])
         samples = [self.items[index] for _, index in places]
-        return samples if self.mapper is None else self.mapper(samples)
+        if self.mapper is None:
+            return samples
+        with self._seeded(places[0][0]):
+            return self.mapper(samples)
 
 
 class TrainStream:
@@ -118,7 +143,7 @@ class TrainStream:
         ims_per_batch: int,
         mapper: Callable[[Any], Any] | None = None,
         seed: int | None = None,
-        aspect_ratio_grouping: bool = False,
+        is_wide: np.ndarray | None = None,
         maps_batches: bool = False,
         num_workers: int = 0,
     ) -> None:
@@ -130,8 +155,7 @@ class TrainStream:
             ims_per_batch: samples of a batch, all ranks together.
             mapper: record -> sample.
             seed: of the mapper's random states; None leaves them alone.
-            aspect_ratio_grouping: batches of wide or tall images. Batches then depend on what
-                came before, so a resumed run sees the same images in slightly other batches.
+            is_wide: ``(N,)`` bool; if given, batches are of wide or of other records only.
             maps_batches: ``mapper`` takes the records of a batch and returns its samples.
             num_workers: loader processes of each rank.
         """
@@ -140,7 +164,7 @@ class TrainStream:
             "ims_per_batch": ims_per_batch,
             "mapper": mapper,
             "seed": seed,
-            "aspect_ratio_grouping": aspect_ratio_grouping,
+            "is_wide": is_wide,
             "maps_batches": maps_batches,
             "num_workers": num_workers,
         }
@@ -153,19 +177,23 @@ class TrainStream:
             "num_workers": num_workers,
             "worker_init_fn": worker_init_reset_seed,
         }
-        self._loader: Iterable[list]
-        if aspect_ratio_grouping:
-            samples = DataLoader(
-                dataset, sampler=self._sampler, collate_fn=operator.itemgetter(0), **options
+        if seed is not None or mapper is None:
+            # An iterator draws a number when it begins: not from the state of the step, which in
+            # a resumed run would be another step than in an uninterrupted one.
+            options["generator"] = torch.Generator().manual_seed(seed or 0)
+        self._groups: AspectRatioBatches | None = None
+        batches: Sampler
+        if is_wide is not None:
+            batches = self._groups = AspectRatioBatches(
+                self._sampler, is_wide=is_wide, batch_size=self._per_rank
             )
-            self._loader = AspectRatioGroupedDataset(samples, self._per_rank)
         else:
             batches = BatchSampler(self._sampler, self._per_rank, drop_last=True)
-            if maps_batches:
-                self._loader = DataLoader(dataset, sampler=batches, batch_size=None, **options)
-            else:
-                options["collate_fn"] = list
-                self._loader = DataLoader(dataset, batch_sampler=batches, **options)
+        if maps_batches:
+            self._loader = DataLoader(dataset, sampler=batches, batch_size=None, **options)
+        else:
+            options["collate_fn"] = list
+            self._loader = DataLoader(dataset, batch_sampler=batches, **options)
 
     def with_sampler(self, sampler: Sampler) -> TrainStream:
         """Return a stream of the same records that draws them by ``sampler``."""
@@ -173,7 +201,11 @@ class TrainStream:
 
     def start_at(self, iteration: int) -> None:
         """Make the next iterator begin with the batch of ``iteration``."""
-        self._sampler.start = iteration * self._per_rank
+        if self._groups is None:
+            self._sampler.start = iteration * self._per_rank
+        else:
+            # How many samples so many batches are depends on the groups.
+            self._groups.start = iteration
 
     def records(self) -> Any:
         """Return all records as a list, or as :class:`StoredRecords` where they are such."""
@@ -202,6 +234,7 @@ def build_train_stream(
     if dicts is None:
         dicts = build_train_dicts(cfg)
     task = build_task(cfg)
+    grouped = cfg.DATALOADER.ASPECT_RATIO_GROUPING and not task.one_class_an_image
     # Stored records, and records of images to classify, are shared by the workers as they are.
     shared = task.one_class_an_image or isinstance(dicts, StoredRecords)
     return TrainStream(
@@ -209,9 +242,7 @@ def build_train_stream(
         sampler=build_train_sampler(cfg, dicts, seed=shared_seed(cfg)),
         ims_per_batch=cfg.SOLVER.IMS_PER_BATCH,
         seed=cfg.SEED if cfg.SEED >= 0 else None,
-        aspect_ratio_grouping=(
-            cfg.DATALOADER.ASPECT_RATIO_GROUPING and not task.one_class_an_image
-        ),
+        is_wide=wide_images(dicts) if grouped else None,
         **_mapped(cfg, mapper),
     )
 

@@ -59,8 +59,8 @@ class LongTailTrainer(DefaultTrainer):
     statistics of the training set reach every loss and are kept in the checkpoint; DDP on CPUs;
     LT_DET.DECOUPLED trains the classifier only, LT_DET.META learns class weights, and
     LT_DET.REGION_CACHE takes region features from a cache. With SEED set, a resumed run repeats
-    an uninterrupted one bit by bit (without aspect-ratio grouping, see :class:`TrainStream`, and
-    for the Meta Sampler without loader processes, which draw ahead with older rates).
+    an uninterrupted one bit by bit, with any number of loader processes (but with the Meta Sampler,
+    for which they draw ahead with older rates).
     """
 
     def __init__(self, cfg: Any) -> None:

@@ -98,15 +98,18 @@ def _build_undeferred(cfg: Any, name: str, *, class_weights: ClassWeights | None
         key.lower(): value for key, value in cfg.LT_DET.LOSS_PARAMS.get(name.upper(), {}).items()
     }
     criterion = Criterion(name, class_weights=class_weights, **parameters)
-    weighs_bonus = class_weights is not None and not criterion.mean_is_over_weights
-    if weighs_bonus and name.endswith("eureka") and parameters["beta"]:
+    weighs_all = class_weights is not None and not criterion.mean_is_over_weights
+    key = criterion.spec.weighs_classes_by
+    if weighs_all and key and criterion.hyperparameters[key]:
         logger.warning(
-            "LT_DET.CLASS_WEIGHTS multiply the bonus of %s, which LT_DET.LOSS_PARAMS.%s.BETA %s "
-            "weighs by class already: set BETA 0.0, or the release's EL+CB, "
+            "LT_DET.CLASS_WEIGHTS multiply the bonus of %s, which LT_DET.LOSS_PARAMS.%s.%s %s "
+            "weighs by class already: set %s 0.0, or the release's EL+CB, "
             "LT_DET.CLASS_WEIGHTS.DENOMINATOR weights",
             name,
             name.upper(),
-            parameters["beta"],
+            key.upper(),
+            criterion.hyperparameters[key],
+            key.upper(),
         )
     # No function of this one's own: a model with it could not be pickled.
     criterion.load_counts = functools.partial(_load_counts, build_task(cfg), kind=criterion.kind)

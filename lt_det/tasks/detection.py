@@ -22,9 +22,9 @@ class Detection(Task):
     def from_config(cls, cfg: Any) -> Detection:
         """Read DATASETS, NUM_CLASSES of the model and LT_DET.CLASS_STATS."""
         name = cfg.MODEL.META_ARCHITECTURE
-        is_retinanet = name in META_ARCH_REGISTRY and issubclass(
-            META_ARCH_REGISTRY.get(name), RetinaNet
-        )
+        model = META_ARCH_REGISTRY.get(name) if name in META_ARCH_REGISTRY else None
+        # A function may be registered as well.
+        is_retinanet = isinstance(model, type) and issubclass(model, RetinaNet)
         node = cfg.LT_DET.CLASS_STATS
         return cls(
             training_sets=tuple(cfg.DATASETS.TRAIN),

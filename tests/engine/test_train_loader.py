@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import random
 
 import numpy as np
 import pytest
 import torch
+from detectron2.data.common import AspectRatioGroupedDataset
 from detectron2.data.samplers import TrainingSampler
 
 from lt_det.data.records.dataset_dicts import build_train_dicts
+from lt_det.data.records.stored_records import StoredRecords
+from lt_det.engine.aspect_ratio_batches import AspectRatioBatches, wide_images
 from lt_det.engine.streams import build_streams
 from lt_det.engine.train_loader import (
     PositionedSampler,
@@ -18,6 +22,7 @@ from lt_det.engine.train_loader import (
     build_train_sampler,
     build_train_stream,
     class_balanced_sampler,
+    seed_everything,
 )
 from tests.engine.tiny import tiny_config
 from tests.modeling.small_models import small_model
@@ -30,7 +35,9 @@ def augment(item: int) -> tuple:
     return item, np.random.rand(), torch.rand(1).item()
 
 
-def make_stream(*, seed: int | None = 3, num_workers: int = 0) -> TrainStream:
+def make_stream(
+    *, seed: int | None = 3, num_workers: int = 0, is_wide: np.ndarray | None = None
+) -> TrainStream:
     return TrainStream(
         ITEMS,
         sampler=TrainingSampler(len(ITEMS), seed=1),
@@ -38,6 +45,7 @@ def make_stream(*, seed: int | None = 3, num_workers: int = 0) -> TrainStream:
         mapper=augment,
         seed=seed,
         num_workers=num_workers,
+        is_wide=is_wide,
     )
 
 
@@ -45,12 +53,57 @@ def take(stream: TrainStream, count: int) -> list:
     return list(itertools.islice(iter(stream), count))
 
 
+WIDE = np.array([True, False, False, True, False, False, False, True, False, False])
+
+
+@pytest.mark.parametrize("is_wide", [None, WIDE], ids=["as drawn", "grouped"])
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_a_late_start_continues_the_stream(num_workers):
-    whole = take(make_stream(), 9)
-    late = make_stream(num_workers=num_workers)
-    late.start_at(4)
-    assert take(late, 5) == whole[4:]
+def test_a_late_start_continues_the_stream(num_workers, is_wide):
+    whole = take(make_stream(is_wide=is_wide), 9)
+    for start in (4, 7):
+        late = make_stream(num_workers=num_workers, is_wide=is_wide)
+        late.start_at(start)
+        assert take(late, 9 - start) == whole[start:]
+
+
+def test_groups_are_those_of_detectron2():
+    samples = [
+        {"code": code, "width": 2 + WIDE[code % 10], "height": 2} for code in range(40)
+    ]  # a square is no wide image
+    expected = itertools.islice(iter(AspectRatioGroupedDataset(samples, 3)), 9)
+    batches = AspectRatioBatches(range(40), is_wide=WIDE, batch_size=3)
+    assert list(itertools.islice(iter(batches), 9)) == [[d["code"] for d in b] for b in expected]
+
+
+def test_groups_go_by_the_records_of_a_list_and_of_the_cache(caplog):
+    records = [
+        {"width": 3, "height": 2, "annotations": []},
+        {"width": 2, "height": 2, "annotations": []},
+        {"width": 2, "height": 3, "annotations": []},
+    ]
+    stored = StoredRecords.packed(records)
+    assert wide_images(records).tolist() == wide_images(stored).tolist() == [True, False, False]
+    both = StoredRecords.joined([stored, stored]).take(np.array([3, 2, 0]))
+    assert wide_images(both).tolist() == [True, False, True]
+    assert wide_images([]).tolist() == []
+    assert not caplog.records
+    assert wide_images([{"width": 3}, *records]).tolist() == [False, True, False, False]
+    (record,) = caplog.records
+    assert "1 of 4 training records have no width and height" in record.message
+    # Not decided by which of the two is missing.
+    assert wide_images([{"height": 3}]).tolist() == [False]
+
+
+def test_grouped_batches_of_a_config(tmp_path):
+    cfg = tiny_config(tmp_path, DATALOADER__ASPECT_RATIO_GROUPING=True)
+    dicts = [dict(record) for record in load_train_dicts(cfg)]
+    wide = {0, 3, 5}
+    for i, record in enumerate(dicts):
+        record["width"], record["height"] = (96, 64) if i in wide else (64, 96)
+    ids = {dicts[i]["image_id"] for i in wide}
+    stream = build_train_stream(cfg, dicts, mapper=lambda record: record["image_id"])
+    for batch in take(stream, 6):
+        assert len({image_id in ids for image_id in batch}) == 1
 
 
 def test_augmentation_depends_on_position_and_seed_only():
@@ -63,6 +116,27 @@ def test_augmentation_depends_on_position_and_seed_only():
     # 12 samples of 10 items: some item came twice, augmented anew.
     samples = [s for batch in take(make_stream(), 6) for s in batch]
     assert len({s[1] for s in samples}) == len(samples)
+
+
+@pytest.mark.parametrize("maps_batches", [False, True])
+@pytest.mark.parametrize("num_workers", [0, 1, 2])
+def test_loading_leaves_the_random_states_of_the_step_alone(num_workers, maps_batches):
+    """A mapper in the training process must not seed what the model draws from next."""
+    stream = TrainStream(
+        ITEMS,
+        sampler=TrainingSampler(len(ITEMS), seed=1),
+        ims_per_batch=2,
+        mapper=(lambda items: [augment(i) for i in items]) if maps_batches else augment,
+        seed=3,
+        maps_batches=maps_batches,
+        num_workers=num_workers,
+    )
+    seed_everything(7)
+    expected = random.random(), np.random.rand(), torch.rand(3).tolist()
+    seed_everything(7)
+    batches = iter(stream)  # draws a number of its own
+    next(batches), next(batches)
+    assert (random.random(), np.random.rand(), torch.rand(3).tolist()) == expected
 
 
 def test_sampler_hands_out_every_index_with_its_place():

@@ -119,6 +119,14 @@ class StoredRecords(Sequence[dict]):
         index = np.repeat(np.arange(len(self)), counts)
         return index, classes[place].astype(np.int64), crowds[place].astype(bool)
 
+    def sizes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return widths and heights ``(N,)`` int64 of the images in pixels; 0 where not said."""
+        widths, heights = (
+            np.concatenate([block.arrays[name] for block in self._blocks])[self._rows]
+            for name in ("widths", "heights")
+        )
+        return widths.astype(np.int64), heights.astype(np.int64)
+
 
 def write_records(
     path: str | os.PathLike[str], records: Sequence[Mapping[str, Any]], *, about: Any = None
@@ -189,6 +197,7 @@ def _write(file: BinaryIO, records: Sequence[Mapping[str, Any]], about: Any) -> 
     starts, checksums, ends = [file.write(_MAGIC)], [], []
     classes: list[int] = []
     crowds: list[bool] = []
+    sizes: list[tuple[int, int]] = []
     for record in records:
         content = pickle.dumps(record, protocol=pickle.HIGHEST_PROTOCOL)
         starts.append(starts[-1] + file.write(content))
@@ -197,12 +206,15 @@ def _write(file: BinaryIO, records: Sequence[Mapping[str, Any]], about: Any) -> 
             classes.append(annotation["category_id"])
             crowds.append(bool(annotation.get("iscrowd", 0)))
         ends.append(len(classes))
+        sizes.append((record.get("width", 0), record.get("height", 0)))
     arrays: dict[str, np.ndarray] = {
         "starts": np.array(starts, dtype=np.int64),
         "checksums": np.array(checksums, dtype=np.uint32),
         "ends": np.array(ends, dtype=np.int64),
         "classes": np.array(classes, dtype=np.int32),
         "crowds": np.array(crowds, dtype=np.uint8),
+        "widths": np.array([width for width, _ in sizes], dtype=np.int32),
+        "heights": np.array([height for _, height in sizes], dtype=np.int32),
     }
     layout, index = {}, bytearray(-starts[-1] % 8)
     for name, array in arrays.items():

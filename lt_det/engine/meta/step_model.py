@@ -70,6 +70,8 @@ class MetaStepModel(nn.Module):
         self._meta_batches, self._optimizer = meta_batches, optimizer
         self._interval, self._meta_loss = interval, meta_loss
         self._whole_network = whole_network
+        # In a dict of functions, not modules: no part of this one's state.
+        self._plain = {kind: Criterion(name).row_losses for kind, name in PLAIN_LOSS.items()}
         for stage in RegionTap(model).stages:
             if stage.predictor.criterion.mean_is_over_weights:
                 raise ValueError(
@@ -130,7 +132,6 @@ class MetaStepModel(nn.Module):
         meta_regions: Regions,
     ) -> ClassifierStage:
         factor = head.loss_weight.get("loss_cls", 1.0)
-        plain_loss = Criterion(PLAIN_LOSS[head.criterion.kind])
 
         def of_criterion(logits: Tensor, labels: Tensor) -> Tensor:
             return head.criterion.row_losses(head.trained_columns(logits), labels)
@@ -140,8 +141,10 @@ class MetaStepModel(nn.Module):
             losses = of_criterion(logits, labels)
             return losses if factor == 1.0 else factor * losses
 
+        plain_loss = self._plain[head.criterion.kind]
+
         def plain(logits: Tensor, labels: Tensor) -> Tensor:
-            return plain_loss.row_losses(head.trained_columns(logits), labels)
+            return plain_loss(head.trained_columns(logits), labels)
 
         return ClassifierStage(
             classifier=classifier,

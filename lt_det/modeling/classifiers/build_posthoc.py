@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lt_det.data.warn_once import warn_once
+from lt_det.losses import get_loss
 from lt_det.modeling.classifiers.posthoc import PostHocCorrection
 from lt_det.tasks import Task, build_task
 
@@ -47,7 +48,7 @@ def build_prior_corrections(cfg: Any) -> list[str]:
     """Return keys and values by which training takes out the class prior."""
     node = cfg.LT_DET
     chosen = {
-        "LOSS": node.LOSS if node.LOSS.startswith("balanced_") else "",
+        "LOSS": node.LOSS if get_loss(node.LOSS).takes_out_prior else "",
         "CLASS_WEIGHTS.NAME": node.CLASS_WEIGHTS.NAME,
         "SAMPLER.NAME": node.SAMPLER.NAME,
         "DEFER.SAMPLER": node.DEFER.SAMPLER,
