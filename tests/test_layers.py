@@ -31,6 +31,7 @@ FREE = {"version", "detectron2_required", "__init__"}
 
 #: The only files of the lower layers that may import Detectron2.
 NEEDS_DETECTRON2 = {
+    "data/class_matching.py",
     "data/datasets.py",
     "data/image_datasets.py",
     "evaluation/lvis_evaluator.py",

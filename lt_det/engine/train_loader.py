@@ -20,12 +20,16 @@ from detectron2.data.samplers import InferenceSampler
 from detectron2.utils import comm
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
+from lt_det.data.image_depth import deep_images, deep_images_text
 from lt_det.data.samplers import classes_of_images
 from lt_det.data.stored_records import StoredRecords
 from lt_det.engine.image_loader import build_image_mapper
 from lt_det.engine.train_dicts import load_train_dicts
 from lt_det.engine.train_samplers import build_train_sampler, class_balanced_sampler
 from lt_det.modeling.build import is_image_classifier
+
+# Records whose image is checked before the training, over all of the data set.
+_LOOKED_AT = 5000
 
 
 def seed_everything(*entropy: int) -> None:
@@ -198,9 +202,14 @@ def build_train_stream(
         dicts: of the training set; None loads it.
         mapper: data set dict -> sample (for image classifiers dicts -> samples); None is
             Detectron2's ``DatasetMapper`` of the config.
+
+    Raises:
+        ValueError: without a ``mapper``, if images have more than 8 bits a channel.
     """
     if dicts is None:
         dicts = load_train_dicts(cfg)
+    if mapper is None and not is_image_classifier(cfg):
+        _check_depth(dicts, name=", ".join(cfg.DATASETS.TRAIN))
     # Stored records are shared by the workers as they are.
     shared = is_image_classifier(cfg) or isinstance(dicts, StoredRecords)
     return TrainStream(
@@ -213,6 +222,14 @@ def build_train_stream(
         ),
         **_mapped(cfg, mapper),
     )
+
+
+def _check_depth(dicts: Sequence[dict], *, name: str) -> None:
+    """Raise for images that Detectron2's mapper would clip; of many records it looks at some."""
+    rows = np.unique(np.linspace(0, len(dicts) - 1, min(len(dicts), _LOOKED_AT)).astype(int))
+    deep = deep_images(dicts[row].get("file_name", "") for row in rows.tolist())
+    if deep:
+        raise ValueError(f"DATASETS.TRAIN, {deep_images_text(deep, name=name)}")
 
 
 def build_meta_stream(cfg: Any, stream: TrainStream, *, ims_per_batch: int) -> TrainStream:

@@ -11,7 +11,7 @@ import itertools
 import logging
 import os
 from dataclasses import dataclass
-from typing import Any, Mapping, Sequence
+from typing import Any, Container, Mapping, Sequence
 
 import numpy as np
 
@@ -51,6 +51,14 @@ class LVISGroundTruth:
     def image_ids(self) -> set[int]:
         """Ids of all images."""
         return {image["id"] for image in self.images}
+
+    def of_categories(self, category_ids: Container[int]) -> LVISGroundTruth:
+        """Return the part of it that is about some categories."""
+        return LVISGroundTruth(
+            images=self.images,
+            annotations=[a for a in self.annotations if a["category_id"] in category_ids],
+            categories=[c for c in self.categories if c["id"] in category_ids],
+        )
 
     def is_judged(self, detections: Detections) -> np.ndarray:
         """Return ``(N,)`` bool: whether the metric can tell if a detection is right.
