@@ -35,6 +35,7 @@ FREE = {"version", "detectron2_required", "config_errors", "storage", "__init__"
 
 #: The only files of the lower layers that may import Detectron2.
 NEEDS_DETECTRON2 = {
+    "data/annotations/class_matching.py",
     "data/annotations/datasets.py",
     "data/images/datasets.py",
     "data/records/dataset_dicts.py",

@@ -121,8 +121,8 @@ def classes_of_checkpoint(cfg: Any, *, resume: bool) -> tuple[Any, tuple[str, ..
     """Return the config with the classes of the model to evaluate, and their names.
 
     With LT_DET.CLASSIFICATION.NUM_CLASSES 0 an image classifier has the classes of its training
-    set. Its checkpoint knows them, so that the images need not be there. The names are None, and
-    the config as it is, for other models and for files of bare weights.
+    set. Its checkpoint knows them, so that the images need not be there. The names are None for
+    files of bare weights, and the config stays as it is for detectors.
 
     Args:
         cfg: config.
@@ -131,8 +131,6 @@ def classes_of_checkpoint(cfg: Any, *, resume: bool) -> tuple[Any, tuple[str, ..
     Raises:
         ValueError: if the checkpoint is broken, or has another number of classes than NUM_CLASSES.
     """
-    if not build_task(cfg).one_class_an_image:
-        return cfg, None
     checkpointer = LongTailCheckpointer(nn.Module(), cfg.OUTPUT_DIR)
     resuming = resume and checkpointer.has_checkpoint()
     weights = checkpointer.get_checkpoint_file() if resuming else cfg.MODEL.WEIGHTS
@@ -142,6 +140,8 @@ def classes_of_checkpoint(cfg: Any, *, resume: bool) -> tuple[Any, tuple[str, ..
     if saved is None:
         return cfg, None
     names, asked = tuple(saved["class_names"]), cfg.LT_DET.CLASSIFICATION.NUM_CLASSES
+    if not build_task(cfg).one_class_an_image:
+        return cfg, names
     if asked not in (0, len(names)):
         raise ValueError(
             f"LT_DET.CLASSIFICATION.NUM_CLASSES is {asked}, but {weights!r} was trained on "

@@ -7,14 +7,19 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from detectron2.data import MetadataCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 
-from lt_det.data.annotations.datasets import check_registered, class_names_of
+from lt_det.data.annotations.class_matching import check_evaluation_json, match_classes
+from lt_det.data.annotations.datasets import check_registered, class_names_of, use_own_classes
 from lt_det.data.annotations.json_file import check_exists
 from lt_det.data.images.datasets import EVALUATOR_TYPE, HELD_OUT, take_classes
+from lt_det.data.images.depth import deep_images, deep_images_text
+from lt_det.data.records.record_cache import SMALLEST
 from lt_det.data.stats.class_stats import ClassStats
+from lt_det.data.warn_once import warn_once
 from lt_det.engine.evaluated_model import classes_of_checkpoint, evaluated_model
+from lt_det.engine.score_threshold import threshold_text, warn_of_score_threshold
 from lt_det.evaluation.classification.evaluator import ClassificationEvaluator
 from lt_det.evaluation.coco_evaluator import LongTailCOCOEvaluator
 from lt_det.evaluation.lvis.backends import check_backend
@@ -62,10 +67,14 @@ def build_evaluator(
             max_dets_per_image=cfg.TEST.DETECTIONS_PER_IMAGE,
             class_stats=class_stats,
             backend=cfg.LT_DET.EVAL.BACKEND,
+            score_threshold=threshold_text(cfg),
         )
     if kind == "coco":
         return LongTailCOCOEvaluator(
-            dataset_name, output_dir=output_folder, class_stats=class_stats
+            dataset_name,
+            output_dir=output_folder,
+            class_stats=class_stats,
+            score_threshold=threshold_text(cfg),
         )
     if kind == EVALUATOR_TYPE:
         return ClassificationEvaluator(
@@ -80,7 +89,8 @@ def build_evaluator(
 def check_test_sets(cfg: Any, *, class_names: Sequence[str] | None = None) -> None:
     """Raise where :func:`build_evaluator` would, before hours of training and not after.
 
-    Images to classify are read, and get the class ids of the training set.
+    All data sets get the class ids of the training set, matched by name; images to classify and
+    ground truth are read for it.
 
     Args:
         cfg: config.
@@ -94,7 +104,7 @@ def check_test_sets(cfg: Any, *, class_names: Sequence[str] | None = None) -> No
         ImportError: if LT_DET.EVAL.BACKEND is not installed.
     """
     task = build_task(cfg)
-    if class_names is None and task.one_class_an_image:
+    if class_names is None:
         class_names = _training_classes(task)
     for name in cfg.DATASETS.TEST:
         try:
@@ -115,6 +125,8 @@ def check_test_sets(cfg: Any, *, class_names: Sequence[str] | None = None) -> No
         json_file = os.fspath(metadata.get("json_file") or "")
         if json_file and "://" not in json_file:
             check_exists(json_file, name=name)
+        if kind != EVALUATOR_TYPE:
+            _check_detection_set(cfg, name, class_names)
         if kind == EVALUATOR_TYPE:
             _check_images(cfg, name, class_names)
         _check_classes(task, name)
@@ -126,6 +138,21 @@ def check_test_sets(cfg: Any, *, class_names: Sequence[str] | None = None) -> No
                     f"LT_DET.EVAL.BACKEND {cfg.LT_DET.EVAL.BACKEND!r}, which evaluates "
                     f"DATASETS.TEST {name!r} (set it () to train only): {error}"
                 ) from error
+
+
+def _check_detection_set(cfg: Any, name: str, class_names: Sequence[str] | None) -> None:
+    """Read the ground truth, match its classes, and warn of what would change AP."""
+    counts = check_evaluation_json(name)
+    if class_names is not None:
+        match_classes(name, class_names, counts)
+    metadata = MetadataCatalog.get(name)
+    warn_of_score_threshold(cfg, name, metadata.evaluator_type)
+    json_file = os.fspath(metadata.get("json_file") or "")
+    # The images of a large data set are not looked at: it would be read twice for that.
+    if os.path.isfile(json_file) and os.path.getsize(json_file) < SMALLEST:
+        deep = deep_images(record["file_name"] for record in DatasetCatalog.get(name))
+        if deep:
+            warn_once(f"DATASETS.TEST, {deep_images_text(deep, name=name)}")
 
 
 def prepare_evaluation(cfg: Any, *, resume: bool, check_sets: bool = True) -> Any:
@@ -171,7 +198,10 @@ def _check_images(cfg: Any, name: str, class_names: Sequence[str] | None) -> Non
 
 def _training_classes(task: Task) -> list[str] | None:
     try:
-        return class_names_of(task.counted_sets[0])
+        name = task.counted_sets[0]
+        check_registered(name)
+        use_own_classes(name)
+        return class_names_of(name)
     except (IndexError, KeyError, FileNotFoundError):
         return None
 

@@ -23,12 +23,16 @@ from detectron2.data.samplers import InferenceSampler
 from detectron2.utils import comm
 from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
+from lt_det.data.images.depth import deep_images, deep_images_text
 from lt_det.data.records.dataset_dicts import build_train_dicts
 from lt_det.data.records.stored_records import StoredRecords
 from lt_det.data.sampling.samplers import classes_of_images
 from lt_det.engine.aspect_ratio_batches import AspectRatioBatches, wide_images
 from lt_det.tasks import build_task
 from lt_det.tasks.train_samplers import build_train_sampler, class_balanced_sampler
+
+# Records whose image is checked before the training, over all of the data set.
+_LOOKED_AT = 5000
 
 
 def seed_everything(*entropy: int) -> None:
@@ -230,10 +234,15 @@ def build_train_stream(
         dicts: of the training set; None loads it.
         mapper: data set dict -> sample (for image classifiers dicts -> samples); None is
             Detectron2's ``DatasetMapper`` of the config.
+
+    Raises:
+        ValueError: without a ``mapper``, if images have more than 8 bits a channel.
     """
     if dicts is None:
         dicts = build_train_dicts(cfg)
     task = build_task(cfg)
+    if mapper is None and not task.one_class_an_image:
+        _check_depth(dicts, name=", ".join(cfg.DATASETS.TRAIN))
     grouped = cfg.DATALOADER.ASPECT_RATIO_GROUPING and not task.one_class_an_image
     # Stored records, and records of images to classify, are shared by the workers as they are.
     shared = task.one_class_an_image or isinstance(dicts, StoredRecords)
@@ -245,6 +254,14 @@ def build_train_stream(
         is_wide=wide_images(dicts) if grouped else None,
         **_mapped(cfg, mapper),
     )
+
+
+def _check_depth(dicts: Sequence[dict], *, name: str) -> None:
+    """Raise for images that Detectron2's mapper would clip; of many records it looks at some."""
+    rows = np.unique(np.linspace(0, len(dicts) - 1, min(len(dicts), _LOOKED_AT)).astype(int))
+    deep = deep_images(dicts[row].get("file_name", "") for row in rows.tolist())
+    if deep:
+        raise ValueError(f"DATASETS.TRAIN, {deep_images_text(deep, name=name)}")
 
 
 def build_meta_stream(cfg: Any, stream: TrainStream, *, ims_per_batch: int) -> TrainStream:

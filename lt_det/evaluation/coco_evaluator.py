@@ -6,23 +6,26 @@ import lt_det.detectron2_required  # noqa: F401  # isort: skip
 
 import contextlib
 import io
+import itertools
 import logging
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 import numpy as np
 from detectron2.data import MetadataCatalog
+from detectron2.data.catalog import Metadata
 from detectron2.evaluation import COCOEvaluator
 
 from lt_det.data.annotations.areas import areas_of, image_sizes
 from lt_det.data.annotations.checks import check_annotations, is_crowd
+from lt_det.data.annotations.datasets import MATCHED
 from lt_det.data.stats.class_stats import ClassStats
 from lt_det.data.stats.frequency_groups import GROUP_NAMES
 from lt_det.data.warn_once import warn_of
 from lt_det.evaluation.lvis.average_precision import mean_precision
 from lt_det.evaluation.main_rank import main_rank_result
-from lt_det.evaluation.results import write_per_category
+from lt_det.evaluation.results import nothing_found, write_per_category
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +41,8 @@ class LongTailCOCOEvaluator(COCOEvaluator):
     With ``output_dir`` the classes are written to ``per_category_{bbox,segm}.{json,csv}``.
     """
 
+    _metadata: Any
+
     def __init__(
         self,
         dataset_name: str,
@@ -46,10 +51,11 @@ class LongTailCOCOEvaluator(COCOEvaluator):
         output_dir: str | None = None,
         *,
         class_stats: ClassStats | None = None,
+        score_threshold: str = "",
         use_fast_impl: bool = True,
         **kwargs: Any,
     ) -> None:
-        """See COCOEvaluator; of its own it has only ``class_stats``.
+        """See COCOEvaluator; its own are ``class_stats`` and ``score_threshold``.
 
         Args:
             dataset_name: registered with Detectron2.
@@ -58,6 +64,7 @@ class LongTailCOCOEvaluator(COCOEvaluator):
             output_dir: where files go; None writes none.
             class_stats: statistics of the TRAINING set, from which r, c and f are; without it the
                 three metrics are nan.
+            score_threshold: key and value of the model's, for the message where it finds nothing.
             use_fast_impl: use Detectron2's compiled COCO metric where it is built.
             kwargs: passed on.
 
@@ -79,6 +86,9 @@ class LongTailCOCOEvaluator(COCOEvaluator):
         )
         if self._do_evaluation:
             _mend_ground_truth(self._coco_api, dataset_name)
+        self._lt_absent: set[int] = set()
+        if self._metadata.get(MATCHED):
+            self._leave_out_absent_classes(dataset_name)
         class_names = MetadataCatalog.get(dataset_name).get("thing_classes")
         if class_stats is None:
             logger.warning("APr, APc and APf will be nan: no class_stats of the training set given")
@@ -92,7 +102,28 @@ class LongTailCOCOEvaluator(COCOEvaluator):
         self._lt_dataset_name = dataset_name
         self._lt_class_stats = class_stats
         self._lt_output_dir = output_dir
+        self._lt_score_threshold = score_threshold
         self._lt_distributed = distributed
+
+    def _leave_out_absent_classes(self, dataset_name: str) -> None:
+        """Let the metric see the classes only that both the training set and this one have."""
+        mapping = dict(self._metadata.thing_dataset_id_to_contiguous_id)
+        _keep_categories(self._coco_api, mapping)
+        absent = sorted(set(range(len(self._metadata.thing_classes))) - set(mapping.values()))
+        # Detectron2 wants an id for every class; no prediction is left that could get these.
+        free = itertools.count(max(mapping) + 1)
+        mapping.update(zip(free, absent))
+        values = {**self._metadata.as_dict(), "thing_dataset_id_to_contiguous_id": mapping}
+        self._metadata = Metadata(**{**values, "name": f"{dataset_name} (matched)"})
+        self._lt_absent = set(absent)
+
+    def _eval_predictions(self, predictions: Any, img_ids: Sequence[int] | None = None) -> None:
+        if self._lt_absent:
+            for image in predictions:
+                image["instances"] = [
+                    one for one in image["instances"] if one["category_id"] not in self._lt_absent
+                ]
+        super()._eval_predictions(predictions, img_ids=img_ids)
 
     def evaluate(self, img_ids: Sequence[int] | None = None) -> OrderedDict[str, Any]:
         """Return task -> metric -> percent, the same on every rank.
@@ -106,6 +137,8 @@ class LongTailCOCOEvaluator(COCOEvaluator):
     def _derive_coco_results(
         self, coco_eval: Any, iou_type: str, class_names: Sequence[str] | None = None
     ) -> dict[str, float]:
+        if coco_eval is None:
+            logger.warning(nothing_found(self._lt_dataset_name, self._lt_score_threshold))
         if coco_eval is not None and class_names:
             class_names = self._in_order_of_metric(coco_eval, class_names)
         results = super()._derive_coco_results(coco_eval, iou_type, class_names=class_names)
@@ -190,6 +223,17 @@ def _mend_ground_truth(coco: Any, name: str) -> None:
     areas = areas_of(annotations, image_sizes(coco.dataset["images"]), name=name)
     for number, (annotation, area) in enumerate(zip(annotations, areas), start=1):
         annotation.update(id=number, area=float(area), iscrowd=int(is_crowd(annotation)))
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco.createIndex()
+
+
+def _keep_categories(coco: Any, category_ids: Container[int]) -> None:
+    """Drop the other categories, and their annotations, in place."""
+    dataset = coco.dataset
+    dataset["categories"] = [c for c in dataset["categories"] if c["id"] in category_ids]
+    if "annotations" in dataset:
+        kept = [a for a in dataset["annotations"] if a["category_id"] in category_ids]
+        dataset["annotations"] = kept
     with contextlib.redirect_stdout(io.StringIO()):
         coco.createIndex()
 

@@ -87,3 +87,18 @@ def _finite_or_none(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def nothing_found(dataset_name: str, score_threshold: str = "") -> str:
+    """Return what to say of an evaluation without a single detection.
+
+    Args:
+        dataset_name: evaluated data set.
+        score_threshold: key and value of the model's, where it is known.
+    """
+    above = f"above {score_threshold}" if score_threshold else "above the model's score threshold"
+    return (
+        f"{dataset_name}: nothing was detected in any image {above}, so AP says nothing. "
+        "Lower the threshold (0.0001 for AP); if nothing is found then, the model is not trained "
+        "yet or has diverged"
+    )

@@ -19,6 +19,7 @@ from lt_det.data.sampling.samplers import (
     classes_of_images,
     rarest_class_weights,
 )
+from lt_det.data.warn_once import warn_once
 from lt_det.losses.class_weights import effective_number
 from lt_det.tasks.deferral import Deferral
 from lt_det.tasks.registry import build_class_stats
@@ -107,6 +108,7 @@ def _build_named_sampler(
             # Detectron2 v0.6 always takes the root, and has no key for it.
             **({"sqrt": cfg.DATALOADER.REPEAT_SQRT} if "REPEAT_SQRT" in cfg.DATALOADER else {}),
         )
+        _warn_if_none_is_repeated(cfg, factors, image_classes)
         return RepeatFactorTrainingSampler(factors, seed=seed)
     if name == "class_balanced":
         return class_balanced_sampler(image_classes, seed=seed)
@@ -121,6 +123,20 @@ def _build_named_sampler(
         tensor = torch.from_numpy(counts)
         class_weights = 1 / effective_number(tensor, beta=cfg.LT_DET.SAMPLER.BETA).numpy()
     return _weighted(rarest_class_weights(image_classes, class_weights), seed=seed)
+
+
+def _warn_if_none_is_repeated(
+    cfg: Any, factors: torch.Tensor, image_classes: Sequence[Sequence[int]]
+) -> None:
+    if not len(factors) or float(factors.max()) > 1:
+        return
+    counts = class_image_counts(image_classes, num_classes=_num_classes(image_classes))
+    rarest = float(counts[counts > 0].min(initial=len(image_classes))) / len(image_classes)
+    warn_once(
+        f"DATALOADER.REPEAT_THRESHOLD {cfg.DATALOADER.REPEAT_THRESHOLD:g} repeats none of the "
+        f"{len(image_classes)} images: their rarest class is in a share of {rarest:.3g}. Set it "
+        "above that share, or LT_DET.SAMPLER.NAME instance to draw every image once an epoch"
+    )
 
 
 def class_balanced_sampler(image_classes: Sequence[Sequence[int]], *, seed: int) -> Sampler:

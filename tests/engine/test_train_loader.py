@@ -96,7 +96,7 @@ def test_groups_go_by_the_records_of_a_list_and_of_the_cache(caplog):
 
 def test_grouped_batches_of_a_config(tmp_path):
     cfg = tiny_config(tmp_path, DATALOADER__ASPECT_RATIO_GROUPING=True)
-    dicts = [dict(record) for record in load_train_dicts(cfg)]
+    dicts = [dict(record) for record in build_train_dicts(cfg)]
     wide = {0, 3, 5}
     for i, record in enumerate(dicts):
         record["width"], record["height"] = (96, 64) if i in wide else (64, 96)

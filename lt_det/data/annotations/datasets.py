@@ -33,6 +33,9 @@ from lt_det.data.stats.json_stats import CountSource
 from lt_det.data.stats.stats_cache import class_stats_of_json
 from lt_det.data.warn_once import warn_of, warn_once
 
+#: Metadata entry of a data set whose classes are those of a training set, matched by name.
+MATCHED = "classes_matched_by_name"
+
 
 def register_lvis_format(
     name: str,
@@ -121,6 +124,8 @@ def load_lvis_format_json(
     warn_of(check_annotations(json_dict, name=name), name=name)
     metadata = MetadataCatalog.get(name)
     found = _category_metadata(json_dict["categories"], name=name)
+    if metadata.get(MATCHED):
+        found = _matched_metadata(json_dict["categories"], metadata, name=name)
     for key in ("thing_classes", "thing_dataset_id_to_contiguous_id"):
         if type(found[key])(metadata.get(key, found[key])) != found[key]:
             raise ValueError(
@@ -167,6 +172,7 @@ def class_stats_of(
     names = [dataset_names] if isinstance(dataset_names, str) else list(dataset_names)
     for name in names:
         check_registered(name)
+        use_own_classes(name)
     stats = merge_class_stats(
         [_stats_of_one(name, count_source=count_source, cache_dir=cache_dir) for name in names]
     )
@@ -199,6 +205,17 @@ def class_names_of(name: str) -> list[str]:
             f"MetadataCatalog.get({name!r}).thing_classes = [names in the order of the ids]"
         )
     return list(class_names)
+
+
+def use_own_classes(name: str) -> None:
+    """Undo the matching of a data set's classes with those of another, for training on it."""
+    metadata = MetadataCatalog.get(name)
+    if metadata.get(MATCHED):
+        categories = read_categories(PathManager.get_local_path(metadata.json_file), name=name)
+        for key in ("thing_classes", "thing_dataset_id_to_contiguous_id", MATCHED):
+            delattr(metadata, key)
+        found = _category_metadata(categories, name=name)
+        metadata.set(**{k: v for k, v in found.items() if metadata.get(k) is None})
 
 
 def check_registered(name: str) -> None:
@@ -246,6 +263,15 @@ def _stats_of_one(
         ) from error
     # Asked for again: loading may have completed it.
     return count_annotations(dataset_dicts, class_names_of(name), name=name)
+
+
+def _matched_metadata(categories: Any, metadata: Any, *, name: str) -> dict[str, Any]:
+    """Return the metadata of a data set with matched classes; of the file where it fits no more."""
+    names, ids = metadata.thing_classes, metadata.thing_dataset_id_to_contiguous_id
+    file_names = {category["id"]: category["name"] for category in categories}
+    if any(file_names.get(i) != names[index] for i, index in ids.items()):
+        return _category_metadata(categories, name=name)
+    return {"thing_classes": names, "thing_dataset_id_to_contiguous_id": ids}
 
 
 def _category_metadata(categories: Any, *, name: str) -> dict[str, Any]:

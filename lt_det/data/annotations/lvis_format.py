@@ -39,7 +39,7 @@ def lvis_dataset_dicts(
         json_dict: checked by :func:`~lt_det.data.annotations.checks.check_annotations`.
         name: data set, for messages.
         image_root: folder of the images.
-        id_map: json category id -> contiguous id.
+        id_map: json category id -> contiguous id; annotations of others are left out.
         box_mode: ``BoxMode.XYWH_ABS``; passed in because this file does not know Detectron2.
 
     Raises:
@@ -56,6 +56,8 @@ def lvis_dataset_dicts(
     by_image: dict[Any, list[dict[str, Any]]] = {image["id"]: [] for image in images}
     num_dropped = num_rle = 0
     for annotation in annotations:
+        if annotation["category_id"] not in id_map:
+            continue
         segmentation = annotation.get("segmentation")
         if not mask_is_usable(segmentation):
             num_dropped += 1

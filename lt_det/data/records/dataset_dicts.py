@@ -109,10 +109,10 @@ def detection_dicts(
 
 
 def _write_flags_as_numbers(records: Sequence[dict]) -> None:
-    """Write crowd flags that are text as 0 or 1: Detectron2 takes "0" for a crowd."""
+    """Write crowd flags as 0 or 1: Detectron2 takes all but 0 for a crowd, also "0" and None."""
     for record in records:
         for annotation in record.get("annotations", ()):
-            if isinstance(annotation.get("iscrowd"), str):
+            if annotation.get("iscrowd", 0) not in (0, 1):
                 annotation["iscrowd"] = int(is_crowd(annotation))
 
 

@@ -8,18 +8,24 @@ import logging
 import os
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import detectron2.utils.comm as comm
+import numpy as np
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils.file_io import PathManager
 from tabulate import tabulate
 
+from lt_det.data.annotations.datasets import MATCHED
 from lt_det.data.stats.class_stats import ClassStats
 from lt_det.data.stats.frequency_groups import GROUP_NAMES
 from lt_det.evaluation.classification.prediction_table import PredictionTable
 from lt_det.evaluation.classification.predictions import ImagePredictions
+from lt_det.evaluation.evaluated_classes import (
+    category_ids_in_contiguous_order,
+    groups_by_category_id,
+    log_changed_groups,
+)
 from lt_det.evaluation.lvis.average_precision import (
     BACKENDS,
     IOU_TYPES,
@@ -29,9 +35,12 @@ from lt_det.evaluation.lvis.average_precision import (
 )
 from lt_det.evaluation.lvis.ground_truth import read_ground_truth
 from lt_det.evaluation.main_rank import arrays_on_main_rank, main_rank_result
-from lt_det.evaluation.results import write_json_records, write_per_category
+from lt_det.evaluation.results import nothing_found, write_json_records, write_per_category
 
 logger = logging.getLogger(__name__)
+
+# Category id of a class that a data set does not have.
+_ABSENT = np.iinfo(np.int64).min
 
 
 class LongTailLVISEvaluator(DatasetEvaluator):
@@ -60,6 +69,7 @@ class LongTailLVISEvaluator(DatasetEvaluator):
         max_dets_per_image: int = 300,
         class_stats: ClassStats | None = None,
         backend: Backend = "hotcoco",
+        score_threshold: str = "",
     ) -> None:
         """Read and check the ground truth of a registered data set.
 
@@ -73,6 +83,7 @@ class LongTailLVISEvaluator(DatasetEvaluator):
             class_stats: statistics of the TRAINING set, from which r, c and f are; None takes
                 "frequency" of the json.
             backend: see :func:`lvis_average_precision`.
+            score_threshold: key and value of the model's, for the message where it finds nothing.
 
         Raises:
             ValueError: if the data set has no json, or classes, ids or options do not fit.
@@ -96,19 +107,22 @@ class LongTailLVISEvaluator(DatasetEvaluator):
         self._output_dir = output_dir
         self._max_dets_per_image = max_dets_per_image
         self._backend: Backend = backend
+        self._score_threshold = score_threshold
 
         with_masks = tasks is None or "segm" in tasks
         ground_truth = read_ground_truth(
             PathManager.get_local_path(json_file), with_masks=with_masks, name=dataset_name
         )
-        self._category_ids = _category_ids_in_contiguous_order(
+        if metadata.get(MATCHED):
+            ground_truth = ground_truth.of_categories(metadata.thing_dataset_id_to_contiguous_id)
+        self._category_ids = category_ids_in_contiguous_order(
             metadata, ground_truth.category_ids, dataset_name=dataset_name
         )
-        self._groups = _groups_by_category_id(
+        self._groups = groups_by_category_id(
             class_stats, self._category_ids, metadata.get("thing_classes")
         )
         if self._groups is not None:
-            _log_changed_groups(self._groups, ground_truth.frequency_groups() or {})
+            log_changed_groups(self._groups, ground_truth.frequency_groups() or {})
         # Only the main rank evaluates; the annotations would lie in memory once for each process.
         evaluates_here = not distributed or comm.is_main_process()
         self._ground_truth = ground_truth if evaluates_here else None
@@ -165,14 +179,25 @@ class LongTailLVISEvaluator(DatasetEvaluator):
         tasks = self._tasks or predictions.tasks()
         self._check_images(set(predictions.image_ids.tolist()), ground_truth.image_ids)
         detections = predictions.detections(
-            category_ids=self._category_ids, with_masks="segm" in tasks
+            category_ids=[_ABSENT if i is None else i for i in self._category_ids],
+            with_masks="segm" in tasks,
         )
+        if None in self._category_ids:
+            judged = np.flatnonzero(detections.category_ids != _ABSENT)
+            logger.info(
+                "%d detections are of classes that %s does not have: left out",
+                len(detections) - len(judged),
+                self._dataset_name,
+            )
+            detections = detections.take(judged)
         if self._output_dir:
             path = os.path.join(self._output_dir, "coco_instances_results.json")
             write_json_records(path, detections.records(), count=len(detections))
         if not ground_truth.annotations:
             logger.info("%s has no annotations: no AP", self._dataset_name)
             return OrderedDict()
+        if not len(detections):
+            logger.warning(nothing_found(self._dataset_name, self._score_threshold))
         results: OrderedDict[str, dict[str, float]] = OrderedDict()
         for task in sorted(tasks):
             result = lvis_average_precision(
@@ -233,49 +258,3 @@ def summary_table(result: LVISAveragePrecision) -> str:
         for group, (found, size) in result.group_sizes().items()
     )
     return f"{table}\nCategories with ground truth: {sizes}"
-
-
-def _category_ids_in_contiguous_order(
-    metadata: Any, json_ids: Sequence[int], *, dataset_name: str
-) -> list[int]:
-    """Return K ids of the json, in the order of the model's classes."""
-    mapping = metadata.get("thing_dataset_id_to_contiguous_id")
-    if mapping is not None:
-        source = "thing_dataset_id_to_contiguous_id"
-        ids = sorted(mapping, key=lambda category_id: mapping[category_id])
-    else:
-        # Detectron2's loader of LVIS subtracts 1 where there is no mapping.
-        source = "thing_classes (ids 1 to K, as there is no thing_dataset_id_to_contiguous_id)"
-        ids = list(range(1, len(metadata.get("thing_classes", json_ids)) + 1))
-    differing = sorted(set(ids) ^ set(json_ids))
-    if differing:
-        raise ValueError(
-            f"{dataset_name!r}: the categories of the json and {source} differ: "
-            f"{len(json_ids)} and {len(ids)} ids, first in one only: {differing[:5]}"
-        )
-    return ids
-
-
-def _groups_by_category_id(
-    class_stats: ClassStats | None, category_ids: Sequence[int], class_names: Sequence[str] | None
-) -> dict[int, str] | None:
-    if class_stats is None:
-        return None
-    names = list(class_names) if class_names is not None else list(class_stats.class_names)
-    if len(category_ids) != class_stats.num_classes or names != list(class_stats.class_names):
-        differing = [p for p in zip(class_stats.class_names, names) if p[0] != p[1]]
-        raise ValueError(
-            f"class_stats of {class_stats.name!r} has {class_stats.num_classes} classes, the "
-            f"evaluated data set {len(category_ids)}; first that differ: {differing[:3]}. "
-            "Training and evaluation need the same classes in the same order"
-        )
-    return dict(zip(category_ids, class_stats.frequency_groups))
-
-
-def _log_changed_groups(groups: Mapping[int, str], json_groups: Mapping[int, str]) -> None:
-    changed = [i for i, group in json_groups.items() if groups.get(i) != group]
-    if changed:
-        logger.info(
-            "Frequency groups are those of the training set; the json differs for %d categories",
-            len(changed),
-        )

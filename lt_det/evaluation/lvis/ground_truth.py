@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +52,14 @@ class LVISGroundTruth:
     def image_ids(self) -> set[int]:
         """Ids of all images."""
         return {image["id"] for image in self.images}
+
+    def of_categories(self, category_ids: Container[int]) -> LVISGroundTruth:
+        """Return the part of it that is about some categories."""
+        return LVISGroundTruth(
+            images=self.images,
+            annotations=[a for a in self.annotations if a["category_id"] in category_ids],
+            categories=[c for c in self.categories if c["id"] in category_ids],
+        )
 
     def is_judged(self, detections: Detections) -> np.ndarray:
         """Return ``(N,)`` bool: whether the metric can tell if a detection is right.

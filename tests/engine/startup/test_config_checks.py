@@ -95,7 +95,7 @@ class TestTestSets:
         DatasetCatalog.register(name, list)
         MetadataCatalog.get(name).set(thing_classes=["a"], evaluator_type="coco")
         cfg = tiny_config(tmp_path, DATASETS__TEST=(name,))
-        with pytest.raises(ValueError, match="the model has 6 classes.*has 1"):
+        with pytest.raises(ValueError, match="class 0 is 'a' here.*1 classes here, 6 there"):
             LongTailTrainer(cfg)
 
     def test_backend_that_is_not_installed(self, tmp_path, monkeypatch):

@@ -230,3 +230,30 @@ def test_a_missing_area_is_that_of_the_mask_or_else_the_box():
     assert read_ground_truth(ground_truth, with_masks=False).annotations[0]["area"] == 1600
     ground_truth["annotations"][0]["segmentation"] = corners([10, 10, 20, 20])
     assert read_ground_truth(ground_truth, with_masks=True).annotations[0]["area"] == 400
+
+
+@pytest.mark.parametrize("backend", sorted(BACKENDS))
+def test_a_crowd_that_is_not_found_costs_no_recall(backend):
+    ground_truth = two_images(neg_category_ids=[1], not_exhaustive_category_ids=[])
+    crowd = {"id": 2, "image_id": 8, "category_id": 1, "bbox": FAR, "area": 1600.0}
+    for flag, ap in ((1, 100), ("1", 100), (True, 100), (0, 51), ("0", 51)):
+        ground_truth["annotations"] = [ground_truth["annotations"][0], {**crowd, "iscrowd": flag}]
+        result = lvis_average_precision(
+            ground_truth, [found(1, BOX, 0.8)], iou_type="bbox", backend=backend
+        )
+        # One of two objects: precision 1 up to recall 0.5, which are 51 of 101 points.
+        assert result.summary["AP"] == pytest.approx(100 * (ap != 51 or 51 / 101), abs=1e-9)
+        assert result.per_category[0].num_gt_instances == 1 + (ap == 51)
+
+
+@pytest.mark.parametrize("backend", sorted(BACKENDS))
+@pytest.mark.parametrize("side", [0.001, 0.5, 1.0])
+def test_objects_and_detections_of_less_than_a_pixel_count(backend, side):
+    ground_truth = one_image()
+    box = [10.0, 10.0, side, side]
+    ground_truth["annotations"][0].update(bbox=box, area=side**2)
+    result = lvis_average_precision(
+        ground_truth, [found(1, box, 0.8)], iou_type="bbox", backend=backend
+    )
+    assert result.summary["AP"] == pytest.approx(100, abs=1e-9)
+    assert result.summary["APs"] == pytest.approx(100, abs=1e-9)

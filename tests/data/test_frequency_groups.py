@@ -1,0 +1,29 @@
+"""The limits of the groups, to the image."""
+
+from __future__ import annotations
+
+import pytest
+
+from lt_det.data.stats.frequency_groups import FEW_MAX, MEDIUM_MAX, frequency_groups
+
+
+@pytest.mark.parametrize(
+    ("count", "lvis", "shots"),
+    [
+        (0, "r", "r"), (10, "r", "r"), (11, "c", "r"), (19, "c", "r"), (20, "c", "c"),
+        (100, "c", "c"), (101, "f", "f"),
+    ],
+)  # fmt: skip
+def test_limits_of_lvis_and_of_many_medium_few(count, lvis, shots):
+    """Gupta et al.: rare to 10, common to 100. Liu et al.: few less than 20, many more than 100."""
+    assert frequency_groups([count]) == (lvis,)
+    assert frequency_groups([count], rare_max=FEW_MAX, common_max=MEDIUM_MAX) == (shots,)
+
+
+def test_image_classifiers_are_evaluated_with_few_less_than_20():
+    pytest.importorskip("detectron2")
+    from lt_det.engine.startup.setup import load_config
+    from lt_det.modeling.build import group_limits
+
+    cfg = load_config("", ["MODEL.META_ARCHITECTURE", "LongTailImageClassifier"])
+    assert group_limits(cfg) == (19, 100)
