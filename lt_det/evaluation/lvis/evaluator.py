@@ -19,6 +19,8 @@ from tabulate import tabulate
 from lt_det.data.annotations.datasets import MATCHED
 from lt_det.data.stats.class_stats import ClassStats
 from lt_det.data.stats.frequency_groups import GROUP_NAMES
+from lt_det.evaluation.classification.prediction_table import PredictionTable
+from lt_det.evaluation.classification.predictions import ImagePredictions
 from lt_det.evaluation.evaluated_classes import (
     category_ids_in_contiguous_order,
     groups_by_category_id,
@@ -33,8 +35,6 @@ from lt_det.evaluation.lvis.average_precision import (
 )
 from lt_det.evaluation.lvis.ground_truth import read_ground_truth
 from lt_det.evaluation.main_rank import arrays_on_main_rank, main_rank_result
-from lt_det.evaluation.prediction_table import PredictionTable
-from lt_det.evaluation.predictions import ImagePredictions
 from lt_det.evaluation.results import nothing_found, write_json_records, write_per_category
 
 logger = logging.getLogger(__name__)
