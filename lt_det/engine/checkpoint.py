@@ -22,9 +22,11 @@ class LongTailCheckpointer(DetectionCheckpointer):
 
     Attributes:
         incompatible: missing and unexpected keys and wrong shapes of the last load, None before.
+        keys_of_file: names of the weights that the last load found.
     """
 
     incompatible: Any = None
+    keys_of_file: tuple[str, ...] = ()
     _has_query = False
 
     def save(self, name: str, **kwargs: Any) -> None:
@@ -80,7 +82,7 @@ class LongTailCheckpointer(DetectionCheckpointer):
         data = self._read(
             filename, lambda file: torch.load(file, map_location="cpu", weights_only=True)
         )
-        data = self._checked(filename, data if "model" in data else {"model": data})
+        data = self._checked(filename, _with_model(data))
         if self._has_query:
             data["matching_heuristics"] = True
         return data
@@ -120,6 +122,7 @@ class LongTailCheckpointer(DetectionCheckpointer):
         return data
 
     def _load_model(self, checkpoint: Any) -> Any:
+        self.keys_of_file = tuple(checkpoint["model"])
         if not checkpoint.get("matching_heuristics", False):
             self._drop_background_rows(checkpoint["model"])
         self.incompatible = super()._load_model(checkpoint)
@@ -142,6 +145,14 @@ class LongTailCheckpointer(DetectionCheckpointer):
                         module.num_classes + 1,
                         module.num_classes,
                     )
+
+
+def _with_model(data: dict[str, Any]) -> dict[str, Any]:
+    """Return ``data`` with its weights under "model"; other projects have them elsewhere."""
+    if "model" in data:
+        return data
+    inner = data.get("state_dict")
+    return {"model": inner if isinstance(inner, dict) else data}
 
 
 def _move(path_manager: Any, source: str, destination: str) -> None:

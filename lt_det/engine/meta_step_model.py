@@ -18,6 +18,7 @@ from lt_det.meta.hypergradient import Regions
 from lt_det.meta.meta_learner import ClassifierStage, MetaLearner
 from lt_det.modeling.classification_head import ClassificationHead
 from lt_det.modeling.image_classifier import ImageLogits
+from lt_det.modeling.trainer_keys import obeyed
 
 #: Returns the regions of one meta batch, one item for each classifier.
 MetaBatches = Callable[[], Sequence[Regions]]
@@ -69,6 +70,7 @@ class MetaStepModel(nn.Module):
         self._meta_batches, self._optimizer = meta_batches, optimizer
         self._interval, self._meta_loss = interval, meta_loss
         self._whole_network = whole_network
+        obeyed(model, "LT_DET.META.ENABLED")
         for stage in RegionTap(model).stages:
             if stage.predictor.criterion.mean_is_over_weights:
                 raise ValueError(

@@ -21,6 +21,7 @@ from lt_det.losses.class_weights import ClassWeights
 from lt_det.losses.criterion import Criterion
 from lt_det.losses.deferred import DeferredCriterion
 from lt_det.modeling.deferral import check_deferral, deferral_start, defers_loss
+from lt_det.modeling.trainer_keys import refuse_other_trainers
 
 logger = logging.getLogger(__name__)
 
@@ -156,11 +157,19 @@ def bound_counts(
 def build_criterion(cfg: Any) -> BaseCriterion:
     """Return the configured loss; its class counts are read at the first training batch.
 
-    So a model can be built for inference where the training set is not.
+    So a model can be built for inference where the training set is not. Where the config asks for
+    what only this package's trainer does, the loss raises in any other.
 
     Raises:
         ValueError: if LT_DET.DEFER or LT_DET.CLASS_WEIGHTS contradicts itself or changes nothing.
     """
+    criterion = _configured_loss(cfg)
+    keys = {"DECOUPLED": cfg.LT_DET.DECOUPLED, "META.ENABLED": cfg.LT_DET.META.ENABLED}
+    refuse_other_trainers(criterion, [f"LT_DET.{key}" for key, value in keys.items() if value])
+    return criterion
+
+
+def _configured_loss(cfg: Any) -> BaseCriterion:
     node = cfg.LT_DET
     check_deferral(cfg)
     after = _undeferred(cfg, node.LOSS, class_weights=_class_weights(cfg))
