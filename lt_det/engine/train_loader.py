@@ -71,6 +71,8 @@ class PositionedDataset(Dataset):
             seed: None leaves the random states alone.
         """
         self.items, self.mapper, self.seed = items, mapper, seed
+        # Of the process that trains: a worker that was spawned knows of no ranks.
+        self.rank = comm.get_rank()
 
     def __len__(self) -> int:
         return len(self.items)
@@ -84,7 +86,7 @@ class PositionedDataset(Dataset):
 
     def _seed(self, position: int) -> None:
         if self.seed is not None:
-            seed_everything(self.seed, position, comm.get_rank())
+            seed_everything(self.seed, position, self.rank)
 
 
 class PositionedBatches(PositionedDataset):
