@@ -10,7 +10,7 @@ import torch
 from detectron2.utils import comm
 
 from lt_det.data.image_transforms import auto_augment
-from lt_det.engine.train_loader import PositionedDataset
+from lt_det.engine.train_loader import PositionedDataset, seed_everything
 from tests.engine.digits import digits_config
 from tests.engine.test_trainer import final_state, train
 from tests.engine.tiny import tiny_config
@@ -43,34 +43,23 @@ def test_policies_of_timm_can_be_pickled():
     policy = auto_augment("rand-m9-mstd0.5", size=32)
     copy = pickle.loads(pickle.dumps(policy))
     image = (torch.rand(3, 32, 32) * 255).byte()
-    results = []
-    import random
-
-    import numpy as np
-
-    for each in (policy, copy):
-        random.seed(0)
-        np.random.seed(0)
-        torch.manual_seed(0)
-        results.append(each(image))
-    assert torch.equal(*results)
-    assert not torch.equal(results[0], image)
+    changed = False
+    for position in range(5):
+        results = []
+        for each in (policy, copy):
+            seed_everything(0, position)
+            results.append(each(image))
+        assert torch.equal(*results)
+        changed = changed or not torch.equal(results[0], image)
+    assert changed
 
 
 @pytest.mark.usefixtures("spawn")
-def test_a_detector_trains_the_same(tmp_path):
-    states = []
-    for workers in (0, 1):
-        cfg = tiny_config(tmp_path, DATALOADER__NUM_WORKERS=workers)
-        cfg.SOLVER.MAX_ITER, cfg.MODEL.MASK_ON = 1, False
-        cfg.TEST.EVAL_PERIOD, cfg.DATASETS.TEST = 0, ()
-        cfg.OUTPUT_DIR = str(tmp_path / str(workers))
-        torch.manual_seed(0)
-        train(cfg)
-        states.append(final_state(cfg)["model"])
-    assert states[0].keys() == states[1].keys()
-    batches = [s["roi_heads.box_predictor.cls_score.weight"] for s in states]
-    assert all(torch.isfinite(b).all() for b in batches)
+def test_a_detector_trains(tmp_path):
+    cfg = tiny_config(tmp_path, DATALOADER__NUM_WORKERS=1)
+    cfg.SOLVER.MAX_ITER, cfg.MODEL.MASK_ON, cfg.DATASETS.TEST = 1, False, ()
+    train(cfg)
+    assert all(torch.isfinite(v).all() for v in final_state(cfg)["model"].values())
 
 
 @pytest.mark.usefixtures("spawn")
