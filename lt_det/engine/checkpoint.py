@@ -27,9 +27,11 @@ class LongTailCheckpointer(DetectionCheckpointer):
 
     Attributes:
         incompatible: missing and unexpected keys and wrong shapes of the last load, None before.
+        keys_of_file: names of the weights that the last load found.
     """
 
     incompatible: Any = None
+    keys_of_file: tuple[str, ...] = ()
     _has_query = False
 
     def save(self, name: str, **kwargs: Any) -> None:
@@ -93,7 +95,7 @@ class LongTailCheckpointer(DetectionCheckpointer):
             heuristics = {"__author__": "Caffe2", "matching_heuristics": True}
             return self._checked(filename, {"model": model, **heuristics})
         data = self._read(filename, load_open_tensors)
-        data = self._checked(filename, data if "model" in data else {"model": data})
+        data = self._checked(filename, _with_model(data))
         if self._has_query:
             data["matching_heuristics"] = True
         return data
@@ -132,6 +134,7 @@ class LongTailCheckpointer(DetectionCheckpointer):
         return data
 
     def _load_model(self, checkpoint: Any) -> Any:
+        self.keys_of_file = tuple(checkpoint["model"])
         if not checkpoint.get("matching_heuristics", False):
             self._drop_background_rows(checkpoint["model"])
         self.incompatible = super()._load_model(checkpoint)
@@ -161,6 +164,14 @@ class LongTailCheckpointer(DetectionCheckpointer):
                 rows,
                 module.num_classes,
             )
+
+
+def _with_model(data: dict[str, Any]) -> dict[str, Any]:
+    """Return ``data`` with its weights under "model"; other projects have them elsewhere."""
+    if "model" in data:
+        return data
+    inner = data.get("state_dict")
+    return {"model": inner if isinstance(inner, dict) else data}
 
 
 class ClassStatsState:

@@ -17,6 +17,7 @@ from lt_det.data.stats.class_stats import ClassStats
 from lt_det.engine.checkpoint import LongTailCheckpointer
 from lt_det.engine.startup.config_checks import check_post_hoc_is_used
 from lt_det.engine.training_model import bind_post_hoc
+from lt_det.engine.weights_fit import check_weights_fit
 from lt_det.tasks import build_class_stats, build_task
 
 logger = logging.getLogger(__name__)
@@ -70,8 +71,8 @@ def load_evaluated_model(cfg: Any, model: nn.Module, *, resume: bool) -> Evaluat
         resume: take OUTPUT_DIR's last checkpoint, if there is one, and not MODEL.WEIGHTS.
 
     Raises:
-        ValueError: if there are no weights, post-hoc corrections would do nothing, or the model was
-            trained on the held-out images that it would be tested on.
+        ValueError: if there are no weights, most of them do not fit, post-hoc corrections would do
+            nothing, or the model was trained on the held-out images that it would be tested on.
     """
     check_post_hoc_is_used(cfg, model)
     checkpointer = LongTailCheckpointer(model, cfg.OUTPUT_DIR)
@@ -83,6 +84,13 @@ def load_evaluated_model(cfg: Any, model: nn.Module, *, resume: bool) -> Evaluat
             f"and the OUTPUT_DIR of a training (now {cfg.OUTPUT_DIR!r})"
         )
     extra = checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=resume)
+    if not resuming:
+        check_weights_fit(
+            weights,
+            checkpointer.keys_of_file,
+            checkpointer.incompatible,
+            model_keys=model.state_dict(),
+        )
     stats = None
     if "class_stats" in extra:
         task = build_task(cfg)

@@ -82,6 +82,8 @@ class PositionedDataset(Dataset):
             seed: None leaves the random states alone.
         """
         self.items, self.mapper, self.seed = items, mapper, seed
+        # Of the process that trains: a worker that was spawned knows of no ranks.
+        self.rank = comm.get_rank()
 
     def __len__(self) -> int:
         return len(self.items)
@@ -101,7 +103,7 @@ class PositionedDataset(Dataset):
             return
         generator = torch.default_generator
         before = random.getstate(), np.random.get_state(), generator.get_state()
-        words = _hashed(self.seed, position, comm.get_rank())
+        words = _hashed(self.seed, position, self.rank)
         random.seed(words[0])
         np.random.seed(words[1])
         # Not torch.manual_seed(): it seeds GPUs as well, which the step draws from.

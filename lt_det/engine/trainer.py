@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import os
 import weakref
@@ -10,8 +9,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Any
 
-import torch
-from detectron2.engine import AMPTrainer, DefaultTrainer, HookBase, SimpleTrainer, TrainerBase
+from detectron2.engine import DefaultTrainer, HookBase, TrainerBase
 from detectron2.engine.hooks import EvalHook
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
@@ -41,11 +39,15 @@ from lt_det.engine.startup.datasets import register_datasets
 from lt_det.engine.startup.run_record import write_run_record
 from lt_det.engine.startup.world_size import scale_to_world_size
 from lt_det.engine.streams import build_streams
-from lt_det.engine.train_loader import build_test_loader, build_train_stream
+from lt_det.engine.train_loader import (
+    build_test_loader,
+    build_train_stream,
+)
+from lt_det.engine.training_loop import build_loop
 from lt_det.engine.training_model import bind_class_stats, wrap_ddp
+from lt_det.engine.weights_fit import NO_FIRST_STAGE, check_start
 from lt_det.meta.meta_learner import MetaLearner
-from lt_det.modeling.classifiers.classification_head import classification_heads
-from lt_det.modeling.classifiers.decoupled import freeze_all_but_classifier
+from lt_det.modeling.classifiers.decoupled import classifier_parameters, freeze_all_but_classifier
 from lt_det.modeling.patching.from_config import patch_from_config
 from lt_det.tasks import build_class_stats
 
@@ -107,9 +109,8 @@ class LongTailTrainer(DefaultTrainer):
                 meta_loss=cfg.LT_DET.META.LOSS,
                 whole_network=cfg.LT_DET.META.SCOPE == "network",
             )
-        loop = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
         # The loader comes in train(): cached regions need the weights that are loaded later.
-        self._trainer = loop(model, (), optimizer)
+        self._trainer = build_loop(cfg, model, optimizer)
         self.scheduler = self.build_lr_scheduler(cfg, optimizer)
         self.checkpointer = LongTailCheckpointer(
             detector,
@@ -129,32 +130,23 @@ class LongTailTrainer(DefaultTrainer):
         """Resume from OUTPUT_DIR's last checkpoint, or load MODEL.WEIGHTS.
 
         Raises:
-            ValueError: if a second stage is asked to start from anything but a whole first one.
+            ValueError: if a second stage is asked to start from anything but a whole first one, or
+                most of the weights do not fit.
         """
         resuming = resume and self.checkpointer.has_checkpoint()
         weights = self.cfg.MODEL.WEIGHTS
         if self.cfg.LT_DET.DECOUPLED and not resuming and not weights:
-            raise ValueError(
-                "LT_DET.DECOUPLED trains the classifier of a stage-1 model: set MODEL.WEIGHTS to "
-                "its checkpoint (model_final.pth), or run both stages with --stages"
-            )
-        heads = list(classification_heads(self._detector))
-        fresh = [copy.deepcopy(dict(head.cls_score.named_parameters())) for head in heads]
+            raise ValueError(NO_FIRST_STAGE)
+        parameters = classifier_parameters(self._detector)
+        fresh = [parameter.detach().clone() for parameter in parameters]
         super().resume_or_load(resume=resume)
-        if self.cfg.LT_DET.RESET_CLASSIFIER and not resuming:
-            for head, parameters in zip(heads, fresh):
-                with torch.no_grad():
-                    for name, parameter in head.cls_score.named_parameters():
-                        parameter.copy_(parameters[name])
+        if resuming or not weights:
+            return
+        if self.cfg.LT_DET.RESET_CLASSIFIER:
+            for parameter, value in zip(parameters, fresh):
+                parameter.data.copy_(value)
             logger.info("LT_DET.RESET_CLASSIFIER: cls_score starts anew")
-        if self.cfg.LT_DET.DECOUPLED and not resuming:
-            incompatible = self.checkpointer.incompatible
-            bad = [*incompatible.missing_keys, *(k for k, *_ in incompatible.incorrect_shapes)]
-            if bad:
-                raise ValueError(
-                    f"MODEL.WEIGHTS {weights!r} is not a stage-1 checkpoint of this model: "
-                    f"{len(bad)} parameters are missing or have another shape, first {bad[:3]}"
-                )
+        check_start(weights, self.checkpointer, second_stage=self.cfg.LT_DET.DECOUPLED)
 
     def train(self) -> Any:
         """Train to SOLVER.MAX_ITER; return the last results if TEST.EXPECTED_RESULTS are given."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Collection
 
 from torch import Tensor, nn
 
@@ -19,11 +20,13 @@ class BaseCriterion(nn.Module):
         kind: "softmax" or "sigmoid".
         mean_is_over_weights: whether a mean is divided by the sum of the rows' class weights, and
             so is not the mean of the rows' losses.
+        unmet_keys: config keys that must be in effect before the first loss, and are not yet.
     """
 
     name: str
     kind: Kind
     mean_is_over_weights: bool = False
+    unmet_keys: Collection[str] = ()
 
     @abstractmethod
     def forward(self, logits: Tensor, targets: Tensor, *, reduction: Reduction = "none") -> Tensor:

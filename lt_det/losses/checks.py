@@ -62,7 +62,7 @@ def check_class_counts(
             f"logits, got shape {tuple(class_counts.shape)}; in a detector with softmax the "
             "background is a column too (lt_det.data.stats.class_prior.counts_with_background)"
         )
-    if class_counts.device.type != "cpu":
+    if class_counts.device.type != "cpu" or is_compiled():
         return
     bad = ~(torch.isfinite(class_counts) & (class_counts > 0))
     if bad.any():
@@ -76,6 +76,11 @@ def check_class_counts(
             f"num_images must be at least the largest of class_counts "
             f"({float(class_counts.max()):g}), got {num_images}: count images, not instances"
         )
+
+
+def is_compiled() -> bool:
+    """Return whether ``torch.compile`` is at work: a branch on numbers would break its graph."""
+    return hasattr(torch, "compiler") and bool(torch.compiler.is_compiling())
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:

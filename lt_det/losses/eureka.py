@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lt_det.losses.bonus import Bonus, bonus_of_margin
-from lt_det.losses.checks import at_least_float32, check_class_counts
+from lt_det.losses.checks import at_least_float32, check_class_counts, is_compiled
 from lt_det.losses.class_weights import Normalisation, effective_number, inverse_weights
 from lt_det.losses.focal import sigmoid_focal_loss
 from lt_det.losses.margin import softmax_margin
@@ -119,11 +119,20 @@ def sigmoid_eureka_loss(
     base = sigmoid_focal_loss(logits, targets, alpha=alpha, gamma=gamma)
     weights = encouragement(logits, class_counts, beta=beta, normalisation=normalisation)
     # Of N x K elements some tens are positive: the rest would cost a third of the loss.
-    positive = targets.nonzero(as_tuple=True)
+    positive = _everywhere(targets) if is_compiled() else targets.nonzero(as_tuple=True)
     margin = at_least_float32(logits)[positive]
     rewards = bonus_of_margin(margin, bonus=bonus, **shape)
     rewards = rewards * (bonus_scale * weights).to(base)[positive[1]]
+    if is_compiled():
+        rewards = rewards.masked_fill(targets[positive] == 0, 0.0)
     return reduce_loss(base.index_put(positive, rewards, accumulate=True), reduction)
+
+
+def _everywhere(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Return row and column of each element: how many are positive would break a graph."""
+    rows = torch.arange(matrix.shape[0], device=matrix.device)
+    columns = torch.arange(matrix.shape[1], device=matrix.device)
+    return rows.repeat_interleave(len(columns)), columns.repeat(len(rows))
 
 
 def encouragement(

@@ -17,6 +17,7 @@ from lt_det.losses.base_criterion import BaseCriterion
 from lt_det.losses.class_weights import ClassWeights
 from lt_det.losses.criterion import Criterion
 from lt_det.losses.deferred import DeferredCriterion
+from lt_det.modeling.trainer_keys import refuse_other_trainers
 from lt_det.tasks import Task, build_task
 from lt_det.tasks.deferral import Deferral
 
@@ -26,7 +27,8 @@ logger = logging.getLogger(__name__)
 def build_criterion(cfg: Any) -> BaseCriterion:
     """Return the configured loss; its class counts are read at the first training batch.
 
-    So a model can be built for inference where the training set is not.
+    So a model can be built for inference where the training set is not. Where the config asks for
+    what only this package's trainer does, the loss raises in any other.
 
     Raises:
         ValueError: if LT_DET.DEFER or LT_DET.CLASS_WEIGHTS contradicts itself or changes nothing.
@@ -37,7 +39,10 @@ def build_criterion(cfg: Any) -> BaseCriterion:
         after="LT_DET.LOSS",
         denominator="LT_DET.CLASS_WEIGHTS.DENOMINATOR",
     ):
-        return _build_criterion(cfg)
+        criterion = _build_criterion(cfg)
+    keys = {"DECOUPLED": cfg.LT_DET.DECOUPLED, "META.ENABLED": cfg.LT_DET.META.ENABLED}
+    refuse_other_trainers(criterion, [f"LT_DET.{key}" for key, value in keys.items() if value])
+    return criterion
 
 
 def _build_criterion(cfg: Any) -> BaseCriterion:

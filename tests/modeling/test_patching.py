@@ -394,3 +394,7 @@ def test_nothing_of_the_loss_is_in_the_state():
     model = patch(stock_model(), "balanced_softmax", stats=STATS)
     assert not [k for k in model.state_dict() if "lt_det" in k or "criterion" in k]
     assert not [n for n, _ in model.named_parameters() if "lt_det" in n]
+    # It follows the model.
+    (head,) = classification_heads(model)
+    model.to("meta")
+    assert head.criterion.class_counts.device.type == "meta"

@@ -7,13 +7,14 @@ for single images, files of any size and AutoAugment, goes through torchvision.t
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from lt_det.data.images.timm_policy import TIMM_POLICIES, TimmPolicy
 
 ColorOrder = Literal["RGB", "BGR"]
 ImageTransform = Callable[[Tensor], Tensor]
@@ -190,17 +191,6 @@ def cut_out(images: Tensor, size: int) -> Tensor:
     return images.masked_fill(square, 0)
 
 
-_NUMBER = r"\d+(\.\d+)?"
-_SPREAD = rf"mstd{_NUMBER}"
-#: What timm's policies begin with -> the sections that may follow. timm itself reads past those
-#: without a number.
-TIMM_POLICIES = {
-    "rand": rf"(m|n|mmax)\d+|inc[01]|p{_NUMBER}|{_SPREAD}|tweights|t3aw?",
-    "augmix": rf"[mwd]\d+|b[01]|a{_NUMBER}|{_SPREAD}",
-    **dict.fromkeys(("original", "originalr", "v0", "v0r", "3a"), _SPREAD),
-}
-
-
 def auto_augment(policy: str, *, size: int = 224) -> ImageTransform | None:
     """Return an augmentation of ``(3, H, W)`` uint8 RGB images by name, None for "".
 
@@ -217,7 +207,7 @@ def auto_augment(policy: str, *, size: int = 224) -> ImageTransform | None:
     if not policy:
         return None
     if policy.split("-")[0] in TIMM_POLICIES:
-        return _timm_policy(policy, size=size)
+        return TimmPolicy(policy, size=size)
     from torchvision.transforms import v2
 
     makers: dict[str, Callable[[], ImageTransform]] = {
@@ -234,36 +224,6 @@ def auto_augment(policy: str, *, size: int = 224) -> ImageTransform | None:
             f"{sorted(makers)} or a policy of timm ({', '.join(TIMM_POLICIES)}), got {policy!r}"
         )
     return makers[policy]()
-
-
-def _timm_policy(policy: str, *, size: int) -> ImageTransform:
-    try:
-        from timm.data import create_transform
-    except ImportError as error:
-        raise ImportError(
-            f"auto_augment {policy!r} is a policy of timm: pip install timm"
-        ) from error
-    from torchvision.transforms.v2 import functional
-
-    name, *sections = policy.split("-")
-    for section in sections:
-        if not re.fullmatch(TIMM_POLICIES[name], section):
-            raise ValueError(
-                f"auto_augment {policy!r} is no policy of timm: {name!r} has no section {section!r}"
-            )
-    try:
-        # Crop and flip, policy, conversion to tensors: only the second. "3a" would bring a jitter
-        # of 0.4, which is not TRANSFORM.COLOR_JITTER.
-        options: dict[str, Any] = {"is_training": True, "separate": True, "color_jitter": None}
-        _, transform, _ = create_transform(size, auto_augment=policy, **options)
-    except (AssertionError, ValueError, KeyError, IndexError) as error:
-        raise ValueError(f"auto_augment {policy!r} is no policy of timm: {error}") from error
-
-    def augment(image: Tensor) -> Tensor:
-        augmented = transform(functional.to_pil_image(image))
-        return functional.pil_to_tensor(augmented)
-
-    return augment
 
 
 def resized_crop(size: int, *, color_jitter: float) -> ImageTransform:

@@ -19,6 +19,7 @@ from lt_det.meta.hypergradient import Regions
 from lt_det.meta.meta_learner import ClassifierStage, MetaLearner
 from lt_det.modeling.classifiers.classification_head import ClassificationHead
 from lt_det.modeling.classifiers.image_classifier import ImageLogits
+from lt_det.modeling.trainer_keys import obeyed
 
 #: Returns the regions of one meta batch, one item for each classifier.
 MetaBatches = Callable[[], Sequence[Regions]]
@@ -72,6 +73,7 @@ class MetaStepModel(nn.Module):
         self._whole_network = whole_network
         # In a dict of functions, not modules: no part of this one's state.
         self._plain = {kind: Criterion(name).row_losses for kind, name in PLAIN_LOSS.items()}
+        obeyed(model, "LT_DET.META.ENABLED")
         for stage in RegionTap(model).stages:
             if stage.predictor.criterion.mean_is_over_weights:
                 raise ValueError(

@@ -52,8 +52,11 @@ def check_config(cfg: Any) -> None:
     if not cfg.DATASETS.TRAIN:
         raise ValueError("DATASETS.TRAIN is empty")
     _check_unit(cfg)
-    if cfg.SOLVER.AMP.ENABLED and not torch.cuda.is_available():
-        raise ValueError("SOLVER.AMP.ENABLED needs CUDA, and there is none")
+    if cfg.SOLVER.AMP.ENABLED and str(cfg.MODEL.DEVICE).partition(":")[0] not in ("cuda", "cpu"):
+        raise ValueError(
+            "SOLVER.AMP.ENABLED is for MODEL.DEVICE cuda (float16) or cpu (bfloat16), got "
+            f"{cfg.MODEL.DEVICE!r}"
+        )
 
 
 def check_keys_are_there(cfg: Any) -> None:

@@ -203,7 +203,7 @@ class LongTailLVISEvaluator(DatasetEvaluator):
             result = lvis_average_precision(
                 ground_truth,
                 detections,
-                iou_type=task,  # type: ignore[arg-type]
+                iou_type=task,
                 max_dets=self._max_dets_per_image,
                 frequency_groups=self._groups,
                 backend=self._backend,

@@ -11,6 +11,13 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from lt_det.modeling.classifiers.classification_head import classification_heads
+from lt_det.modeling.trainer_keys import obeyed
+
+
+def classifier_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters of the classifiers in ``model``; none if it has no head we know."""
+    heads = classification_heads(model)
+    return [parameter for head in heads for parameter in head.cls_score.parameters()]
 
 
 def freeze_all_but_classifier(model: nn.Module) -> nn.Module:
@@ -30,6 +37,7 @@ def freeze_all_but_classifier(model: nn.Module) -> nn.Module:
             "MODEL.ROI_HEADS.NAME to LongTailROIHeads, LongTailCascadeROIHeads or "
             "LongTailRes5ROIHeads, or MODEL.META_ARCHITECTURE to LongTailImageClassifier"
         )
+    obeyed(model, "LT_DET.DECOUPLED")
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     for head in heads:

@@ -1,0 +1,35 @@
+"""Training loops in full and in half precision, on GPUs and on CPUs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from detectron2.engine import AMPTrainer, SimpleTrainer
+from torch import nn
+
+
+class AutocastModel(nn.Module):
+    """``model`` under autocast to bfloat16 in training; in evaluation as it is.
+
+    What SOLVER.AMP means on a CPU. bfloat16 has the exponents of float32: no loss is scaled.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        """Wrap a model on the CPU."""
+        super().__init__()
+        self.model = model
+
+    def forward(self, data: Any) -> Any:
+        """Return what ``model`` returns; only the forward is under autocast."""
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.training):
+            return self.model(data)
+
+
+def build_loop(cfg: Any, model: nn.Module, optimizer: torch.optim.Optimizer) -> SimpleTrainer:
+    """Return the loop of SOLVER.AMP and MODEL.DEVICE, without a loader yet."""
+    if not cfg.SOLVER.AMP.ENABLED:
+        return SimpleTrainer(model, (), optimizer)
+    if str(cfg.MODEL.DEVICE) == "cpu":
+        return SimpleTrainer(AutocastModel(model), (), optimizer)
+    return AMPTrainer(model, (), optimizer)

@@ -1,0 +1,35 @@
+"""Keys that only the trainer of this package obeys: another one is stopped at its first batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from lt_det.losses.base_criterion import BaseCriterion
+
+
+def refuse_other_trainers(criterion: BaseCriterion, keys: list[str]) -> None:
+    """Make the first call of ``criterion`` raise unless all ``keys`` are :func:`obeyed` by then.
+
+    Detectron2's DefaultTrainer builds the same model, but would train all of it.
+    """
+    if keys:
+        criterion.unmet_keys = set(keys)
+        criterion.register_forward_pre_hook(_raise_if_unmet)
+
+
+def obeyed(model: nn.Module, key: str) -> None:
+    """Note for all losses in ``model`` that ``key`` is in effect."""
+    for module in model.modules():
+        if isinstance(module, BaseCriterion) and module.unmet_keys:
+            module.unmet_keys = set(module.unmet_keys) - {key}
+
+
+def _raise_if_unmet(criterion: Any, _inputs: Any) -> None:
+    if criterion.unmet_keys:
+        raise RuntimeError(
+            f"{' and '.join(sorted(criterion.unmet_keys))} would do nothing in this training: it "
+            "is lt_det.engine.trainer.LongTailTrainer that reads the key. Use it (a trainer of "
+            "your own can derive from it), or leave the key at its default"
+        )
