@@ -14,10 +14,8 @@ import detectron2.utils.comm as comm
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils.file_io import PathManager
-from tabulate import tabulate
 
 from lt_det.data.stats.class_stats import ClassStats
-from lt_det.data.stats.frequency_groups import GROUP_NAMES
 from lt_det.evaluation.classification.prediction_table import PredictionTable
 from lt_det.evaluation.classification.predictions import ImagePredictions
 from lt_det.evaluation.lvis.average_precision import (
@@ -28,6 +26,7 @@ from lt_det.evaluation.lvis.average_precision import (
     lvis_average_precision,
 )
 from lt_det.evaluation.lvis.ground_truth import read_ground_truth
+from lt_det.evaluation.lvis.json_evaluation import groups_by_category_id, summary_table
 from lt_det.evaluation.main_rank import arrays_on_main_rank, main_rank_result
 from lt_det.evaluation.results import write_json_records, write_per_category
 
@@ -104,7 +103,7 @@ class LongTailLVISEvaluator(DatasetEvaluator):
         self._category_ids = _category_ids_in_contiguous_order(
             metadata, ground_truth.category_ids, dataset_name=dataset_name
         )
-        self._groups = _groups_by_category_id(
+        self._groups = groups_by_category_id(
             class_stats, self._category_ids, metadata.get("thing_classes")
         )
         if self._groups is not None:
@@ -218,23 +217,6 @@ class LongTailLVISEvaluator(DatasetEvaluator):
             )
 
 
-def summary_table(result: LVISAveragePrecision) -> str:
-    """Return the nine metrics as a table, and under it how many categories each group rests on."""
-    table = tabulate(
-        [list(result.summary.values())],
-        headers=list(result.summary),
-        tablefmt="pipe",
-        floatfmt=".3f",
-        stralign="center",
-        numalign="center",
-    )
-    sizes = ", ".join(
-        f"{GROUP_NAMES[group]} {found} of {size}"
-        for group, (found, size) in result.group_sizes().items()
-    )
-    return f"{table}\nCategories with ground truth: {sizes}"
-
-
 def _category_ids_in_contiguous_order(
     metadata: Any, json_ids: Sequence[int], *, dataset_name: str
 ) -> list[int]:
@@ -254,22 +236,6 @@ def _category_ids_in_contiguous_order(
             f"{len(json_ids)} and {len(ids)} ids, first in one only: {differing[:5]}"
         )
     return ids
-
-
-def _groups_by_category_id(
-    class_stats: ClassStats | None, category_ids: Sequence[int], class_names: Sequence[str] | None
-) -> dict[int, str] | None:
-    if class_stats is None:
-        return None
-    names = list(class_names) if class_names is not None else list(class_stats.class_names)
-    if len(category_ids) != class_stats.num_classes or names != list(class_stats.class_names):
-        differing = [p for p in zip(class_stats.class_names, names) if p[0] != p[1]]
-        raise ValueError(
-            f"class_stats of {class_stats.name!r} has {class_stats.num_classes} classes, the "
-            f"evaluated data set {len(category_ids)}; first that differ: {differing[:3]}. "
-            "Training and evaluation need the same classes in the same order"
-        )
-    return dict(zip(category_ids, class_stats.frequency_groups))
 
 
 def _log_changed_groups(groups: Mapping[int, str], json_groups: Mapping[int, str]) -> None:
