@@ -140,7 +140,7 @@ def patch(
         dataset: registered training set, or several; its classes are counted.
         post_processing: find the detections by this package's code too, which is faster with many
             classes.
-        params: hyper-parameters, where ``loss`` is a name.
+        params: hyper-parameters, where ``loss`` is a name; also ``stats``, in place of ``dataset``.
 
     Raises:
         KeyError: if there is no such loss or data set.
