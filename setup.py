@@ -1,12 +1,30 @@
 """Package metadata. Every dependency is listed with the one reason it is here."""
 
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 # Read as text: importing the package here would need its dependencies before they are installed.
 VERSION = (ROOT / "lt_det" / "version.py").read_text().split('"')[-2]
+
+
+class BuildWithConfigs(build_py):
+    """Copies configs/ into the package, where an installed lt_det finds them by name."""
+
+    def run(self) -> None:
+        super().run()
+        if not getattr(self, "editable_mode", False):  # a source tree has them beside the package
+            target = Path(self.build_lib) / "lt_det" / "configs"
+            shutil.rmtree(target, ignore_errors=True)  # of a build before
+            for source in sorted((ROOT / "configs").rglob("*.*")):
+                if source.suffix in (".yaml", ".py"):
+                    path = target / source.relative_to(ROOT / "configs")
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(source, path)
+
 
 INSTALL_REQUIRES = [
     "torch>=2.0",  # tensors, autograd; the meta step needs torch.func (2.0)
@@ -62,6 +80,8 @@ setup(
     license="Apache-2.0",
     packages=find_packages(include=["lt_det", "lt_det.*"]),
     package_data={"lt_det": ["py.typed"]},
+    cmdclass={"build_py": BuildWithConfigs},
+    entry_points={"console_scripts": ["lt-det = lt_det.cli.commands:main"]},
     python_requires=">=3.10",
     install_requires=INSTALL_REQUIRES,
     extras_require=EXTRAS_REQUIRE,

@@ -1,85 +1,15 @@
 #!/usr/bin/env python
-"""Train one config with many values of some keys and seeds, and tabulate the results.
-
-python tools/sweep.py --config-file configs/lvis_balms_r50.yaml --output output/sweep \
-        --grid LT_DET.META.LR 0.001 0.01 --grid LT_DET.META.INNER_STEP sgd optimizer \
-        -- MODEL.WEIGHTS output/stage1/model_final.pth \
-        LT_DET.REGION_CACHE.ENABLED True LT_DET.REGION_CACHE.DTYPE float16
-
-With the region cache all runs, of all seeds, share the features that the first one computes: on
-LVIS 98 GiB in float16 (LT_DET.REGION_CACHE.MAX_GIB allows 100), twice that in float32.
-Called again, it keeps the runs that are done and resumes the others.
-"""
+"""The command ``lt-det sweep``; see --help."""
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
+import sys
 
-from lt_det.engine.startup.setup import load_config
-from lt_det.experiments.kept_runs import is_finished
-from lt_det.experiments.sweep import run_sweep, sweep_points
-from lt_det.report.sweep_table import sweep_table
+from lt_det.cli.sweep import main, parse_arguments
 
-TRAIN_NET = Path(__file__).resolve().parent / "train_net.py"
-
-
-def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Return the parsed command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--config-file", required=True, metavar="FILE")
-    parser.add_argument(
-        "--grid",
-        nargs="+",
-        action="append",
-        default=[],
-        metavar=("KEY", "VALUE"),
-        help="a config key and its values; several --grid make all combinations",
-    )
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--output", type=Path, default=Path("output/sweep"))
-    parser.add_argument("--parallel", type=int, default=1, help="runs at a time, one thread each")
-    parser.add_argument(
-        "--metrics", nargs="+", metavar="TASK/METRIC", help="columns, e.g. bbox/APr segm/AP50"
-    )
-    parser.add_argument(
-        "options", nargs="*", metavar="KEY VALUE", help='of all runs; after "--", which ends --grid'
-    )
-    return parser.parse_args(arguments)
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Run the sweep and print its table; it is also written to OUTPUT/summary.md."""
-    args = parse_arguments(arguments)
-    grid = {key: values for key, *values in args.grid}
-    for key, values in grid.items():
-        if not values:
-            raise SystemExit(f"--grid {key} needs values")
-        for value in values:  # a misspelt key or wrong type is found before hours of training
-            load_config(args.config_file, [*args.options, key, value])
-    points = sweep_points(grid, seeds=args.seeds)
-    output = args.output.resolve()
-    try:
-        run_sweep(
-            TRAIN_NET,
-            args.config_file,
-            points,
-            output,
-            options=args.options,
-            parallel=args.parallel,
-        )
-    finally:  # where a run fails, of those that are done
-        rows: dict[tuple[str, ...], list[Path]] = {}
-        for point in points:
-            if is_finished(output / point.name):
-                rows.setdefault(tuple(point.values.values()), []).append(output / point.name)
-        if rows:
-            table = sweep_table(rows, keys=list(grid), metrics=args.metrics)
-            (output / "summary.md").write_text(table + "\n", encoding="utf-8")
-            print(table)
-
+__all__ = ["main", "parse_arguments"]
 
 if __name__ == "__main__":
-    main()
+    from lt_det.cli.commands import main as call_command
+
+    sys.exit(call_command(["sweep", *sys.argv[1:]]))

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Train or evaluate a detector; Detectron2's flags, see --help.
+"""Train or evaluate a detector; Detectron2's flags, see --help. The same as ``lt-det train``.
 
 python tools/train_net.py --config-file configs/lvis_balms_r50.yaml --num-gpus 8 \
         MODEL.WEIGHTS output/stage1/model_final.pth
@@ -9,35 +9,9 @@ torchrun --nproc_per_node 8 tools/train_net.py --config-file ...
 
 from __future__ import annotations
 
-import argparse
-from typing import Any
+import sys
 
-from detectron2.evaluation import verify_results
-from detectron2.utils import comm
-
-from lt_det.engine.stages import run_stages
-from lt_det.engine.startup.launch import launch
-from lt_det.engine.startup.setup import argument_parser, setup
-from lt_det.engine.trainer import LongTailTrainer
-
-
-def run(args: argparse.Namespace) -> Any:
-    """Train one config, or evaluate it."""
-    cfg = setup(args)
-    if args.eval_only:
-        results = LongTailTrainer.evaluate_checkpoint(cfg, resume=args.resume)
-        if comm.is_main_process():
-            verify_results(cfg, results)
-        return results
-    trainer = LongTailTrainer(cfg)
-    trainer.resume_or_load(resume=args.resume)
-    return trainer.train()
-
-
-def main(args: argparse.Namespace) -> Any:
-    """Run the stages of the command line, or its one config."""
-    return run_stages(args, run) if args.stages else run(args)
-
+from lt_det.cli.commands import main
 
 if __name__ == "__main__":
-    launch(main, argument_parser().parse_args())
+    sys.exit(main(["train", *sys.argv[1:]]))

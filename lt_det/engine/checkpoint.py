@@ -72,6 +72,7 @@ class LongTailCheckpointer(DetectionCheckpointer):
 
         Raises:
             FileNotFoundError: if a local file is missing.
+            ConnectionError: if an address cannot be read; says what to do without a network.
             ValueError: if it holds anything but weights, or is broken.
         """
         if path and "://" not in path and not os.path.isfile(path.split("?")[0]):
@@ -81,6 +82,14 @@ class LongTailCheckpointer(DetectionCheckpointer):
         self._has_query = path.endswith("?matching_heuristics=True") if path else False
         try:
             return super().load(path, *args, **kwargs)
+        except OSError as error:
+            if "://" not in (path or ""):
+                raise
+            raise ConnectionError(
+                f"checkpoint {path!r} (MODEL.WEIGHTS) could not be downloaded ({error}): is there "
+                "a network? Without one, download the file elsewhere and set MODEL.WEIGHTS to its "
+                "path, or to '' to start from random weights" + _address_hint(path)
+            ) from error
         finally:
             # Detectron2 keeps it after an error and then refuses to load again.
             self._parsed_url_during_load = None
@@ -172,6 +181,14 @@ def _with_model(data: dict[str, Any]) -> dict[str, Any]:
         return data
     inner = data.get("state_dict")
     return {"model": inner if isinstance(inner, dict) else data}
+
+
+def _address_hint(path: str) -> str:
+    """Return where to download a file of Detectron2's model zoo."""
+    prefix = "detectron2://"
+    if not path.startswith(prefix):
+        return ""
+    return f". Its address: https://dl.fbaipublicfiles.com/detectron2/{path[len(prefix) :]}"
 
 
 class ClassStatsState:

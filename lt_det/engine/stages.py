@@ -10,13 +10,18 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from detectron2.utils import comm
+
 from lt_det.engine.startup.setup import load_config
+from lt_det.report.stages import stages_report
 
 logger = logging.getLogger(__name__)
 
 
 def run_stages(args: argparse.Namespace, run: Callable[[argparse.Namespace], Any]) -> Any:
     """Call ``run`` for each config of ``args.stages``; return what the last call returns.
+
+    The log of the last stage ends with a table of the results of all, and where their files are.
 
     A stage writes to the OUTPUT_DIR of its config; with OUTPUT_DIR on the command line to
     OUTPUT_DIR/NAME, NAME its config's file name. With ``args.resume`` a stage with
@@ -57,6 +62,8 @@ def run_stages(args: argparse.Namespace, run: Callable[[argparse.Namespace], Any
         result = run(stage)
     # Only now there is a log to write it to.
     logger.info("Stages run: %s; done before: %s", [n for n in names if n not in done], done)
+    if comm.is_main_process():
+        logger.info("Results:\n%s", stages_report(dict(zip(names, outputs))))
     return result
 
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lt_det.data.annotations.datasets import MATCHED
+from lt_det.data.annotations.naming import MATCHED
 from lt_det.data.stats.class_stats import ClassStats
 
 logger = logging.getLogger(__name__)

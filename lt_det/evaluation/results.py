@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +13,8 @@ from typing import Any
 from tqdm import tqdm
 
 from lt_det.storage.atomic_write import atomic_file
+
+logger = logging.getLogger(__name__)
 
 CATEGORY_COLUMNS = (
     "category_id",
@@ -65,7 +68,8 @@ def write_per_category(
 
     The json has "iou_type", the entries of ``about``, "summary", and "categories", a list with the
     ``columns``; the csv has the categories only. AP is in percent; what is undefined is null in the
-    json and empty in the csv. Image classification has the ``iou_type`` "classification".
+    json and empty in the csv. Image classification has the ``iou_type`` "classification". The log
+    names the csv.
     """
     rows = [{column: category[column] for column in columns} for category in categories]
     stem = os.path.join(output_dir, f"per_category_{iou_type}")
@@ -77,6 +81,7 @@ def write_per_category(
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(_finite_or_none(rows))
+    logger.info("Every class of %s: %s", iou_type, stem + ".csv")
 
 
 def _finite_or_none(value: Any) -> Any:

@@ -54,7 +54,7 @@ def check_same_run(command: Sequence[str], folder: Path) -> None:
     """Raise if ``folder`` has results, or a checkpoint to resume from, of another config.
 
     Args:
-        command: of tools/train_net.py, with ``--config-file FILE KEY VALUE ...`` at its end.
+        command: of lt-det train, with ``--config-file FILE KEY VALUE ...`` at its end.
         folder: its OUTPUT_DIR. What was run there is in its config.yaml; without one nothing is
             known, and a warning says so.
 

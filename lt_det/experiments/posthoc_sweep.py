@@ -114,7 +114,7 @@ def run_post_hoc_sweep(
         raise ValueError(
             "this sweep is for MODEL.META_ARCHITECTURE LongTailImageClassifier, got "
             f"{cfg.MODEL.META_ARCHITECTURE!r}: evaluate a detector with "
-            "tools/train_net.py --eval-only and LT_DET.POST_HOC.TAU_NORM"
+            "lt-det evaluate and LT_DET.POST_HOC.TAU_NORM"
         )
     if len(cfg.DATASETS.TEST) != 1:
         raise ValueError(f"DATASETS.TEST must name one data set, got {tuple(cfg.DATASETS.TEST)}")

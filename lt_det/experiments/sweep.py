@@ -7,7 +7,6 @@ import os
 import re
 import shlex
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -56,7 +55,7 @@ def sweep_points(grid: Mapping[str, Sequence[str]], *, seeds: Sequence[int]) -> 
 
 
 def run_sweep(
-    train_net: Path,
+    train: Sequence[str],
     config_file: str,
     points: Sequence[SweepPoint],
     output: Path,
@@ -70,7 +69,7 @@ def run_sweep(
     alone: it fills what the others share, such as the region cache.
 
     Args:
-        train_net: path of tools/train_net.py.
+        train: command that trains, such as python -m lt_det train.
         config_file: of all runs.
         points: see :func:`sweep_points`.
         output: folder of the sweep.
@@ -83,7 +82,7 @@ def run_sweep(
     """
 
     def command_of(point: SweepPoint) -> list[str]:
-        command = [sys.executable, str(train_net), "--resume", "--config-file", config_file]
+        command = [*train, "--resume", "--config-file", config_file]
         command += [*options, *itertools.chain(*point.values.items())]
         return [*command, "SEED", str(point.seed), "OUTPUT_DIR", str(output / point.name)]
 

@@ -49,8 +49,6 @@ def save_likelihood_plot(folders: Mapping[str, str], path: str | os.PathLike[str
 def _read(folder: str) -> dict:
     path = os.path.join(folder, "likelihood.json")
     if not os.path.isfile(path):
-        raise FileNotFoundError(
-            f"there is no {path}: evaluate the run with tools/train_net.py --eval-only"
-        )
+        raise FileNotFoundError(f"there is no {path}: evaluate the run with lt-det evaluate")
     with open(path, encoding="utf-8") as file:
         return json.load(file)

@@ -55,7 +55,7 @@ class Run:
             raise FileNotFoundError(
                 f"{folder} has no inference/per_category_bbox.json, _segm.json or "
                 "_classification.json: evaluate the run "
-                "with tools/train_net.py --eval-only"
+                "with lt-det evaluate"
             )
         return cls(folder, summaries, categories)
 

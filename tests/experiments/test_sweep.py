@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from lt_det.cli import sweep as tool
 from lt_det.engine.startup.setup import read_config
 from lt_det.engine.trainer import LongTailTrainer
 from lt_det.experiments.kept_runs import check_same_run, differing_keys, is_finished
@@ -38,7 +38,7 @@ with open(os.path.join(options["OUTPUT_DIR"], "results.json"), "w") as file:
 def train_net(tmp_path):
     path = tmp_path / "train_net.py"
     path.write_text(TRAINING)
-    return path
+    return [sys.executable, str(path)]
 
 
 def order(output):
@@ -215,11 +215,7 @@ def test_keys_that_came_or_went_count_by_their_defaults():
 
 
 def test_a_failing_run_leaves_the_table_of_the_finished_ones(tmp_path, train_net, monkeypatch):
-    path = Path(__file__).resolve().parents[2] / "tools" / "sweep.py"
-    spec = importlib.util.spec_from_file_location("sweep_tool", path)
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
-    monkeypatch.setattr(tool, "TRAIN_NET", train_net)
+    monkeypatch.setattr(tool, "TRAIN", train_net)
     config = tmp_path / "c.yaml"
     config.write_text("VERSION: 2\n")
     output = tmp_path / "out"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import runpy
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,10 +10,9 @@ import pytest
 pytest.importorskip("matplotlib")
 from matplotlib import colors, image
 
+from lt_det.cli.class_stats import main
 from lt_det.data.stats.class_stats import ClassStats
 from lt_det.report.class_stats_plot import GROUP_COLOURS, plot_long_tail
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def stats_of(counts) -> ClassStats:
@@ -61,9 +58,9 @@ def test_instances_change_the_heights_and_not_the_colours(tmp_path):
 
 @pytest.fixture
 def tool(monkeypatch, tmp_path):
-    """The script's ``main``; importing Detectron2 anew in a process of its own takes long."""
+    """The command, in this process."""
     monkeypatch.setenv("LT_DET_CACHE", str(tmp_path / "cache"))
-    return runpy.run_path(str(ROOT / "tools/class_stats.py"))["main"]
+    return main
 
 
 def test_the_tool_prints_the_table_and_writes_json_and_picture(shared_data, tmp_path, tool, capsys):

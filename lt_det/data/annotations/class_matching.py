@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.utils.file_io import PathManager
 
-from lt_det.data.annotations.datasets import MATCHED, load_lvis_format_json
+from lt_det.data.annotations.datasets import load_lvis_format_json
 from lt_det.data.annotations.json_file import read_categories
-from lt_det.data.annotations.naming import NUM_NAMED
+from lt_det.data.annotations.naming import MATCHED, NUM_NAMED
 from lt_det.data.stats.class_stats import ClassStats
 from lt_det.data.stats.stats_cache import evaluation_stats_of_json
 from lt_det.data.warn_once import warn_once

@@ -28,13 +28,11 @@ from lt_det.data.annotations.json_file import (
     read_categories,
 )
 from lt_det.data.annotations.lvis_format import lvis_dataset_dicts
+from lt_det.data.annotations.naming import MATCHED
 from lt_det.data.stats.class_stats import ClassStats, count_annotations, merge_class_stats
 from lt_det.data.stats.json_stats import CountSource
 from lt_det.data.stats.stats_cache import class_stats_of_json
 from lt_det.data.warn_once import warn_of, warn_once
-
-#: Metadata entry of a data set whose classes are those of a training set, matched by name.
-MATCHED = "classes_matched_by_name"
 
 
 def register_lvis_format(

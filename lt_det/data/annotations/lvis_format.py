@@ -167,7 +167,12 @@ def _check_images(images: Sequence[Mapping[str, Any]], *, where: str) -> None:
 
 
 def _warn_missing_federated(images: Sequence[Mapping[str, Any]], *, name: str) -> None:
-    """Say what the evaluation makes of it, see ``evaluation.lvis_ground_truth``."""
+    """Say what the evaluation makes of it, see :mod:`lt_det.evaluation.lvis.ground_truth`.
+
+    COCO's format has neither list, and means it: nothing is missing there.
+    """
+    if not any(key in image for image in images for key in FEDERATED_KEYS):
+        return
     for key in FEDERATED_KEYS:
         num_missing = sum(key not in image for image in images)
         if not num_missing:

@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 
+#: Metadata entry of a data set whose classes are those of a training set, matched by name.
+MATCHED = "classes_matched_by_name"
+
 # Offenders named in a message: enough to find the cause, few enough to read.
 NUM_NAMED = 5
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import copy
 import difflib
 import logging
 import os
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,12 +20,22 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 from lt_det.config import add_lt_det_config
+from lt_det.config_files import find_config
+from lt_det.engine.startup.config_reader import ConfigReader
 from lt_det.engine.startup.datasets import register_datasets
 
+logger = logging.getLogger(__name__)
 
-def argument_parser() -> argparse.ArgumentParser:
-    """Return Detectron2's parser with ``--stages``."""
-    parser = default_argument_parser()
+
+def argument_parser(*, prog: str | None = None) -> argparse.ArgumentParser:
+    """Return Detectron2's parser with ``--stages``.
+
+    Args:
+        prog: command, for its usage; None is the name of the script.
+    """
+    epilog = f"Example: {prog} --config-file lvis_balms_r50.yaml --num-gpus 8" if prog else None
+    parser = default_argument_parser(epilog)
+    parser.prog = prog or parser.prog
     parser.add_argument(
         "--stages",
         nargs="+",
@@ -53,8 +66,14 @@ def load_config(config_file: str, opts: Sequence[str] = ()) -> CfgNode:
 def read_config(config_file: str, opts: Sequence[str] = ()) -> CfgNode:
     """Return Detectron2's config with our keys, a yaml file and command-line options merged.
 
+    Args:
+        config_file: path, or name of a config that comes with the package, see
+            :func:`lt_det.config_files.find_config`; "" is Detectron2's defaults. Relative paths in
+            its LT_DET.DATASETS count from its folder.
+        opts: KEY VALUE pairs.
+
     Raises:
-        FileNotFoundError: if there is no such file.
+        FileNotFoundError: if there is no such file, or one of its bases is missing.
         ValueError: if the yaml wants to build python objects or is no yaml, the options are no
             pairs, or a value has the wrong type.
         KeyError: if a key does not exist; the message has the nearest ones.
@@ -62,11 +81,14 @@ def read_config(config_file: str, opts: Sequence[str] = ()) -> CfgNode:
     cfg = get_cfg()
     add_lt_det_config(cfg)
     if config_file:
-        if "://" not in config_file and not os.path.isfile(config_file):
-            raise FileNotFoundError(f"--config-file {config_file!r} does not exist")
+        config_file = find_config(config_file)
         try:
+            reader = ConfigReader(cfg)
             # Detectron2's default would run python tags.
-            cfg.merge_from_file(config_file, allow_unsafe=False)
+            reader.merge_from_file(config_file, allow_unsafe=False)
+            cfg = CfgNode(reader)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{config_file!r}: {error}") from error
         except yaml.YAMLError as error:
             raise ValueError(
                 f"{config_file!r} was refused: it is not plain yaml (python tags, which could run "
@@ -97,14 +119,52 @@ def read_config(config_file: str, opts: Sequence[str] = ()) -> CfgNode:
 
 
 def setup(args: argparse.Namespace) -> CfgNode:
-    """Return the frozen config of ``--config-file`` and options, and set up logging and seeds."""
+    """Return the frozen config of ``--config-file`` and options, and set up logging and seeds.
+
+    Detectron2's report of the machine and the config goes to OUTPUT_DIR/log.txt, and the config
+    to OUTPUT_DIR/config.yaml; the terminal says only where.
+    """
     cfg = load_config(args.config_file, args.opts)
     cfg.freeze()
     _forget_loggers()
-    default_setup(cfg, args)
+    args = copy.copy(args)
+    if args.config_file:
+        args.config_file = find_config(args.config_file)  # Detectron2 reads it for its log
+    rank = comm.get_rank()
+    # Detectron2 will ask for the same two, and gets them as they are.
+    ready = [
+        setup_logger(cfg.OUTPUT_DIR, distributed_rank=rank, name="fvcore"),
+        setup_logger(cfg.OUTPUT_DIR, distributed_rank=rank),
+    ]
+    with _not_on_terminal(ready):
+        default_setup(cfg, args)
     # Detectron2 sets up its own loggers only; ours writes to the same log.txt.
-    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="lt_det")
+    setup_logger(cfg.OUTPUT_DIR, distributed_rank=rank, name="lt_det")
+    logger.info(
+        "Config %s, written whole to %s",
+        args.config_file or "of Detectron2",
+        os.path.join(cfg.OUTPUT_DIR, "config.yaml"),
+    )
     return cfg
+
+
+@contextlib.contextmanager
+def _not_on_terminal(loggers: Sequence[logging.Logger]) -> Iterator[None]:
+    """Write what is logged in the block to the files only."""
+    terminal = [
+        handler
+        for one in loggers
+        for handler in one.handlers
+        if getattr(handler, "stream", None) in (sys.stdout, sys.stderr)
+    ]
+    levels = [handler.level for handler in terminal]
+    try:
+        for handler in terminal:
+            handler.setLevel(logging.WARNING)
+        yield
+    finally:
+        for handler, level in zip(terminal, levels):
+            handler.setLevel(level)
 
 
 def _forget_loggers() -> None:

@@ -14,11 +14,9 @@ import numpy as np
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils.file_io import PathManager
-from tabulate import tabulate
 
-from lt_det.data.annotations.datasets import MATCHED
+from lt_det.data.annotations.naming import MATCHED
 from lt_det.data.stats.class_stats import ClassStats
-from lt_det.data.stats.frequency_groups import GROUP_NAMES
 from lt_det.evaluation.classification.prediction_table import PredictionTable
 from lt_det.evaluation.classification.predictions import ImagePredictions
 from lt_det.evaluation.evaluated_classes import (
@@ -34,6 +32,7 @@ from lt_det.evaluation.lvis.average_precision import (
     lvis_average_precision,
 )
 from lt_det.evaluation.lvis.ground_truth import read_ground_truth
+from lt_det.evaluation.lvis.json_evaluation import summary_table
 from lt_det.evaluation.main_rank import arrays_on_main_rank, main_rank_result
 from lt_det.evaluation.results import nothing_found, write_json_records, write_per_category
 
@@ -241,20 +240,3 @@ class LongTailLVISEvaluator(DatasetEvaluator):
                     "backend": result.backend,
                 },
             )
-
-
-def summary_table(result: LVISAveragePrecision) -> str:
-    """Return the nine metrics as a table, and under it how many categories each group rests on."""
-    table = tabulate(
-        [list(result.summary.values())],
-        headers=list(result.summary),
-        tablefmt="pipe",
-        floatfmt=".3f",
-        stralign="center",
-        numalign="center",
-    )
-    sizes = ", ".join(
-        f"{GROUP_NAMES[group]} {found} of {size}"
-        for group, (found, size) in result.group_sizes().items()
-    )
-    return f"{table}\nCategories with ground truth: {sizes}"

@@ -7,6 +7,7 @@ one is lost). A private copy with ids 1, 2, ... takes both away.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import logging
 import os
@@ -164,10 +165,7 @@ def _images(images: list[Mapping[str, Any]], category_ids: list[int]) -> list[di
             raise ValueError(f"ground_truth: image {image.get('id', image)} has no {lacking}")
     exhaustive = not any("neg_category_ids" in image for image in images)
     if exhaustive:
-        logger.info(
-            "The ground truth has no neg_category_ids: taken as exhaustively annotated, so that a "
-            "detection of any category that is absent from its image is a false positive."
-        )
+        _say_exhaustive()
     # With every category listed, those present are in both lists, which means the same to the
     # metric as present only; so all images can share one list.
     default = category_ids if exhaustive else []
@@ -181,6 +179,15 @@ def _images(images: list[Mapping[str, Any]], category_ids: list[int]) -> list[di
         }
         for image in images
     ]
+
+
+@functools.cache
+def _say_exhaustive() -> None:
+    """Say it once, however often the set is evaluated."""
+    logger.info(
+        "The ground truth has no neg_category_ids: taken as exhaustively annotated, so that a "
+        "detection of any category that is absent from its image is a false positive."
+    )
 
 
 def _annotations(

@@ -56,11 +56,17 @@ def test_missing_federated_lists_give_one_warning_each_and_empty_lists(tiny, cap
 
 
 def test_a_set_without_negative_lists_is_said_to_be_exhaustive(tiny, caplog):
+    tiny["images"][0]["not_exhaustive_category_ids"] = [4]
     lvis_dataset_dicts(tiny, name="none_at_all", image_root="", id_map=IDS, box_mode="xywh")
     (text,) = [r.getMessage() for r in caplog.records if "'neg_category_ids'" in r.getMessage()]
     assert "4 of 4 images" in text
     assert "absent from its image is a false positive" in text
     assert "counts no false positive" not in text
+
+
+def test_coco_format_lacks_nothing(tiny, caplog):
+    lvis_dataset_dicts(tiny, name="of_coco", image_root="", id_map=IDS, box_mode="xywh")
+    assert "category_ids" not in caplog.text
 
 
 def test_only_valid_polygons_are_kept_and_maskless_instances_stay(tiny):

@@ -171,7 +171,7 @@ def test_stage_2_resumed_in_the_folder_of_stage_1(tmp_path):
         second.resume_or_load(resume=True)
 
 
-IMAGES = Path(__file__).resolve().parents[2] / "configs" / "classification"
+IMAGES = Path(__file__).resolve().parents[3] / "configs" / "classification"
 TRANSFORM = "LT_DET.CLASSIFICATION.TRANSFORM."
 LDAM = "ldam has margins for a cosine classifier, LT_DET.CLASSIFIER.NAME is 'linear'"
 

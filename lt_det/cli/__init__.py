@@ -1,0 +1,1 @@
+"""Command line: ``lt-det COMMAND ...``, each command in a file of its own."""

@@ -1,0 +1,96 @@
+"""Commands of ``lt-det``: their table, and what calls them."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lt_det.cli.user_errors import DEBUG, UserError, user_errors
+from lt_det.version import __version__
+
+
+@dataclass(frozen=True)
+class Command:
+    """A row of the table.
+
+    Attributes:
+        name: on the command line.
+        summary: in ``lt-det --help``.
+        module: has ``main(arguments)``, which gets the words after the name. It is imported only
+            when the command is called.
+    """
+
+    name: str
+    summary: str
+    module: str
+
+
+COMMANDS = (
+    Command("train", "train a config, or several stages in a row", "lt_det.cli.train"),
+    Command("evaluate", "evaluate a checkpoint, or a json of detections", "lt_det.cli.evaluate"),
+    Command("sweep", "train a config with many values and seeds", "lt_det.cli.sweep"),
+    Command(
+        "posthoc-sweep",
+        "evaluate image classifiers with many post-hoc settings",
+        "lt_det.cli.posthoc_sweep",
+    ),
+    Command(
+        "class-stats", "count the classes of a data set and draw them", "lt_det.cli.class_stats"
+    ),
+)
+
+_EPILOG = """\
+lt-det COMMAND --help lists the options of a command. Configs that come with lt_det are found by
+their name: lt-det train --config-file lvis_balms_r50.yaml. --debug, anywhere, or LT_DET_DEBUG=1
+shows the traceback of an error."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Call a command; return the exit status.
+
+    Mistakes in what the user gave end with one line and status 1.
+
+    Args:
+        arguments: words of the command line; None takes those of the process.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if "--debug" in words:
+        words.remove("--debug")
+        os.environ[DEBUG] = "1"  # for the processes that a training starts
+    name = _parser().parse_args(words[:1]).command
+    command = {command.name: command for command in COMMANDS}[name]
+    try:
+        with user_errors():
+            importlib.import_module(command.module).main(words[1:])
+    except UserError as error:
+        print(f"lt-det {name}: error: {error} (--debug shows the traceback)", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    width = max(len(command.name) for command in COMMANDS)
+    table = "\n".join(f"  {command.name:{width}}  {command.summary}" for command in COMMANDS)
+    parser = argparse.ArgumentParser(
+        prog="lt-det",
+        description=f"Long-tailed detection, segmentation and classification.\n\n{table}",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"lt_det {__version__}")
+    parser.add_argument("command", type=_known, metavar="COMMAND", help="see above")
+    return parser
+
+
+def _known(name: str) -> str:
+    names = [command.name for command in COMMANDS]
+    if name in names:
+        return name
+    close = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(names)}"
+    raise argparse.ArgumentTypeError(f"no command {name!r}; {hint}")
