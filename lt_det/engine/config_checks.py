@@ -114,12 +114,14 @@ def _check_classifier(cfg: Any) -> None:
                 "LT_DET.RESET_CLASSIFIER would make random what LT_DET.CLASSIFIER.NAME 'lws' "
                 "scales and never trains: set it False"
             )
-    if "ldam" in (node.LOSS, node.DEFER.LOSS) and node.CLASSIFIER.NAME != "cosine":
-        logger.warning(
-            "LT_DET.LOSS ldam has margins for a cosine classifier, LT_DET.CLASSIFIER.NAME is %r: "
-            "its logits have no bounds that the margins could go with",
-            node.CLASSIFIER.NAME,
-        )
+    for loss in dict.fromkeys((node.LOSS, node.DEFER.LOSS)):
+        if loss and get_loss(loss).wants_cosine and node.CLASSIFIER.NAME != "cosine":
+            logger.warning(
+                "LT_DET.LOSS %s has margins for a cosine classifier, LT_DET.CLASSIFIER.NAME is %r: "
+                "its logits have no bounds that the margins could go with",
+                loss,
+                node.CLASSIFIER.NAME,
+            )
 
 
 #: TRANSFORM.NAME -> augmentations that it does not have

@@ -69,6 +69,8 @@ class MetaStepModel(nn.Module):
         self._meta_batches, self._optimizer = meta_batches, optimizer
         self._interval, self._meta_loss = interval, meta_loss
         self._whole_network = whole_network
+        # In a dict of functions, not modules: no part of this one's state.
+        self._plain = {kind: Criterion(name).row_losses for kind, name in PLAIN_LOSS.items()}
         for stage in RegionTap(model).stages:
             if stage.predictor.criterion.mean_is_over_weights:
                 raise ValueError(
@@ -135,7 +137,7 @@ class MetaStepModel(nn.Module):
             losses = of_criterion(logits, labels)
             return losses if factor == 1.0 else factor * losses
 
-        plain = Criterion(PLAIN_LOSS[head.criterion.kind]).row_losses
+        plain = self._plain[head.criterion.kind]
         return ClassifierStage(
             classifier=classifier,
             regions=Regions(regions.features.float(), regions.labels),

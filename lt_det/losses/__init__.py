@@ -25,9 +25,13 @@ _EUREKA = "OpenReview 7Yhok3vJpU"
 LOSSES: dict[str, LossSpec] = {
     "softmax_ce": LossSpec(softmax_ce_loss, "softmax", "baseline"),
     "sigmoid_ce": LossSpec(sigmoid_ce_loss, "sigmoid", "baseline"),
-    "balanced_softmax": LossSpec(balanced_softmax_loss, "softmax", "arXiv:2007.10740, Eq. 4"),
-    "balanced_sigmoid": LossSpec(balanced_sigmoid_loss, "sigmoid", "arXiv:2007.10740, Eq. 36"),
-    "ldam": LossSpec(ldam_loss, "softmax", "arXiv:1906.07413, Eq. 13"),
+    "balanced_softmax": LossSpec(
+        balanced_softmax_loss, "softmax", "arXiv:2007.10740, Eq. 4", takes_out_prior=True
+    ),
+    "balanced_sigmoid": LossSpec(
+        balanced_sigmoid_loss, "sigmoid", "arXiv:2007.10740, Eq. 36", takes_out_prior=True
+    ),
+    "ldam": LossSpec(ldam_loss, "softmax", "arXiv:1906.07413, Eq. 13", wants_cosine=True),
     "softmax_equalization": LossSpec(
         softmax_equalization_loss,
         "softmax",
@@ -49,6 +53,7 @@ LOSSES: dict[str, LossSpec] = {
         f"{_EUREKA}, Eq. 7-11",
         hands_on_to=bonus_of_margin,
         needs_counts=eureka.needs_counts,
+        weighs_classes_by="beta",
     ),
     "softmax_eureka": LossSpec(
         softmax_eureka_loss,
@@ -56,6 +61,7 @@ LOSSES: dict[str, LossSpec] = {
         f"{_EUREKA}, Eq. 7-11",
         hands_on_to=bonus_of_margin,
         needs_counts=eureka.needs_counts,
+        weighs_classes_by="beta",
     ),
 }
 

@@ -80,6 +80,7 @@ class Criterion(BaseCriterion):
             raise ValueError(f"loss {name!r} has no parameter {unknown}; it has {sorted(known)}")
         self.name, self.kind = name, self.spec.kind
         self.hyperparameters = {**known, **hyperparameters}
+        self._needed = self.spec.bound_arguments(**self.hyperparameters)
         self._check_hyperparameters()
         if class_weights is not None and class_weights.denominator == "weights":
             if self.kind == "sigmoid":
@@ -103,13 +104,15 @@ class Criterion(BaseCriterion):
     def _check_hyperparameters(self) -> None:
         """Try them on one row: a loss that is deferred would fail hours later."""
         counts = {"class_counts": torch.ones(2, dtype=torch.float64), "num_images": 3}
-        needed = self.spec.bound_arguments(**self.hyperparameters)
         logits = torch.zeros(1, 2)
         targets = logits if self.kind == "sigmoid" else torch.zeros(1, dtype=torch.int64)
         # Some losses draw numbers.
         with torch.random.fork_rng(devices=[]):
             self.spec.function(
-                logits, targets, **{name: counts[name] for name in needed}, **self.hyperparameters
+                logits,
+                targets,
+                **{name: counts[name] for name in self._needed},
+                **self.hyperparameters,
             )
 
     def bind(self, class_counts: Tensor, num_images: int) -> None:
@@ -121,11 +124,10 @@ class Criterion(BaseCriterion):
             ValueError: if a count is not positive and finite, or where the loss needs shares of
                 images above the number of images.
         """
-        needed = self.spec.bound_arguments(**self.hyperparameters)
         check_class_counts(
             class_counts.cpu(),
             num_columns=class_counts.numel(),
-            num_images=num_images if "num_images" in needed else None,
+            num_images=num_images if "num_images" in self._needed else None,
         )
         self._warn_without_effect(class_counts)
         self.class_counts = class_counts.to(self._anchor.device)
@@ -178,11 +180,10 @@ class Criterion(BaseCriterion):
         return {"background": self.background} if self.spec.knows_background else {}
 
     def _bound(self, logits: Tensor) -> dict[str, Any]:
-        needed = self.spec.bound_arguments(**self.hyperparameters)
-        if not needed:
+        if not self._needed:
             return {}
         bound = {"class_counts": self._counts(logits), "num_images": self.num_images}
-        return {name: bound[name] for name in needed}
+        return {name: bound[name] for name in self._needed}
 
     def annotated_images(self) -> int:
         """Return the number of annotated images, with the counts' loader if it is not bound.

@@ -8,6 +8,8 @@ from dataclasses import fields
 from typing import Any
 
 import torch
+from detectron2.modeling import META_ARCH_REGISTRY
+from detectron2.modeling.meta_arch.retinanet import RetinaNet
 from detectron2.utils.events import get_event_storage
 from torch import Tensor
 
@@ -132,8 +134,12 @@ def model_num_classes(cfg: Any) -> int:
 def _num_classes_key(cfg: Any) -> str:
     if is_image_classifier(cfg):
         return "LT_DET.CLASSIFICATION.NUM_CLASSES"
-    retinanet = "RetinaNet" in cfg.MODEL.META_ARCHITECTURE
-    return "MODEL.RETINANET.NUM_CLASSES" if retinanet else "MODEL.ROI_HEADS.NUM_CLASSES"
+    name = cfg.MODEL.META_ARCHITECTURE
+    architecture = META_ARCH_REGISTRY.get(name) if name in META_ARCH_REGISTRY else None
+    # A function may be registered as well.
+    if isinstance(architecture, type) and issubclass(architecture, RetinaNet):
+        return "MODEL.RETINANET.NUM_CLASSES"
+    return "MODEL.ROI_HEADS.NUM_CLASSES"
 
 
 def bound_counts(
@@ -218,15 +224,18 @@ def _undeferred(cfg: Any, name: str, *, class_weights: ClassWeights | None) -> C
         key.lower(): value for key, value in cfg.LT_DET.LOSS_PARAMS.get(name.upper(), {}).items()
     }
     criterion = Criterion(name, class_weights=class_weights, **parameters)
-    weighs_bonus = class_weights is not None and not criterion.mean_is_over_weights
-    if weighs_bonus and name.endswith("eureka") and parameters["beta"]:
+    weighs_all = class_weights is not None and not criterion.mean_is_over_weights
+    key = criterion.spec.weighs_classes_by
+    if weighs_all and key and criterion.hyperparameters[key]:
         logger.warning(
-            "LT_DET.CLASS_WEIGHTS multiply the bonus of %s, which LT_DET.LOSS_PARAMS.%s.BETA %s "
-            "weighs by class already: set BETA 0.0, or the release's EL+CB, "
+            "LT_DET.CLASS_WEIGHTS multiply the bonus of %s, which LT_DET.LOSS_PARAMS.%s.%s %s "
+            "weighs by class already: set %s 0.0, or the release's EL+CB, "
             "LT_DET.CLASS_WEIGHTS.DENOMINATOR weights",
             name,
             name.upper(),
-            parameters["beta"],
+            key.upper(),
+            criterion.hyperparameters[key],
+            key.upper(),
         )
     # No function of this one's own: a model with it could not be pickled.
     criterion.load_counts = functools.partial(_load_counts, cfg.clone(), kind=criterion.kind)

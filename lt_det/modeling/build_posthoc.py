@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lt_det.data.warn_once import warn_once
+from lt_det.losses import get_loss
 from lt_det.modeling.build import build_class_stats
 from lt_det.modeling.posthoc import PostHocCorrection
 
@@ -46,7 +47,7 @@ def warn_of_second_correction(cfg: Any) -> None:
     """Warn if the model was trained against the class prior that logit adjustment takes out."""
     node = cfg.LT_DET
     chosen = {
-        "LOSS": node.LOSS if node.LOSS.startswith("balanced_") else "",
+        "LOSS": node.LOSS if get_loss(node.LOSS).takes_out_prior else "",
         "CLASS_WEIGHTS.NAME": node.CLASS_WEIGHTS.NAME,
         "SAMPLER.NAME": node.SAMPLER.NAME,
         "DEFER.SAMPLER": node.DEFER.SAMPLER,
