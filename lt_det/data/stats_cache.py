@@ -99,7 +99,7 @@ def write_class_stats(stats: ClassStats, path: str | os.PathLike[str]) -> None:
 
 
 def read_class_stats(path: str | os.PathLike[str]) -> ClassStats:
-    """Return what :func:`write_class_stats` wrote.
+    """Return what :func:`write_class_stats` wrote, or the cache.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -109,7 +109,14 @@ def read_class_stats(path: str | os.PathLike[str]) -> ClassStats:
         values = json.load(file)
     if not isinstance(values, dict):
         raise ValueError(f"{path} must hold class statistics, got a {type(values).__name__}")
+    if "checksum" in values and values.pop("checksum") != _checksum(values, path):
+        raise ValueError(f"{path} does not have the checksum with which it was written")
     return ClassStats.from_dict(values)
+
+
+def _checksum(values: Mapping[str, Any], path: str | os.PathLike[str]) -> str:
+    """Return the sum of statistics and of the name of their file, which says whose they are."""
+    return key_of([os.path.basename(path), values])
 
 
 def _warn_if_recounted(
@@ -140,6 +147,7 @@ def _warn_if_recounted(
 def _read_cached(path: Path) -> ClassStats | None:
     """Return what the cache holds, or None; a broken file costs a warning, not the run."""
     try:
+        open_regular(path, own=True).close()
         return read_class_stats(path)
     except FileNotFoundError:
         return None
@@ -149,7 +157,9 @@ def _read_cached(path: Path) -> ClassStats | None:
 
 
 def _write_cached(path: Path, stats: ClassStats) -> None:
+    values = stats.to_dict()
     try:
-        write_class_stats(stats, path)
+        with atomic_file(path) as file:
+            json.dump({**values, "checksum": _checksum(values, path)}, file, indent=1)
     except OSError as error:
         warn_not_cached(path.parent, error)
