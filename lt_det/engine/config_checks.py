@@ -12,6 +12,7 @@ from torch import nn
 
 from lt_det.config import add_lt_det_config
 from lt_det.engine.meta_build import METHODS
+from lt_det.engine.output_folder import check_output_folder
 from lt_det.losses import get_loss
 from lt_det.losses.base_criterion import BaseCriterion
 from lt_det.modeling.build import is_image_classifier
@@ -28,6 +29,7 @@ def check_config(cfg: Any) -> None:
     """
     check_keys_are_there(cfg)
     check_device(cfg)
+    check_output_folder(cfg.OUTPUT_DIR)
     node = cfg.LT_DET
     _check_classifier(cfg)
     if is_image_classifier(cfg):

@@ -9,6 +9,7 @@ import logging
 import os
 from typing import Any, Callable, Sequence
 
+from lt_det.engine.output_folder import check_output_folder
 from lt_det.engine.setup import load_config
 
 logger = logging.getLogger(__name__)
@@ -70,4 +71,6 @@ def _output_folders(files: Sequence[str], names: Sequence[str], opts: Sequence[s
             "configs different OUTPUT_DIRs, or different file names and OUTPUT_DIR on the command "
             "line"
         )
+    for folder in folders:
+        check_output_folder(folder)
     return folders
