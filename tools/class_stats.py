@@ -22,6 +22,7 @@ from tabulate import tabulate
 
 from lt_det.data.class_stats import ClassStats
 from lt_det.data.frequency_groups import GROUP_NAMES
+from lt_det.data.shown_text import for_terminal
 from lt_det.data.stats_cache import class_stats_of_json, write_class_stats
 from lt_det.report.class_stats_plot import plot_long_tail
 
@@ -107,7 +108,7 @@ def group_table(stats: ClassStats) -> str:
         "annotations": "counted",
         "categories": "declared by the json's categories; number of images estimated",
     }[stats.source]
-    header = f"{stats.name}: {stats.num_images} images with annotations ({source})"
+    header = f"{for_terminal(stats.name)}: {stats.num_images} images with annotations ({source})"
     columns = ["group", "classes", "images of a class", "instances", "classes without images"]
     return f"{header}\n{tabulate(rows, headers=columns, tablefmt='github')}"
 
@@ -116,9 +117,9 @@ def class_table(stats: ClassStats, *, top: int | None) -> str:
     """Return one row for each class, most images first; the middle left out if top is given."""
     order = sorted(range(stats.num_classes), key=lambda i: (-stats.image_counts[i], i))
     groups = stats.frequency_groups
+    names = [for_terminal(name) for name in stats.class_names]
     rows: list[list[object]] = [
-        [i, stats.class_names[i], groups[i], stats.image_counts[i], stats.instance_counts[i]]
-        for i in order
+        [i, names[i], groups[i], stats.image_counts[i], stats.instance_counts[i]] for i in order
     ]
     if top is not None and len(rows) > 2 * top:
         gap: list[object] = ["...", f"{len(rows) - 2 * top} more (--all)", "", "", ""]

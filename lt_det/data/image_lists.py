@@ -14,6 +14,7 @@ import numpy as np
 from lt_det.data.annotation_checks import NUM_NAMED
 from lt_det.data.image_table import ImageTable
 from lt_det.data.small_images import check_file
+from lt_det.storage.regular_file import open_regular
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ def read_inaturalist(path: str, image_root: str, *, name: str) -> ImageTable:
         hint="download train2018.json and val2018.json of iNaturalist 2018, or give their place in "
         "LT_DET.CLASSIFICATION.DATASETS",
     )
-    with open(path, encoding="utf-8") as file:
+    with open_regular(path, "r", encoding="utf-8") as file:
         try:
             content = json.load(file)
             files = {image["id"]: image["file_name"] for image in content["images"]}
@@ -211,7 +212,7 @@ def read_folders(path: str, split: str, *, name: str) -> ImageTable:
 def _read_text(path: str, *, name: str) -> str:
     """Return the content of a text file, without the mark that spreadsheets begin it with."""
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
+        with open_regular(path, "r", newline="", encoding="utf-8-sig") as file:
             return file.read()
     except UnicodeDecodeError as error:
         raise ValueError(

@@ -16,7 +16,11 @@ from detectron2.utils import comm
 from detectron2.utils.logger import setup_logger
 
 from lt_det.config import add_lt_det_config
+from lt_det.data.shown_text import for_log
+from lt_det.engine.output_folder import check_output_folder
 from lt_det.modeling.build import register_datasets
+
+_LOGGERS = ("detectron2", "fvcore", "lt_det")
 
 
 def argument_parser() -> argparse.ArgumentParser:
@@ -99,16 +103,29 @@ def setup(args: argparse.Namespace) -> CfgNode:
     """Return the frozen config of ``--config-file`` and options, and set up logging and seeds."""
     cfg = load_config(args.config_file, args.opts)
     cfg.freeze()
+    check_output_folder(cfg.OUTPUT_DIR)
     _forget_loggers()
     default_setup(cfg, args)
     # Detectron2 sets up its own loggers only; ours writes to the same log.txt.
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="lt_det")
+    for name in _LOGGERS:
+        for handler in logging.getLogger(name).handlers:
+            handler.addFilter(_write_out_controls)
     return cfg
+
+
+def _write_out_controls(record: logging.LogRecord) -> bool:
+    """Keep escape sequences in names out of foreign files from the terminal; a log filter."""
+    message = record.getMessage()
+    shown = for_log(message)
+    if shown != message:
+        record.msg, record.args = shown, None
+    return True
 
 
 def _forget_loggers() -> None:
     """Close the log of a stage before: one process may run several, each with its own log.txt."""
-    for name in ("detectron2", "fvcore", "lt_det"):
+    for name in _LOGGERS:
         logger = logging.getLogger(name)
         for handler in list(logger.handlers):
             logger.removeHandler(handler)

@@ -26,6 +26,7 @@ from lt_det.engine.image_loader import build_image_mapper
 from lt_det.engine.train_dicts import load_train_dicts
 from lt_det.engine.train_samplers import build_train_sampler, class_balanced_sampler
 from lt_det.modeling.build import is_image_classifier
+from lt_det.storage.regular_file import check_regular
 
 
 def seed_everything(*entropy: int) -> None:
@@ -80,7 +81,10 @@ class PositionedDataset(Dataset):
         if self.mapper is None:
             return self.items[index]
         self._seed(position)
-        return self.mapper(self.items[index])
+        item = self.items[index]
+        if isinstance(item, dict) and isinstance(item.get("file_name"), str):
+            check_regular(item["file_name"])  # a named pipe would stop the training for ever
+        return self.mapper(item)
 
     def _seed(self, position: int) -> None:
         if self.seed is not None:

@@ -18,6 +18,7 @@ import numpy as np
 import pycocotools.mask as mask_utils
 
 from lt_det.evaluation.detections import Detections
+from lt_det.storage.regular_file import open_regular
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +117,7 @@ def read_ground_truth(
         ValueError: if a section is missing, an id occurs twice or an annotation points nowhere.
     """
     if isinstance(ground_truth, (str, os.PathLike)):
-        with open(ground_truth) as file:
+        with open_regular(ground_truth, "r", encoding="utf-8") as file:
             ground_truth = json.load(file, object_hook=None if with_masks else _without_mask)
     if not isinstance(ground_truth, Mapping):
         raise TypeError(

@@ -10,6 +10,7 @@ from typing import Any, Iterable, Mapping, Sequence
 
 from tqdm import tqdm
 
+from lt_det.data.shown_text import for_csv
 from lt_det.storage.atomic_write import atomic_file
 
 CATEGORY_COLUMNS = (
@@ -64,7 +65,8 @@ def write_per_category(
 
     The json has "iou_type", the entries of ``about``, "summary", and "categories", a list with the
     ``columns``; the csv has the categories only. AP is in percent; what is undefined is null in the
-    json and empty in the csv. Image classification has the ``iou_type`` "classification".
+    json and empty in the csv. In the csv a name that a spreadsheet would take for a formula has a
+    ``'`` in front. Image classification has the ``iou_type`` "classification".
     """
     rows = [{column: category[column] for column in columns} for category in categories]
     stem = os.path.join(output_dir, f"per_category_{iou_type}")
@@ -75,7 +77,7 @@ def write_per_category(
     with atomic_file(stem + ".csv") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(_finite_or_none(rows))
+        writer.writerows({k: for_csv(v) for k, v in _finite_or_none(row).items()} for row in rows)
 
 
 def _finite_or_none(value: Any) -> Any:

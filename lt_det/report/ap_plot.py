@@ -8,6 +8,7 @@ from typing import Mapping, Sequence
 import numpy as np
 
 from lt_det.data.class_stats import ClassStats
+from lt_det.data.shown_text import for_plot
 from lt_det.report.figure_file import save_figure
 from lt_det.report.runs import TASK_NAMES, Run
 
@@ -47,7 +48,7 @@ def save_ap_plot(
         bins = np.array_split(np.argsort(images, kind="stable"), num_bins)
         x = [np.exp(np.log(images[b]).mean()) for b in bins]
         y = [np.nanmean(aps[b]) if np.isfinite(aps[b]).any() else np.nan for b in bins]
-        axes.plot(x, y, marker="o", markersize=4, label=name)
+        axes.plot(x, y, marker="o", markersize=4, label=for_plot(name))
     for limit in (stats.rare_max, stats.common_max):
         axes.axvline(limit + 0.5, color="grey", linewidth=0.8, linestyle=":")
     axes.set(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import runpy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 pytest.importorskip("matplotlib")
 from matplotlib import colors, image
+from matplotlib.figure import Figure
 
 from lt_det.data.class_stats import ClassStats
 from lt_det.report.class_stats_plot import GROUP_COLOURS, plot_long_tail
@@ -109,3 +111,15 @@ def test_options_that_do_not_go_together_are_refused(tool, options, capsys):
     with pytest.raises(SystemExit):
         tool(options)
     assert "--json" in capsys.readouterr().err
+
+
+def test_names_are_drawn_as_they_are(tmp_path):
+    """Not as formulas (matplotlib would stop at this one), and without control characters."""
+    name = r"$\frac$"
+    figure = Figure()
+    figure.text(0, 0, name)
+    with pytest.raises(ValueError, match="frac"):
+        figure.savefig(tmp_path / "formula.png")
+    stats = replace(stats_of([3, 5, 2]), name=name, class_names=(name, "b\x1b[2J\x00", "$5"))
+    plot_long_tail(stats, tmp_path / "tail.png")
+    assert image.imread(tmp_path / "tail.png").size
