@@ -19,6 +19,7 @@ from pathlib import Path
 from lt_det.engine.setup import load_config
 from lt_det.engine.sweep import run_sweep, sweep_points
 from lt_det.report.sweep_table import sweep_table
+from lt_det.storage.atomic_write import atomic_file
 
 TRAIN_NET = Path(__file__).resolve().parent / "train_net.py"
 
@@ -76,7 +77,8 @@ def main(arguments: list[str] | None = None) -> None:
                 rows.setdefault(tuple(point.values.values()), []).append(output / point.name)
         if rows:
             table = sweep_table(rows, keys=list(grid), metrics=args.metrics)
-            (output / "summary.md").write_text(table + "\n", encoding="utf-8")
+            with atomic_file(output / "summary.md") as file:
+                file.write(table + "\n")
             print(table)
 
 
