@@ -20,6 +20,7 @@ from lt_det.report.ap_plot import save_ap_plot
 from lt_det.report.class_stats_plot import plot_long_tail
 from lt_det.report.prediction_sheet import save_prediction_sheet
 from lt_det.report.runs import comparison_table, difference_table
+from lt_det.storage.atomic_write import atomic_file
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -90,7 +91,8 @@ def main(arguments: list[str] | None = None) -> None:
             ),
         ]
     )
-    (output / "summary.md").write_text(text + "\n", encoding="utf-8")
+    with atomic_file(output / "summary.md") as file:
+        file.write(text + "\n")
     print(f"\n{text}\n\nPictures, in {output}:")
     pictures = {
         "long_tail.png": "training images of each class",

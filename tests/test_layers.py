@@ -36,7 +36,17 @@ MAY_IMPORT = {
     "cli": {"api", "data", "evaluation", "engine", "experiments", "report"},
     "__main__": {"cli"},
 }
-FREE = {*("version", "detectron2_required", "config_errors", "config_files", "storage", "__init__")}
+FREE = {
+    *(
+        "version",
+        "detectron2_required",
+        "config_errors",
+        "config_files",
+        "shown_text",
+        "storage",
+        "__init__",
+    )
+}
 
 #: The only files of the lower layers that may import Detectron2.
 NEEDS_DETECTRON2 = {

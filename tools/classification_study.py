@@ -23,6 +23,7 @@ import torch
 from lt_det.engine.startup.setup import read_config
 from lt_det.experiments.sweep import run_chains
 from lt_det.report.sweep_table import sweep_table
+from lt_det.storage.atomic_write import atomic_file
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 CONFIGS = Path("configs") / "classification"
@@ -179,7 +180,8 @@ def main(arguments: list[str] | None = None) -> None:
         parallel=args.parallel,
     )
     text = tables(folders, recipe=args.recipe)
-    (output / "summary.md").write_text(text + "\n", encoding="utf-8")
+    with atomic_file(output / "summary.md") as file:
+        file.write(text + "\n")
     print(text)
 
 

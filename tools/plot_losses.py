@@ -16,6 +16,7 @@ from tqdm import tqdm
 from lt_det.losses import LOSSES
 from lt_det.report.loss_curves import loss_curves, overview, save_loss_plot
 from lt_det.report.loss_page import loss_page
+from lt_det.storage.atomic_write import atomic_file
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 MARK = "<!-- From here on written by: python tools/plot_losses.py -->\n"
@@ -41,7 +42,8 @@ def main(arguments: list[str] | None = None) -> None:
         save_loss_plot({name: loss_curves(name, PROBABILITY)}, images / f"{name}.png")
     page = docs / "losses.md"
     head = page.read_text(encoding="utf-8").partition(MARK)[0] if page.is_file() else ""
-    page.write_text(f"{head}{MARK}\n{loss_page('images/losses')}", encoding="utf-8")
+    with atomic_file(page) as file:
+        file.write(f"{head}{MARK}\n{loss_page('images/losses')}")
     print(f"{page}: {len(LOSSES)} losses")
 
 

@@ -23,6 +23,7 @@ from lt_det.data.stats.class_stats import ClassStats
 from lt_det.data.stats.frequency_groups import GROUP_NAMES
 from lt_det.data.stats.stats_cache import class_stats_of_json, write_class_stats
 from lt_det.report.class_stats_plot import plot_long_tail
+from lt_det.shown_text import for_terminal
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -108,7 +109,7 @@ def group_table(stats: ClassStats) -> str:
         "annotations": "counted",
         "categories": "declared by the json's categories; number of images estimated",
     }[stats.source]
-    header = f"{stats.name}: {stats.num_images} images with annotations ({source})"
+    header = f"{for_terminal(stats.name)}: {stats.num_images} images with annotations ({source})"
     columns = ["group", "classes", "images of a class", "instances", "classes without images"]
     return f"{header}\n{tabulate(rows, headers=columns, tablefmt='github')}"
 
@@ -118,7 +119,13 @@ def class_table(stats: ClassStats, *, top: int | None) -> str:
     order = sorted(range(stats.num_classes), key=lambda i: (-stats.image_counts[i], i))
     groups = stats.frequency_groups
     rows: list[list[object]] = [
-        [i, stats.class_names[i], groups[i], stats.image_counts[i], stats.instance_counts[i]]
+        [
+            i,
+            for_terminal(stats.class_names[i]),
+            groups[i],
+            stats.image_counts[i],
+            stats.instance_counts[i],
+        ]
         for i in order
     ]
     if top is not None and len(rows) > 2 * top:

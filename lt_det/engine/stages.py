@@ -12,6 +12,7 @@ from typing import Any
 
 from detectron2.utils import comm
 
+from lt_det.engine.startup.output_folder import check_output_folder
 from lt_det.engine.startup.setup import load_config
 from lt_det.report.stages import stages_report
 
@@ -78,4 +79,6 @@ def _output_folders(files: Sequence[str], names: Sequence[str], opts: Sequence[s
             "configs different OUTPUT_DIRs, or different file names and OUTPUT_DIR on the command "
             "line"
         )
+    for folder in folders:
+        check_output_folder(folder)
     return folders

@@ -28,6 +28,7 @@ from lt_det.data.records.dataset_dicts import build_train_dicts
 from lt_det.data.records.stored_records import StoredRecords
 from lt_det.data.sampling.samplers import classes_of_images
 from lt_det.engine.aspect_ratio_batches import AspectRatioBatches, wide_images
+from lt_det.storage.regular_file import check_regular
 from lt_det.tasks import build_task
 from lt_det.tasks.train_samplers import build_train_sampler, class_balanced_sampler
 
@@ -92,8 +93,11 @@ class PositionedDataset(Dataset):
         position, index = divmod(int(code), len(self.items))
         if self.mapper is None:
             return self.items[index]
+        item = self.items[index]
+        if isinstance(item, dict) and isinstance(item.get("file_name"), str):
+            check_regular(item["file_name"])  # a named pipe would stop the training for ever
         with self._seeded(position):
-            return self.mapper(self.items[index])
+            return self.mapper(item)
 
     @contextlib.contextmanager
     def _seeded(self, position: int) -> Iterator[None]:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from lt_det.evaluation.lvis.encoded_masks import EncodedMasks
+from lt_det.storage.regular_file import open_regular
 
 # Records made at once when they are written: array rows become Python numbers much faster in bulk.
 _RECORDS_AT_ONCE = 4096
@@ -184,7 +185,7 @@ def as_detections(detections: Detections | Records | str | os.PathLike) -> Detec
     if isinstance(detections, Detections):
         return detections
     if isinstance(detections, (str, os.PathLike)):
-        with open(detections) as file:
+        with open_regular(detections, "r", encoding="utf-8") as file:
             detections = json.load(file)
     if not isinstance(detections, list):
         raise TypeError(

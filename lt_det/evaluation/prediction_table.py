@@ -12,9 +12,9 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from lt_det.evaluation.classification.predictions import ImagePredictions
 from lt_det.evaluation.detections import Detections
 from lt_det.evaluation.lvis.encoded_masks import EncodedMasks
+from lt_det.evaluation.predictions import ImagePredictions
 
 logger = logging.getLogger(__name__)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from lt_det.shown_text import for_csv
 from lt_det.storage.atomic_write import atomic_file
 
 logger = logging.getLogger(__name__)
@@ -68,8 +69,9 @@ def write_per_category(
 
     The json has "iou_type", the entries of ``about``, "summary", and "categories", a list with the
     ``columns``; the csv has the categories only. AP is in percent; what is undefined is null in the
-    json and empty in the csv. Image classification has the ``iou_type`` "classification". The log
-    names the csv.
+    json and empty in the csv. In the csv a name that a spreadsheet would take for a formula has a
+    ``'`` in front. Image classification has the ``iou_type`` "classification". The log names the
+    csv.
     """
     rows = [{column: category[column] for column in columns} for category in categories]
     stem = os.path.join(output_dir, f"per_category_{iou_type}")
@@ -80,7 +82,7 @@ def write_per_category(
     with atomic_file(stem + ".csv") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(_finite_or_none(rows))
+        writer.writerows({k: for_csv(v) for k, v in _finite_or_none(row).items()} for row in rows)
     logger.info("Every class of %s: %s", iou_type, stem + ".csv")
 
 

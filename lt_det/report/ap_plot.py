@@ -10,6 +10,7 @@ import numpy as np
 from lt_det.data.stats.class_stats import ClassStats
 from lt_det.report.figure_file import save_figure
 from lt_det.report.runs import TASK_NAMES, Run
+from lt_det.shown_text import for_plot
 
 
 def save_ap_plot(
@@ -47,7 +48,7 @@ def save_ap_plot(
         bins = np.array_split(np.argsort(images, kind="stable"), num_bins)
         x = [np.exp(np.log(images[b]).mean()) for b in bins]
         y = [np.nanmean(aps[b]) if np.isfinite(aps[b]).any() else np.nan for b in bins]
-        axes.plot(x, y, marker="o", markersize=4, label=name)
+        axes.plot(x, y, marker="o", markersize=4, label=for_plot(name))
     for limit in (stats.rare_max, stats.common_max):
         axes.axvline(limit + 0.5, color="grey", linewidth=0.8, linestyle=":")
     axes.set(

@@ -9,6 +9,7 @@ import numpy as np
 from lt_det.data.stats.class_stats import ClassStats, Unit
 from lt_det.data.stats.frequency_groups import GROUP_NAMES
 from lt_det.report.figure_file import save_figure
+from lt_det.shown_text import for_plot
 
 # Distinguishable also by readers who do not tell red from green (Okabe and Ito's palette).
 GROUP_COLOURS = {"r": "#D55E00", "c": "#E69F00", "f": "#0072B2"}
@@ -69,9 +70,9 @@ def plot_long_tail(
     axes.set_xlim(-0.5, stats.num_classes - 0.5)
     axes.set_ylabel("images with the class" if unit == "image" else "instances of the class")
     axes.set_xlabel(f"{stats.num_classes} classes, most frequent first")
-    axes.set_title(f"{stats.name}: {sum(stats.instance_counts)} instances")
+    axes.set_title(f"{for_plot(stats.name)}: {sum(stats.instance_counts)} instances")
     axes.legend(handles=handles)
     if stats.num_classes <= _MAX_NAMED:
-        axes.set_xticks(range(len(order)), [stats.class_names[i] for i in order], rotation=90)
-
+        names = [for_plot(stats.class_names[i]) for i in order]
+        axes.set_xticks(range(len(order)), names, rotation=90)
     save_figure(figure, path, dpi=120)

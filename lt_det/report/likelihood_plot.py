@@ -9,6 +9,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from lt_det.report.figure_file import save_figure
+from lt_det.shown_text import for_plot
+from lt_det.storage.regular_file import open_regular
 
 
 def save_likelihood_plot(folders: Mapping[str, str], path: str | os.PathLike[str]) -> None:
@@ -37,8 +39,8 @@ def save_likelihood_plot(folders: Mapping[str, str], path: str | os.PathLike[str
     for axes, group in zip(panels, groups):
         for name, run in runs.items():
             shares = np.array(run["share_of_images"][group], dtype=float)
-            axes.stairs(shares, np.linspace(0, 1, len(shares) + 1), label=name)
-        axes.set(title=group, xlabel="probability of the right class", xlim=(0, 1))
+            axes.stairs(shares, np.linspace(0, 1, len(shares) + 1), label=for_plot(name))
+        axes.set(title=for_plot(group), xlabel="probability of the right class", xlim=(0, 1))
     # Not before all is drawn: it fixes the upper end too.
     panels[0].set_ylim(bottom=0)
     panels[0].set_ylabel("share of images")
@@ -50,5 +52,5 @@ def _read(folder: str) -> dict:
     path = os.path.join(folder, "likelihood.json")
     if not os.path.isfile(path):
         raise FileNotFoundError(f"there is no {path}: evaluate the run with lt-det evaluate")
-    with open(path, encoding="utf-8") as file:
+    with open_regular(path, "r", encoding="utf-8") as file:
         return json.load(file)

@@ -12,6 +12,8 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from lt_det.report.figure_file import save_figure
+from lt_det.shown_text import for_plot
+from lt_det.storage.regular_file import check_regular, open_regular
 
 
 def save_prediction_sheet(
@@ -40,14 +42,14 @@ def save_prediction_sheet(
     from matplotlib.figure import Figure
     from matplotlib.image import imread
 
-    with open(json_file, encoding="utf-8") as file:
+    with open_regular(json_file, "r", encoding="utf-8") as file:
         truth = json.load(file)
     names = {c["id"]: c["name"] for c in truth["categories"]}
     rare = {c["id"] for c in truth["categories"] if c.get("frequency") == "r"}
     objects = _by_image(truth["annotations"])
     detections = {}
     for method, file_name in predictions.items():
-        with open(file_name, encoding="utf-8") as file:
+        with open_regular(file_name, "r", encoding="utf-8") as file:
             detections[method] = _by_image(
                 [d for d in json.load(file) if d["score"] >= score_threshold]
             )
@@ -60,7 +62,9 @@ def save_prediction_sheet(
     FigureCanvasAgg(figure)
     grid = figure.subplots(len(images), columns, squeeze=False)
     for row, image in zip(grid, images):
-        pixels = imread(os.path.join(image_root, image["file_name"]))
+        image_file = os.path.join(image_root, image["file_name"])
+        check_regular(image_file)
+        pixels = imread(image_file)
         gt = objects[image["id"]]
         labels = [
             f"{names[a['category_id']]}{' (rare)' if a['category_id'] in rare else ''}" for a in gt
@@ -72,7 +76,7 @@ def save_prediction_sheet(
             colours = ["#7CFC00" if _is_right(d, gt) else "#FF4040" for d in found]
             _draw(axes, pixels, found, labels, colours)
     for axes, title in zip(grid[0], ["ground truth", *detections]):
-        axes.set_title(title)
+        axes.set_title(for_plot(title))
     save_figure(figure, path, dpi=80)
 
 
@@ -112,7 +116,7 @@ def _draw(
         axes.text(
             x + 1,
             max(y - 2, 4),
-            label,
+            for_plot(label),
             color=colour,
             fontsize=6,
             bbox={"facecolor": "black", "alpha": 0.6, "pad": 0.5, "linewidth": 0},

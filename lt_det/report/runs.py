@@ -12,6 +12,8 @@ from typing import Any
 
 from tabulate import tabulate
 
+from lt_det.storage.regular_file import open_regular
+
 DEFAULT_METRICS = ("AP", "APr", "APc", "APf")
 CLASSIFICATION_METRICS = ("top1", "many", "medium", "few")
 TASK_NAMES = {"bbox": "box", "segm": "mask", "classification": "test"}
@@ -44,7 +46,7 @@ class Run:
             path = os.path.join(folder, "inference", f"per_category_{task}.json")
             if not os.path.isfile(path):
                 continue
-            with open(path, encoding="utf-8") as file:
+            with open_regular(path, "r", encoding="utf-8") as file:
                 content = json.load(file)
             summaries[task] = {
                 name: float("nan") if value is None else value

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import glob
+import io
 import os
 import shutil
 import uuid
@@ -40,9 +41,11 @@ def atomic_file(
     Raises:
         OSError: if the file cannot be written; for a full disk, with the file and the free space.
     """
-    with _new_file(path) as (handle, partial):
-        text = {} if "b" in mode else {"newline": "", "encoding": "utf-8"}
-        with os.fdopen(handle, mode, **text) as file:  # type: ignore[call-overload]
+    with _new_file(path) as (handle, partial, failures):
+        file: IO[Any] = io.BufferedWriter(_Noting(handle, failures))
+        if "b" not in mode:
+            file = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        with file:
             yield file
             if sync:
                 file.flush()
@@ -61,7 +64,7 @@ def atomic_path(path: str | os.PathLike[str], *, sync: bool = False) -> Iterator
     Raises:
         OSError: see :func:`atomic_file`.
     """
-    with _new_file(path) as (handle, partial):
+    with _new_file(path) as (handle, partial, _):
         os.close(handle)
         yield partial
         if sync:
@@ -84,20 +87,39 @@ def remove_partial_files(path: str | os.PathLike[str]) -> None:
                 os.remove(partial)
 
 
+class _Noting(io.FileIO):
+    """A file that notes why it could not be written: torch.save forgets it on the way."""
+
+    def __init__(self, handle: int, failures: list[OSError]) -> None:
+        super().__init__(handle, "wb")
+        self._failures = failures
+
+    def write(self, content: Any) -> int | None:  # type: ignore[override]
+        try:
+            return super().write(content)
+        except OSError as error:
+            self._failures.append(error)
+            raise
+
+
 @contextlib.contextmanager
-def _new_file(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
-    """Give the handle and the path of a new file beside ``path``; remove it if it is left over."""
+def _new_file(path: str | os.PathLike[str]) -> Iterator[tuple[int, str, list[OSError]]]:
+    """Give handle and path of a new file beside ``path``; remove it if it is left over.
+
+    Into the list goes what a writer may keep to itself.
+    """
     path = os.path.abspath(path)
     # In the same folder: renaming over a file is atomic only within one file system. Process ids
     # repeat on machines that share one.
     partial = f"{path}.{uuid.uuid4().hex}{_PARTIAL}"
+    failures: list[OSError] = []
     # O_EXCL refuses whatever is there, links too.
     flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_CLOEXEC", 0)
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        yield os.open(partial, flags | getattr(os, "O_BINARY", 0), 0o666), partial
+        yield os.open(partial, flags | getattr(os, "O_BINARY", 0), 0o666), partial, failures
     except Exception as error:
-        full = _full_disk(path, error)
+        full = _full_disk(path, failures[0] if failures else error)
         if full is None:
             raise
         raise full from error

@@ -45,7 +45,9 @@ def file_lock(
     try:
         handle = _open(os.fspath(path))
     except (OSError, ValueError) as error:
-        logger.warning("No lock: %s", error)
+        # Somebody put something there; or the folder cannot be written, which others say.
+        is_planted = isinstance(error, ValueError)
+        logger.log(logging.WARNING if is_planted else logging.DEBUG, "No lock: %s", error)
         yield True
         return
     try:

@@ -7,10 +7,13 @@ From 2.6 on torch refuses both by itself; here they are refused with every versi
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
+import struct
 import tarfile
 import zipfile
+import zlib
 from typing import IO, Any
 
 import torch
@@ -28,7 +31,8 @@ def load_tensors(path: str | os.PathLike[str]) -> Any:
 
     Raises:
         FileNotFoundError: if there is none.
-        pickle.UnpicklingError: if it holds a program or anything but tensors and plain types.
+        pickle.UnpicklingError: if it holds a program or anything but tensors and plain types, or
+            is not what was written.
         ValueError: if it is no regular file.
         RuntimeError: if it is broken; other errors of broken files are in
             :data:`lt_det.data.array_unpickler.BROKEN_FILE`.
@@ -46,8 +50,36 @@ def load_open_tensors(file: IO[Any]) -> Any:
     Raises:
         pickle.UnpicklingError: see there, and so the others.
     """
-    _refuse_programs(file)
-    return torch.load(file, map_location="cpu", weights_only=True)
+    try:
+        _refuse_programs(file)
+        _check_sums(file)
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        # A damaged table of contents points to places before the file's start.
+        raise pickle.UnpicklingError(f"it is damaged: {error}") from error
+
+
+def _check_sums(file: IO[Any]) -> None:
+    """Raise if the content of an archive is not what was written; torch itself does not look.
+
+    ``torch.save`` writes a checksum (CRC-32) of each tensor, as zip files have it. Files of the
+    format before torch 1.6 have none.
+    """
+    if file.read(len(_ZIP)) == _ZIP:
+        file.seek(0)
+        try:
+            with zipfile.ZipFile(file) as archive:
+                damaged = archive.testzip()
+        except (zipfile.BadZipFile, zlib.error, NotImplementedError, struct.error) as error:
+            raise pickle.UnpicklingError(f"it is damaged: {error}") from error
+        if damaged is not None:
+            raise pickle.UnpicklingError(
+                f"it is damaged: {damaged!r} in it does not have the checksum with which it was "
+                "written; take another copy"
+            )
+    file.seek(0)
 
 
 def why_not_loaded(error: BaseException) -> str:

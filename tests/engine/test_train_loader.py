@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
 
 import numpy as np
@@ -16,6 +17,7 @@ from lt_det.data.records.stored_records import StoredRecords
 from lt_det.engine.aspect_ratio_batches import AspectRatioBatches, wide_images
 from lt_det.engine.streams import build_streams
 from lt_det.engine.train_loader import (
+    PositionedDataset,
     PositionedSampler,
     TrainStream,
     build_meta_stream,
@@ -207,3 +209,10 @@ def test_meta_batches_are_not_the_training_batches(tmp_path):
     ]
     train = [d["image_id"] for b in take(stream, 8) for d in b]
     assert meta != train
+
+
+def test_an_image_that_is_a_named_pipe_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "image.jpg")
+    dataset = PositionedDataset([{"file_name": str(tmp_path / "image.jpg")}], mapper=dict)
+    with pytest.raises(ValueError, match="image.jpg is a named pipe: expected a regular file"):
+        dataset[0]

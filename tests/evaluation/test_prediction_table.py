@@ -7,8 +7,6 @@ import pycocotools.mask as mask_utils
 import pytest
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from lt_det.evaluation.classification.prediction_table import PredictionTable
-from lt_det.evaluation.classification.predictions import ImagePredictions
 
 from lt_det.evaluation.detections import Detections
 from lt_det.evaluation.lvis.average_precision import lvis_average_precision
@@ -16,6 +14,8 @@ from lt_det.evaluation.lvis.backends import hotcoco_precision
 from lt_det.evaluation.lvis.encoded_masks import EncodedMasks
 from lt_det.evaluation.lvis.ground_truth import read_ground_truth
 from lt_det.evaluation.main_rank import arrays_on_main_rank
+from lt_det.evaluation.prediction_table import PredictionTable
+from lt_det.evaluation.predictions import ImagePredictions
 from tests.evaluation.lvis.sets import random_detections, random_ground_truth
 
 

@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+import csv
 import json
 
 import pytest
 
-from lt_det.evaluation.results import write_json, write_json_records
+from lt_det.evaluation.results import (
+    CATEGORY_COLUMNS,
+    write_json,
+    write_json_records,
+    write_per_category,
+)
 from lt_det.storage.atomic_write import atomic_file
 
 
@@ -43,3 +49,15 @@ def test_records_make_one_list(tmp_path, count):
     records = [{"id": k} for k in range(count)]
     write_json_records(tmp_path / "a.json", iter(records), count=count)
     assert json.loads((tmp_path / "a.json").read_text()) == records
+
+
+def test_formulas_in_names_are_no_formulas_in_the_csv(tmp_path):
+    row = dict.fromkeys(CATEGORY_COLUMNS, -1.5)
+    rows = [{**row, "name": "=1+1"}, {**row, "name": "-5"}, {**row, "name": "cat", "AP": None}]
+    write_per_category(tmp_path, iou_type="segm", summary={}, categories=rows, about={})
+    with open(tmp_path / "per_category_segm.csv", newline="") as file:
+        found = list(csv.DictReader(file))
+    assert [one["name"] for one in found] == ["'=1+1", "-5", "cat"]
+    assert [one["AP"] for one in found] == ["-1.5", "-1.5", ""]
+    content = json.loads((tmp_path / "per_category_segm.json").read_text())
+    assert content["categories"][0]["name"] == "=1+1"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 pytest.importorskip("matplotlib")
 from matplotlib import colors, image
+from matplotlib.figure import Figure
 
 from lt_det.cli.class_stats import main
 from lt_det.data.stats.class_stats import ClassStats
@@ -106,3 +108,15 @@ def test_options_that_do_not_go_together_are_refused(tool, options, capsys):
     with pytest.raises(SystemExit):
         tool(options)
     assert "--json" in capsys.readouterr().err
+
+
+def test_names_are_drawn_as_they_are(tmp_path):
+    """Not as formulas (matplotlib would stop at this one), and without control characters."""
+    name = r"$\frac$"
+    figure = Figure()
+    figure.text(0, 0, name)
+    with pytest.raises(ValueError, match="frac"):
+        figure.savefig(tmp_path / "formula.png")
+    stats = replace(stats_of([3, 5, 2]), name=name, class_names=(name, "b\x1b[2J\x00", "$5"))
+    plot_long_tail(stats, tmp_path / "tail.png")
+    assert image.imread(tmp_path / "tail.png").size

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 from PIL import Image
@@ -92,3 +93,26 @@ def test_pictures_are_written_whole(tmp_path, runs):
             assert picture.width > 300
             assert len(picture.convert("RGB").getcolors(2**24)) > 10
     assert not list(tmp_path.glob("*.partial*"))
+
+
+def test_methods_and_names_that_look_like_formulas_are_drawn(tmp_path, runs):
+    name = r"$\frac$"
+    save_ap_plot(STATS, {name: runs["base"]}, tmp_path / "ap.png", num_bins=2)
+    Image.new("RGB", (8, 8)).save(tmp_path / "image.png")
+    box = {"image_id": 1, "category_id": 1, "bbox": [1, 1, 4, 4], "score": 0.9}
+    truth = {
+        "images": [{"id": 1, "file_name": "image.png"}],
+        "annotations": [box],
+        "categories": [{"id": 1, "name": name}],
+    }
+    for file, content in (("truth", truth), ("found", [box])):
+        (tmp_path / f"{file}.json").write_text(json.dumps(content))
+    save_prediction_sheet(
+        tmp_path / "truth.json", tmp_path, {name: tmp_path / "found.json"}, tmp_path / "sheet.png"
+    )
+    assert Image.open(tmp_path / "ap.png").size
+    assert Image.open(tmp_path / "sheet.png").size
+    (tmp_path / "image.png").unlink()
+    os.mkfifo(tmp_path / "image.png")
+    with pytest.raises(ValueError, match="image.png is a named pipe"):
+        save_prediction_sheet(tmp_path / "truth.json", tmp_path, {}, tmp_path / "sheet.png")

@@ -86,13 +86,17 @@ path, writer = sys.argv[1:]
 if writer == "bytes":
     with atomic_file(path, "wb") as file:
         file.write(bytes(1_000_000))
+elif writer == "torch":
+    import torch
+    with atomic_file(path, "wb") as file:
+        torch.save({"a": torch.zeros(1000), "b": torch.zeros(250_000)}, file)
 else:
     with atomic_path(path) as partial:
         open(partial, "wb").write(bytes(1_000_000))
 """
 
 
-@pytest.mark.parametrize("writer", ["bytes", "path"])
+@pytest.mark.parametrize("writer", ["bytes", "torch", "path"])
 def test_a_file_that_does_not_fit_is_named_with_the_free_space(tmp_path, writer):
     path = tmp_path / "big"
     path.write_text("old")

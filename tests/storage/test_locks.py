@@ -117,6 +117,12 @@ def test_neither_a_pipe_nor_a_file_of_another_user_is_opened(tmp_path, monkeypat
     assert "belongs to user" in caplog.text
 
 
+def test_a_folder_that_cannot_be_written_is_no_matter(tmp_path, caplog):
+    with file_lock(tmp_path / "none" / "lock") as mine:
+        assert mine
+    assert not caplog.records  # whoever wants to write there says it
+
+
 def test_where_files_cannot_be_locked_everybody_gets_in(tmp_path, monkeypatch):
     import errno
     import fcntl

@@ -5,13 +5,16 @@
 import io
 import os
 import pickle
+import random
 import tarfile
 import zipfile
 
 import pytest
 import torch
+from detectron2.checkpoint import DetectionCheckpointer
 from torch import nn
 
+from lt_det.data.array_unpickler import BROKEN_FILE
 from lt_det.engine.checkpoint import LongTailCheckpointer
 from lt_det.modeling.backbones import lite0_weights
 from lt_det.modeling.backbones.timm_backbone import TimmBackbone
@@ -123,3 +126,42 @@ def test_a_pipe_is_refused_at_once(tmp_path):
         load_tensors(tmp_path / "pipe.pth")
     with pytest.raises((ValueError, FileNotFoundError), match="pipe"):
         LongTailCheckpointer(nn.Linear(2, 2)).load(str(tmp_path / "pipe.pth"))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_flipped_bytes_are_noticed_or_change_nothing(tmp_path, seed):
+    """Wherever they are: in the numbers, the names, or the padding between them."""
+    path = tmp_path / "weights.pth"
+    torch.manual_seed(seed)
+    state = {"model": nn.Linear(64, 64).state_dict(), "iteration": 3}
+    torch.save(state, path)
+    whole = path.read_bytes()
+    generator = random.Random(seed)
+    noticed = 0
+    for _ in range(200):
+        place = generator.randrange(len(whole))
+        flipped = bytes([whole[place] ^ (1 << generator.randrange(8))])
+        path.write_bytes(whole[:place] + flipped + whole[place + 1 :])
+        try:
+            found = load_tensors(path)
+        except BROKEN_FILE:
+            noticed += 1
+            continue
+        assert found["iteration"] == 3
+        assert list(found["model"]) == list(state["model"])
+        assert all(torch.equal(found["model"][k], v) for k, v in state["model"].items())
+    assert noticed > 150
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    model = nn.Linear(64, 64)
+    LongTailCheckpointer(model, str(tmp_path)).save("a")
+    path = tmp_path / "a.pth"
+    content = bytearray(path.read_bytes())
+    place = content.index(model.weight.detach().numpy().tobytes()) + 100
+    content[place] ^= 64
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"a.pth' was not loaded .*it is damaged: '\w+/data/\d'"):
+        LongTailCheckpointer(nn.Linear(64, 64)).load(str(path))
+    DetectionCheckpointer(model, str(tmp_path)).save("stock")
+    LongTailCheckpointer(nn.Linear(64, 64)).load(str(tmp_path / "stock.pth"))

@@ -15,6 +15,7 @@ import numpy as np
 from lt_det.data.annotations.checks import NUM_NAMED
 from lt_det.data.images.small_images import check_file
 from lt_det.data.images.table import ImageTable
+from lt_det.storage.regular_file import open_regular
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ def read_inaturalist(path: str, image_root: str, *, name: str) -> ImageTable:
         hint="download train2018.json and val2018.json of iNaturalist 2018, or correct the "
         "path of the data set",
     )
-    with open(path, encoding="utf-8") as file:
+    with open_regular(path, "r", encoding="utf-8") as file:
         try:
             content = json.load(file)
             files = {image["id"]: image["file_name"] for image in content["images"]}
@@ -212,7 +213,7 @@ def read_folders(path: str, split: str, *, name: str) -> ImageTable:
 def _read_text(path: str, *, name: str) -> str:
     """Return the content of a text file, without the mark that spreadsheets begin it with."""
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
+        with open_regular(path, "r", newline="", encoding="utf-8-sig") as file:
             return file.read()
     except UnicodeDecodeError as error:
         raise ValueError(

@@ -12,6 +12,7 @@ import numpy as np
 
 from lt_det.data.array_unpickler import BROKEN_FILE, ArrayUnpickler
 from lt_det.data.images.table import ImageTable
+from lt_det.storage.regular_file import check_regular, open_regular
 
 SPLITS = ("train", "test")
 
@@ -189,7 +190,9 @@ def check_file(path: str, *, name: str, hint: str) -> None:
 
     Raises:
         FileNotFoundError: names data set and path; ends with ``hint``.
+        ValueError: if it is a named pipe, a folder or another thing that is no file.
     """
+    check_regular(path)
     if not os.path.isfile(path):
         raise FileNotFoundError(
             f"data set {name!r}: there is no file {os.path.abspath(path)}: {hint}"
@@ -207,7 +210,7 @@ def _in_memory(
 def _read_pickle(path: str, *, name: str, hint: str) -> Mapping[str, Any]:
     check_file(path, name=name, hint=hint)
     try:
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             return ArrayUnpickler(file, encoding="latin1").load()
     except BROKEN_FILE as error:
         raise ValueError(

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from lt_det.data.images.timm_policy import TIMM_POLICIES, TimmPolicy
+from lt_det.storage.regular_file import open_regular
 
 ColorOrder = Literal["RGB", "BGR"]
 ImageTransform = Callable[[Tensor], Tensor]
@@ -118,7 +119,7 @@ def read_image(record: Mapping[str, Any]) -> np.ndarray:
     from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(record["file_name"]) as image:
+        with open_regular(record["file_name"]) as file, Image.open(file) as image:
             if image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PNG"):
                 # PIL would clip what is above 255.
                 grey = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)

@@ -61,7 +61,13 @@ class ClassStats:
         }
         if not self.class_names or len(set(lengths.values())) != 1:
             raise ValueError(f"{what}: need one entry for each class, got lengths {lengths}")
+        if not all(isinstance(name, str) for name in self.class_names):
+            raise ValueError(f"{what}: class_names must be texts")
         check_unique(self.class_names, what=f"{what}: class_names")
+        numbers = (*self.image_counts, *self.instance_counts, self.num_images)
+        odd = [n for n in numbers if isinstance(n, bool) or not isinstance(n, (int, np.integer))]
+        if odd:
+            raise ValueError(f"{what}: counts must be whole numbers, got {odd[:NUM_NAMED]}")
         bad = [
             f"{name}: {images} images, {instances} instances"
             for name, images, instances in zip(

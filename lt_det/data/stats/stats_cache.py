@@ -183,8 +183,15 @@ def _read(path: str | os.PathLike[str]) -> tuple[ClassStats, list[str]]:
         values = json.load(file)
     if not isinstance(values, dict):
         raise ValueError(f"{path} must hold class statistics, got a {type(values).__name__}")
+    if "checksum" in values and values.pop("checksum") != _checksum(values, path):
+        raise ValueError(f"{path} does not have the checksum with which it was written")
     warnings = values.pop("warnings", [])
     return ClassStats.from_dict(values), list(map(str, warnings))
+
+
+def _checksum(values: Mapping[str, Any], path: str | os.PathLike[str]) -> str:
+    """Return the sum of statistics and of the name of their file, which says whose they are."""
+    return key_of([os.path.basename(path), values])
 
 
 def _warn_if_recounted(
@@ -215,6 +222,7 @@ def _warn_if_recounted(
 def _read_cached(path: Path) -> tuple[ClassStats, list[str]] | None:
     """Return what the cache holds, or None; a broken file costs a warning, not the run."""
     try:
+        open_regular(path, own=True).close()
         return _read(path)
     except FileNotFoundError:
         return None
@@ -224,7 +232,8 @@ def _read_cached(path: Path) -> tuple[ClassStats, list[str]] | None:
 
 
 def _write_cached(path: Path, stats: ClassStats, warnings: Sequence[str]) -> None:
+    values = {**stats.to_dict(), "warnings": list(warnings)}
     try:
-        _write(path, {**stats.to_dict(), "warnings": list(warnings)})
+        _write(path, {**values, "checksum": _checksum(values, path)})
     except OSError as error:
         warn_not_cached(path.parent, error)

@@ -12,6 +12,7 @@ from torch import nn
 from lt_det.config import default_keys
 from lt_det.config_errors import naming_keys
 from lt_det.engine.meta.build import METHODS
+from lt_det.engine.startup.output_folder import check_output_folder
 from lt_det.losses import get_loss
 from lt_det.losses.base_criterion import BaseCriterion
 from lt_det.modeling.classifiers.classification_head import classification_heads
@@ -28,6 +29,7 @@ def check_config(cfg: Any) -> None:
     """
     check_keys_are_there(cfg)
     check_device(cfg)
+    check_output_folder(cfg.OUTPUT_DIR)
     node = cfg.LT_DET
     _check_classifier(cfg)
     task = build_task(cfg)

@@ -23,8 +23,12 @@ from lt_det.config import add_lt_det_config
 from lt_det.config_files import find_config
 from lt_det.engine.startup.config_reader import ConfigReader
 from lt_det.engine.startup.datasets import register_datasets
+from lt_det.engine.startup.output_folder import check_output_folder
+from lt_det.shown_text import for_log
 
 logger = logging.getLogger(__name__)
+
+_LOGGERS = ("detectron2", "fvcore", "lt_det")
 
 
 def argument_parser(*, prog: str | None = None) -> argparse.ArgumentParser:
@@ -126,6 +130,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
     """
     cfg = load_config(args.config_file, args.opts)
     cfg.freeze()
+    check_output_folder(cfg.OUTPUT_DIR)
     _forget_loggers()
     args = copy.copy(args)
     if args.config_file:
@@ -140,12 +145,24 @@ def setup(args: argparse.Namespace) -> CfgNode:
         default_setup(cfg, args)
     # Detectron2 sets up its own loggers only; ours writes to the same log.txt.
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=rank, name="lt_det")
+    for name in _LOGGERS:
+        for handler in logging.getLogger(name).handlers:
+            handler.addFilter(_write_out_controls)
     logger.info(
         "Config %s, written whole to %s",
         args.config_file or "of Detectron2",
         os.path.join(cfg.OUTPUT_DIR, "config.yaml"),
     )
     return cfg
+
+
+def _write_out_controls(record: logging.LogRecord) -> bool:
+    """Keep escape sequences in names out of foreign files from the terminal; a log filter."""
+    message = record.getMessage()
+    shown = for_log(message)
+    if shown != message:
+        record.msg, record.args = shown, None
+    return True
 
 
 @contextlib.contextmanager
@@ -169,7 +186,7 @@ def _not_on_terminal(loggers: Sequence[logging.Logger]) -> Iterator[None]:
 
 def _forget_loggers() -> None:
     """Close the log of a stage before: one process may run several, each with its own log.txt."""
-    for name in ("detectron2", "fvcore", "lt_det"):
+    for name in _LOGGERS:
         logger = logging.getLogger(name)
         for handler in list(logger.handlers):
             logger.removeHandler(handler)

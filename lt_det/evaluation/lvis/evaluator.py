@@ -17,8 +17,6 @@ from detectron2.utils.file_io import PathManager
 
 from lt_det.data.annotations.naming import MATCHED
 from lt_det.data.stats.class_stats import ClassStats
-from lt_det.evaluation.classification.prediction_table import PredictionTable
-from lt_det.evaluation.classification.predictions import ImagePredictions
 from lt_det.evaluation.evaluated_classes import (
     category_ids_in_contiguous_order,
     groups_by_category_id,
@@ -34,6 +32,8 @@ from lt_det.evaluation.lvis.average_precision import (
 from lt_det.evaluation.lvis.ground_truth import read_ground_truth
 from lt_det.evaluation.lvis.json_evaluation import summary_table
 from lt_det.evaluation.main_rank import arrays_on_main_rank, main_rank_result
+from lt_det.evaluation.prediction_table import PredictionTable
+from lt_det.evaluation.predictions import ImagePredictions
 from lt_det.evaluation.results import nothing_found, write_json_records, write_per_category
 
 logger = logging.getLogger(__name__)
@@ -202,7 +202,7 @@ class LongTailLVISEvaluator(DatasetEvaluator):
             result = lvis_average_precision(
                 ground_truth,
                 detections,
-                iou_type=task,
+                iou_type=task,  # type: ignore[arg-type]
                 max_dets=self._max_dets_per_image,
                 frequency_groups=self._groups,
                 backend=self._backend,

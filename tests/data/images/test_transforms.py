@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 
 import numpy as np
@@ -226,3 +227,9 @@ def test_pixels_of_16_bits_keep_their_shades(tmp_path):
     Image.fromarray(np.ones((4, 4), np.float32)).save(tmp_path / "floats.tif")
     with pytest.raises(ValueError, match="image 7: .*floats.tif has 32 bits"):
         read_image({"file_name": str(tmp_path / "floats.tif"), "image_id": 7})
+
+
+def test_an_image_that_is_a_named_pipe_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "image.jpg")
+    with pytest.raises(ValueError, match="image.jpg is a named pipe"):
+        read_image({"file_name": str(tmp_path / "image.jpg"), "image_id": 3})

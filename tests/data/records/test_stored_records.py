@@ -227,6 +227,22 @@ def test_planted_links_are_not_followed(cached, tmp_path, caplog):
     assert len(caplog.records) == 2  # the record file, the lock
 
 
+def test_named_pipes_are_refused_at_once(cached, tmp_path, caplog):
+    path, reads, get = cached
+    get()
+    (stored,) = (tmp_path / "cache").glob("records_*.bin")
+    stored.unlink()
+    os.mkfifo(stored)
+    assert list(get()) == records(10, seed=1)
+    assert reads == [1, 1]
+    assert stored.is_file()
+    assert "is a named pipe" in caplog.text
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ValueError, match="is a named pipe"):
+        get()
+
+
 def test_a_folder_that_others_may_write_is_not_used(cached, tmp_path, caplog):
     get = cached[2]
     get()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections import Counter, defaultdict
 
 import pytest
@@ -193,6 +194,12 @@ def test_a_missing_file_names_its_path_and_the_environment_variable(tmp_path):
         class_stats_of_json(tmp_path / "no.json", name="tiny", cache_dir=tmp_path)
 
 
+def test_a_named_pipe_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "set.json")
+    with pytest.raises(ValueError, match="set.json is a named pipe"):
+        class_stats_of_json(tmp_path / "set.json", name="tiny", cache_dir=tmp_path / "cache")
+
+
 @pytest.mark.parametrize("text", ['{"images": [', "[1, 2]", ""])
 def test_a_file_that_is_no_json_object_is_refused(tmp_path, text):
     path = tmp_path / "set.json"
@@ -262,6 +269,39 @@ def test_changed_content_and_changed_options_are_counted_again(tiny, write, tmp_
     path = write(tiny)
     changed = class_stats_of_json(path, name="t", cache_dir=cache, count_source="annotations")
     assert changed.image_counts == (1, 0, 1)
+
+
+def test_changed_counts_in_the_cache_are_noticed(tiny, write, tmp_path, caplog):
+    path, cache = write(tiny), tmp_path / "cache"
+    expected = class_stats_of_json(path, name="tiny", cache_dir=cache)
+    (file,) = cache.iterdir()
+    whole = file.read_text()
+    values = json.loads(whole)
+    changes = [
+        {"image_counts": [1, 0, 3]},
+        {"image_counts": [1.5, 0, 2]},
+        {"instance_counts": [1, 0, float("nan")]},
+        {"num_images": True},
+        {"class_names": ["cat", "yak", "cow"]},
+        {"class_names": ["cat", "yak", 3]},
+    ]
+    for change in changes:
+        # With and without a checksum that fits.
+        for written in ({**values, **change}, {**values, **change, "checksum": None}):
+            if written["checksum"] is None:
+                del written["checksum"]
+                if "cow" in written["class_names"] or 3 in written["image_counts"]:
+                    continue  # statistics as good as any
+            caplog.clear()
+            file.write_text(json.dumps(written))
+            assert class_stats_of_json(path, name="tiny", cache_dir=cache) == expected
+            assert "Ignoring the broken cache file" in caplog.text
+            assert file.read_text() == whole
+    # A good file under the name of another's.
+    other = cache / file.name.replace("class_stats_", "class_stats_0")
+    file.rename(other)
+    with pytest.raises(ValueError, match="checksum"):
+        read_class_stats(other)
 
 
 @pytest.mark.parametrize("rubbish", ["", '{"name": 1}', "[]", '{"name": "x"', "\x00"])

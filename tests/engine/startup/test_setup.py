@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
+import logging
+
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from lt_det.engine.startup.setup import load_config
+from lt_det.engine.startup.setup import _forget_loggers, load_config, setup
 from lt_det.engine.trainer import LongTailTrainer
 from tests.engine.tiny import tiny_config, write_tiny_lvis
 
@@ -71,3 +74,30 @@ def test_missing_json_names_the_environment_variable(tmp_path, monkeypatch):
     cfg = tiny_config(tmp_path, DATASETS__TRAIN=("lvis_v1_train",))
     with pytest.raises(FileNotFoundError, match="DETECTRON2_DATASETS"):
         LongTailTrainer(cfg)
+
+
+@pytest.fixture
+def _loggers_as_before():
+    """Setting up logging is for the whole process; other tests look at propagated records."""
+    loggers = [logging.getLogger(name) for name in ("detectron2", "fvcore", "lt_det")]
+    before = [(one.propagate, one.level, list(one.handlers)) for one in loggers]
+    yield
+    _forget_loggers()
+    for logger, (propagate, level, handlers) in zip(loggers, before):
+        logger.propagate, logger.handlers = propagate, handlers
+        logger.setLevel(level)
+
+
+@pytest.mark.usefixtures("_loggers_as_before")
+def test_escape_sequences_in_names_do_not_reach_the_terminal(tmp_path, capsys):
+    config = write(tmp_path, f"OUTPUT_DIR: {tmp_path / 'out'}\nMODEL:\n  DEVICE: cpu\n")
+    setup(argparse.Namespace(config_file=config, opts=[], eval_only=False))
+    capsys.readouterr()
+    for name in ("lt_det.data.x", "detectron2.data.x"):
+        logging.getLogger(name).warning("class %s of \x1b[36mtable\x1b[0m", "\x1b]0;x\x07\x1b[2J")
+    shown = capsys.readouterr()
+    log = (tmp_path / "out" / "log.txt").read_text()
+    for text in (shown.out + shown.err, log):
+        assert text.count(r"class \x1b]0;x\x07\x1b[2J of") == 2
+        assert "\x1b[2J" not in text
+        assert "\x1b]" not in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import os
 import sys
 
 import numpy as np
@@ -106,3 +107,11 @@ def test_a_broken_json_is_refused(break_it, message):
     break_it(ground_truth)
     with pytest.raises(ValueError, match=message):
         lvis_average_precision(ground_truth, [found(1, BOX, 0.9)], iou_type="bbox")
+
+
+def test_named_pipes_are_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe.json")
+    truth = one_image()
+    for arguments in ((tmp_path / "pipe.json", []), (truth, tmp_path / "pipe.json")):
+        with pytest.raises(ValueError, match="pipe.json is a named pipe"):
+            lvis_average_precision(*arguments, iou_type="bbox")

@@ -1,0 +1,40 @@
+"""Check OUTPUT_DIR before anything is computed for it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from detectron2.utils import comm
+
+
+def check_output_folder(folder: str) -> None:
+    """Raise unless OUTPUT_DIR is a folder that can be written, or can be made.
+
+    Leaves no trace. Only the main process looks: it is the one that writes.
+
+    Args:
+        folder: value of OUTPUT_DIR; addresses with ``://`` are not looked at.
+
+    Raises:
+        ValueError: names OUTPUT_DIR and what is wrong.
+    """
+    if not isinstance(folder, str) or not folder.strip():
+        raise ValueError(f"OUTPUT_DIR must be the path of a folder, got {folder!r}")
+    if "://" in folder or not comm.is_main_process():
+        return
+    path = Path(os.path.abspath(folder))
+    place = next(p for p in (path, *path.parents) if os.path.lexists(p))
+    if not place.is_dir():
+        what = "a link to nothing" if place.is_symlink() and not place.exists() else "no folder"
+        raise ValueError(f"OUTPUT_DIR {folder!r}: {place} is {what}; set another OUTPUT_DIR")
+    try:
+        # By writing: permission bits tell little to root, and nothing of a read-only disk.
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"OUTPUT_DIR {folder!r} cannot be written ({error.strerror or error} in {place}): set "
+            "another OUTPUT_DIR, or make room"
+        ) from error

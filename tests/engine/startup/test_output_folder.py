@@ -1,0 +1,70 @@
+"""OUTPUT_DIR is looked at before anything is computed, and left as it is."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import tempfile
+
+import pytest
+
+from lt_det.engine.stages import run_stages
+from lt_det.engine.startup.output_folder import check_output_folder
+from lt_det.engine.startup.setup import setup
+
+
+def test_folders_that_can_be_written_are_left_as_they_are(tmp_path, monkeypatch):
+    check_output_folder(str(tmp_path))
+    check_output_folder(str(tmp_path / "new" / "folder"))
+    (tmp_path / "link").symlink_to(tmp_path)
+    check_output_folder(str(tmp_path / "link"))
+    (tmp_path / "link").unlink()
+    monkeypatch.chdir(tmp_path)
+    check_output_folder("./output")
+    check_output_folder("s3://bucket/folder")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("folder", "reason"),
+    [
+        ("", "must be the path of a folder, got ''"),
+        (" ", "must be the path of a folder"),
+        (None, "must be the path of a folder, got None"),
+        ("file", "file is no folder"),
+        ("file/sub", "file is no folder"),
+        ("link", "link is a link to nothing"),
+        ("/dev/null", "/dev/null is no folder"),
+        ("/proc/sub", "cannot be written"),
+    ],
+)
+def test_all_else_is_refused(tmp_path, monkeypatch, folder, reason):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("gone")
+    with pytest.raises(ValueError, match=f"OUTPUT_DIR .*{reason}"):
+        check_output_folder(folder)
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENOSPC])
+def test_read_only_and_full_disks_are_found(tmp_path, monkeypatch, number):
+    def refuse(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    with pytest.raises(ValueError, match=f"cannot be written .{os.strerror(number)} in "):
+        check_output_folder(str(tmp_path / "sub"))
+
+
+def test_all_stages_are_looked_at_before_the_first_runs(tmp_path):
+    (tmp_path / "file").touch()
+    for name, folder in (("a", "out"), ("b", "file")):
+        (tmp_path / f"{name}.yaml").write_text(f"OUTPUT_DIR: {tmp_path / folder}\n")
+    stages = [str(tmp_path / "a.yaml"), str(tmp_path / "b.yaml")]
+    args = argparse.Namespace(stages=stages, opts=[], resume=False, eval_only=False)
+    with pytest.raises(ValueError, match="file is no folder"):
+        run_stages(args, lambda _: pytest.fail("a stage ran"))
+    args = argparse.Namespace(config_file=stages[1], opts=[])
+    with pytest.raises(ValueError, match="file is no folder"):
+        setup(args)
