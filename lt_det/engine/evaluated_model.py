@@ -17,6 +17,7 @@ from lt_det.data.class_stats import ClassStats
 from lt_det.engine.checkpoint import LongTailCheckpointer
 from lt_det.engine.config_checks import check_post_hoc_is_used
 from lt_det.engine.training_model import bind_post_hoc
+from lt_det.evaluation.rank_watch import mark
 from lt_det.modeling.build import build_class_stats, group_limits, is_image_classifier
 
 logger = logging.getLogger(__name__)
@@ -90,6 +91,7 @@ def load_evaluated_model(cfg: Any, model: nn.Module, *, resume: bool) -> Evaluat
         stats = replace(stats, rare_max=rare_max, common_max=common_max)
         bind_post_hoc(model, stats, unit=cfg.LT_DET.CLASS_STATS.UNIT)
     _check_held_out(cfg, stats, weights)
+    model.register_forward_pre_hook(lambda *_: mark("evaluation"))
     # Checkpoints count iterations from 0.
     iterations = extra["iteration"] + 1 if "iteration" in extra else None
     return EvaluatedModel(weights, iterations, stats)

@@ -32,6 +32,7 @@ from lt_det.engine.region_store import (
 from lt_det.engine.region_tap import TappedStage, frozen_regions
 from lt_det.engine.shard_locks import ShardLocks
 from lt_det.engine.train_loader import seed_everything
+from lt_det.evaluation.rank_watch import mark, wait_for_all
 from lt_det.modeling.build import is_image_classifier
 from lt_det.modeling.classification_head import classification_heads
 
@@ -71,6 +72,7 @@ def compute_regions(
     while batch := list(itertools.islice(samples, ims_per_forward)):
         records += split_by_image(frozen_regions(detector, batch))
         bar.update(len(batch))
+        mark("region features")
     return records
 
 
@@ -102,6 +104,7 @@ def build_region_cache(
             f"LT_DET.REGION_CACHE.DTYPE must be one of {sorted(DTYPES)}, got {node.DTYPE!r}"
         )
     mapper = mapper or DatasetMapper(cfg, True)
+    wait_for_all("the name of the region cache")
     # The main rank's: with a disk each, the images may have other dates on the others.
     fingerprint = ""
     if comm.is_main_process():
@@ -122,7 +125,7 @@ def build_region_cache(
     )
     writer.check_room(num_missing=len(todo))
     writer.write(todo[comm.get_rank() :: comm.get_world_size()], num_missing=len(todo))
-    comm.synchronize()
+    wait_for_all("the region cache", barrier=comm.synchronize)
     for shard in todo:
         opened[shard] = _open_shard(shard.path)
     # Left over where ranks have a disk each: every one needs all.

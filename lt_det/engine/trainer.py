@@ -16,6 +16,7 @@ from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
 from torch import nn
 
+from lt_det.engine import hooks
 from lt_det.engine.checkpoint import ClassStatsState, LongTailCheckpointer
 from lt_det.engine.config_checks import (
     check_config,
@@ -25,12 +26,6 @@ from lt_det.engine.config_checks import (
 )
 from lt_det.engine.evaluated_model import EvaluatedModel, evaluating, load_evaluated_model
 from lt_det.engine.evaluators import build_evaluator, check_test_sets, prepare_evaluation
-from lt_det.engine.hooks import (
-    AverageBatchNorm,
-    LogClassWeights,
-    ProgressBar,
-    SeedEachIteration,
-)
 from lt_det.engine.meta_batches import MetaBatches
 from lt_det.engine.meta_build import build_meta_learner
 from lt_det.engine.meta_step_model import MetaStepModel
@@ -175,15 +170,17 @@ class LongTailTrainer(DefaultTrainer):
         ]
         if comm.get_world_size() > 1 and not self.cfg.LT_DET.DECOUPLED:
             periods = (self.cfg.SOLVER.CHECKPOINT_PERIOD, self.cfg.TEST.EVAL_PERIOD)
-            ret.insert(0, AverageBatchNorm(self._detector, periods=periods))
+            ret.insert(0, hooks.AverageBatchNorm(self._detector, periods=periods))
         ours: list[HookBase] = []
+        if comm.get_world_size() > 1:
+            ours.append(hooks.MarkProgress(self._trainer.model))
         if self.cfg.SEED >= 0:
-            ours.append(SeedEachIteration(self.cfg.SEED))
+            ours.append(hooks.SeedEachIteration(self.cfg.SEED))
         if self.meta is not None:
-            ours.append(LogClassWeights(self.meta, self.class_stats, self.cfg.OUTPUT_DIR))
+            ours.append(hooks.LogClassWeights(self.meta, self.class_stats, self.cfg.OUTPUT_DIR))
         if comm.is_main_process():
             if self.cfg.LT_DET.PROGRESS_BAR:
-                ours.append(ProgressBar(os.path.basename(self.cfg.OUTPUT_DIR.rstrip("/"))))
+                ours.append(hooks.ProgressBar(os.path.basename(self.cfg.OUTPUT_DIR.rstrip("/"))))
             return [*ret[:-1], *ours, ret[-1]]
         return [*ret, *ours]
 
