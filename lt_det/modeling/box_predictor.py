@@ -22,7 +22,7 @@ from lt_det.modeling.build import build_criterion, build_prior
 from lt_det.modeling.build_posthoc import build_post_hoc
 from lt_det.modeling.classification_head import ClassificationHead
 from lt_det.modeling.classification_stats import log_classification_stats
-from lt_det.modeling.classifier import set_prior_bias
+from lt_det.modeling.classifier import box_classifier, set_prior_bias
 from lt_det.modeling.fast_inference import predict_detections
 from lt_det.modeling.posthoc import PostHocCorrection
 
@@ -35,7 +35,6 @@ class LongTailOutputLayers(ClassificationHead, ByClassBoxRegression):
     """
 
     kind: str
-    fast_inference: bool = True
 
     def __init__(
         self,
@@ -43,6 +42,9 @@ class LongTailOutputLayers(ClassificationHead, ByClassBoxRegression):
         *,
         criterion: BaseCriterion,
         post_hoc: PostHocCorrection | None = None,
+        fast_inference: bool = True,
+        classifier: str = "linear",
+        classifier_scale: float = 20.0,
         **kwargs: Any,
     ) -> None:
         if criterion.kind != self.kind:
@@ -59,6 +61,26 @@ class LongTailOutputLayers(ClassificationHead, ByClassBoxRegression):
                 )
         super().__init__(input_shape, **kwargs)
         self.criterion, self.post_hoc = criterion, post_hoc
+        self.fast_inference = fast_inference
+        self.cls_score = box_classifier(
+            self._new_classifier(self.cls_score), classifier, scale=classifier_scale
+        )
+
+    @staticmethod
+    def settings(cfg: Any) -> dict[str, Any]:
+        """Return the arguments that LT_DET has for a predictor of either kind."""
+        return {
+            "criterion": build_criterion(cfg),
+            "post_hoc": build_post_hoc(cfg),
+            "fast_box_regression": cfg.LT_DET.FAST_BOX_REGRESSION,
+            "fast_inference": cfg.LT_DET.FAST_INFERENCE,
+            "classifier": cfg.LT_DET.CLASSIFIER.NAME,
+            "classifier_scale": cfg.LT_DET.CLASSIFIER.SCALE,
+        }
+
+    def _new_classifier(self, stock: nn.Linear) -> nn.Linear:
+        """Return the linear layer to take in place of Detectron2's with K + 1 outputs."""
+        return stock
 
     def losses(self, predictions: Predictions, proposals: list[Instances]) -> dict[str, Tensor]:
         """Return "loss_cls" and "loss_box_reg", both scalars, and log Detectron2's statistics.
@@ -141,14 +163,8 @@ class SoftmaxOutputLayers(LongTailOutputLayers):
 
     @classmethod
     def from_config(cls, cfg: Any, input_shape: ShapeSpec) -> dict[str, Any]:
-        """Read Detectron2's keys and LT_DET.LOSS."""
-        ret = FastRCNNOutputLayers.from_config(cfg, input_shape)
-        return {
-            **ret,
-            "criterion": build_criterion(cfg),
-            "post_hoc": build_post_hoc(cfg),
-            "fast_box_regression": cfg.LT_DET.FAST_BOX_REGRESSION,
-        }
+        """Read Detectron2's keys and those of LT_DET."""
+        return {**FastRCNNOutputLayers.from_config(cfg, input_shape), **cls.settings(cfg)}
 
     def _predicted_classes(self, logits: Tensor) -> Tensor:
         return logits.argmax(dim=1)
@@ -191,24 +207,20 @@ class SigmoidOutputLayers(LongTailOutputLayers):
             ValueError: if the criterion is of another kind, or ``prior_prob`` not in (0, 1).
         """
         super().__init__(input_shape, criterion=criterion, **kwargs)
-        stock = self.cls_score
-        self.cls_score = nn.Linear(stock.in_features, self.num_classes)
-        with torch.no_grad():
-            # The rows Detectron2 has drawn, so that a seed gives the same start as there.
-            self.cls_score.weight.copy_(stock.weight[: self.num_classes])
         set_prior_bias(self.cls_score.bias, prior_prob=prior_prob, prior_counts=prior_counts)
 
     @classmethod
     def from_config(cls, cfg: Any, input_shape: ShapeSpec) -> dict[str, Any]:
-        """Read Detectron2's keys, LT_DET.LOSS, LT_DET.PRIOR and LT_DET.PRIOR_PROB."""
-        ret = FastRCNNOutputLayers.from_config(cfg, input_shape)
-        return {
-            **ret,
-            "criterion": build_criterion(cfg),
-            "post_hoc": build_post_hoc(cfg),
-            "fast_box_regression": cfg.LT_DET.FAST_BOX_REGRESSION,
-            **build_prior(cfg),
-        }
+        """Read Detectron2's keys and those of LT_DET, the priors among them."""
+        stock = FastRCNNOutputLayers.from_config(cfg, input_shape)
+        return {**stock, **cls.settings(cfg), **build_prior(cfg)}
+
+    def _new_classifier(self, stock: nn.Linear) -> nn.Linear:
+        linear = nn.Linear(stock.in_features, self.num_classes)
+        with torch.no_grad():
+            # The rows Detectron2 has drawn, so that a seed gives the same start as there.
+            linear.weight.copy_(stock.weight[: self.num_classes])
+        return linear
 
     def predict_probs(
         self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]

@@ -146,6 +146,23 @@ def linear_parameters(classifier: nn.Module) -> tuple[Tensor, Tensor]:
     return weight, bias
 
 
+def box_classifier(linear: nn.Module, name: str, *, scale: float) -> nn.Module:
+    """Return the classifier of regions that takes over the parameters of ``linear``.
+
+    Args:
+        linear: the layer to replace; returned as it is for "linear".
+        name: "linear" or "cosine".
+        scale: factor of the cosine.
+
+    Raises:
+        ValueError: if there is no such classifier.
+        TypeError: if ``linear`` is another layer than a cosine could replace.
+    """
+    if name not in ("linear", "cosine"):
+        raise ValueError(f"LT_DET.CLASSIFIER.NAME must be 'linear' or 'cosine', got {name!r}")
+    return CosineClassifier(linear, scale=scale) if name == "cosine" else linear
+
+
 #: Values of LT_DET.CLASSIFIER.NAME.
 CLASSIFIERS = ("linear", "cosine", "lws")
 

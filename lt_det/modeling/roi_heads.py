@@ -21,7 +21,7 @@ from lt_det.losses.base_criterion import BaseCriterion
 from lt_det.modeling.box_predictor import LongTailOutputLayers
 from lt_det.modeling.build import build_criterion, build_prior
 from lt_det.modeling.build_posthoc import build_post_hoc
-from lt_det.modeling.classifier import CosineClassifier
+from lt_det.modeling.classifier import box_classifier
 from lt_det.modeling.fast_inference import cascade_detections
 from lt_det.modeling.replaced_predictor import replace_predictor
 
@@ -50,13 +50,8 @@ def build_predictor(cfg: Any, stock: nn.Module) -> LongTailOutputLayers:
     prior = build_prior(cfg) if criterion.kind == "sigmoid" else {}
     predictor = replace_predictor(stock, criterion, **prior)
     predictor.fast_box_regression = cfg.LT_DET.FAST_BOX_REGRESSION
-    kind = cfg.LT_DET.CLASSIFIER.NAME
-    if kind == "cosine":
-        predictor.cls_score = CosineClassifier(
-            predictor.cls_score, scale=cfg.LT_DET.CLASSIFIER.SCALE
-        )
-    elif kind != "linear":
-        raise ValueError(f"LT_DET.CLASSIFIER.NAME must be 'linear' or 'cosine', got {kind!r}")
+    node = cfg.LT_DET.CLASSIFIER
+    predictor.cls_score = box_classifier(predictor.cls_score, node.NAME, scale=node.SCALE)
     predictor.fast_inference = cfg.LT_DET.FAST_INFERENCE
     predictor.post_hoc = build_post_hoc(cfg)
     return predictor
