@@ -78,7 +78,7 @@ class LongTailOutputLayers(ClassificationHead, ByClassBoxRegression):
             "classifier_scale": cfg.LT_DET.CLASSIFIER.SCALE,
         }
 
-    def _new_classifier(self, stock: nn.Linear) -> nn.Linear:
+    def _new_classifier(self, stock: Any) -> nn.Linear:
         """Return the linear layer to take in place of Detectron2's with K + 1 outputs."""
         return stock
 
@@ -215,7 +215,7 @@ class SigmoidOutputLayers(LongTailOutputLayers):
         stock = FastRCNNOutputLayers.from_config(cfg, input_shape)
         return {**stock, **cls.settings(cfg), **build_prior(cfg)}
 
-    def _new_classifier(self, stock: nn.Linear) -> nn.Linear:
+    def _new_classifier(self, stock: Any) -> nn.Linear:
         linear = nn.Linear(stock.in_features, self.num_classes)
         with torch.no_grad():
             # The rows Detectron2 has drawn, so that a seed gives the same start as there.
