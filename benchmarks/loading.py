@@ -50,7 +50,7 @@ def run_start(side: str, json_file: str, cache: str) -> dict[str, float]:
     from detectron2.data.samplers import TrainingSampler
 
     import lt_det.data.records.dataset_dicts  # noqa: F401
-    from lt_det.engine.train_loader import TrainStream
+    from lt_det.engine.loading.train_stream import TrainStream
 
     start = time.perf_counter()
     items = records_of(side, json_file, cache)

@@ -1,37 +1,18 @@
 """All config keys of the package, under ``cfg.LT_DET``.
 
-A default that belongs to a function is read from its signature: it is written there only.
+Defaults that are those of a function are equal to its signature (tested). The parameters of losses
+come from the table of losses, to which yours may be added.
 """
 
 from __future__ import annotations
 
 import lt_det.detectron2_required  # noqa: F401  # isort: skip
 
-import inspect
-from typing import Any
-
 from detectron2.config import CfgNode
 
-from lt_det.data.images.datasets import register_image_dataset
-from lt_det.data.stats.frequency_groups import FEW_MAX, MEDIUM_MAX
-from lt_det.evaluation.classification.metrics import bootstrap_intervals
+import lt_det.modeling  # noqa: F401  # registers what a config may name
 from lt_det.losses import LOSSES
-from lt_det.losses.class_weights import ClassWeights
-from lt_det.meta.meta_reweighter import MetaReweighter
-from lt_det.meta.meta_sampler import MetaSampler
-from lt_det.modeling.backbone_aliases import register_former_names
-from lt_det.modeling.backbones.cifar_resnet import CifarResNet
-from lt_det.modeling.classifiers.layers import CosineClassifier
-from lt_det.modeling.classifiers.posthoc import PostHocCorrection
-from lt_det.modeling.dense.retinanet import LongTailRetinaNet
-from lt_det.modeling.roi.box_predictor import SigmoidOutputLayers
-from lt_det.modeling.roi.box_regression import ByClassBoxRegression
-
-
-def default_of(function: Any, argument: str) -> Any:
-    """Return the default of ``argument`` in the signature of ``function``."""
-    default = inspect.signature(function).parameters[argument].default
-    return list(default) if isinstance(default, tuple) else default
+from lt_det.modeling.backbones.aliases import register_former_names
 
 
 def add_lt_det_config(cfg: CfgNode) -> None:
@@ -54,12 +35,12 @@ def add_lt_det_config(cfg: CfgNode) -> None:
         )
     # Weights by class, times whatever loss: "", "effective_number" (CB) or "inverse_frequency".
     node.CLASS_WEIGHTS = CfgNode({"NAME": ""})
-    node.CLASS_WEIGHTS.BETA = default_of(ClassWeights, "beta")
+    node.CLASS_WEIGHTS.BETA = 0.9999
     # Of the foreground classes; "mean_one", "paper" or "max".
-    node.CLASS_WEIGHTS.NORMALISATION = default_of(ClassWeights, "normalisation")
+    node.CLASS_WEIGHTS.NORMALISATION = "mean_one"
     # What a mean loss is divided by: "rows", or "weights", the sum of those of the rows, as torch's
     # CrossEntropyLoss(weight=), LDAM and Eureka do. Softmax losses without META only.
-    node.CLASS_WEIGHTS.DENOMINATOR = default_of(ClassWeights, "denominator")
+    node.CLASS_WEIGHTS.DENOMINATOR = "rows"
     # LT_DET.LOSS and CLASS_WEIGHTS from this iteration, or epoch, on (one of both; 0: always).
     # An epoch is the images that the class statistics count, by SOLVER.IMS_PER_BATCH.
     node.DEFER = CfgNode({"START_ITER": 0, "START_EPOCH": 0.0})
@@ -71,11 +52,11 @@ def add_lt_det_config(cfg: CfgNode) -> None:
     # Sigmoid losses: score of the classes at the start; "constant": of every class, "class": the
     # mean, each in proportion to its count. RetinaNet has its own MODEL.RETINANET.PRIOR_PROB.
     node.PRIOR = "constant"
-    node.PRIOR_PROB = default_of(inspect.unwrap(SigmoidOutputLayers.__init__), "prior_prob")
+    node.PRIOR_PROB = 0.001
     # "linear" or "cosine"; the cosine is multiplied by SCALE. For images also "lws", learned
     # factors of a frozen linear classifier.
     node.CLASSIFIER = CfgNode({"NAME": "linear"})
-    node.CLASSIFIER.SCALE = default_of(CosineClassifier, "scale")
+    node.CLASSIFIER.SCALE = 20.0
     # Image classification only: whether the classifier has a bias.
     node.CLASSIFIER.BIAS = True
 
@@ -83,18 +64,18 @@ def add_lt_det_config(cfg: CfgNode) -> None:
     # images that were not trained on and are not tested on.
     node.POST_HOC = CfgNode()
     # tau-normalisation: weights w_k / |w_k|^tau, biases made equal.
-    node.POST_HOC.TAU_NORM = default_of(PostHocCorrection, "tau_norm")
+    node.POST_HOC.TAU_NORM = 0.0
     # Post-hoc logit adjustment: z_k - tau log pi_k.
-    node.POST_HOC.LOGIT_ADJUSTMENT = default_of(PostHocCorrection, "logit_adjustment")
+    node.POST_HOC.LOGIT_ADJUSTMENT = 0.0
 
     # In training, class-specific box deltas of the foreground regions and their classes only: the
     # same loss to rounding, faster with many classes. Off: Detectron2's to the last bit.
-    node.FAST_BOX_REGRESSION = default_of(ByClassBoxRegression.__init__, "fast_box_regression")
+    node.FAST_BOX_REGRESSION = False
 
     node.RETINANET = CfgNode()
     # The count of foreground anchors that divides the losses. "global": of all processes, kept in
     # the checkpoint. "stock": of each process by itself and forgotten on resume, as Detectron2.
-    node.RETINANET.NORMALIZER = default_of(inspect.unwrap(LongTailRetinaNet.__init__), "normalizer")
+    node.RETINANET.NORMALIZER = "global"
 
     # Detections by our code, equal to Detectron2's and faster; False: by Detectron2's.
     node.FAST_INFERENCE = True
@@ -134,17 +115,18 @@ def add_lt_det_config(cfg: CfgNode) -> None:
     # split for ImageNet-LT and Places-LT, against its paper.
     node.META.DATASETS = ()
     # Of the sampler: "score" or "gumbel", TEMPERATURE of the latter, first rates n^-INIT_POWER.
-    for argument in ("estimator", "temperature", "init_power"):
-        node.META[argument.upper()] = default_of(MetaSampler, argument)
+    node.META.ESTIMATOR = "score"
+    node.META.TEMPERATURE = 1.0
+    node.META.INIT_POWER = 0.0
     # Adam on psi. Paper: 0.001; release: 0.01.
-    node.META.LR = default_of(MetaReweighter, "lr")
-    node.META.BETAS = default_of(MetaReweighter, "betas")
+    node.META.LR = 0.001
+    node.META.BETAS = [0.9, 0.999]
     # Update psi every so many iterations.
     node.META.INTERVAL = 1
     # "plain": the uncorrected loss of the same kind (paper). "balanced": LT_DET.LOSS (release).
     node.META.LOSS = "plain"
     # "sgd": one plain gradient step. "optimizer": with momentum and weight decay (release).
-    node.META.INNER_STEP = default_of(MetaReweighter, "inner_step")
+    node.META.INNER_STEP = "sgd"
     # Images of a meta batch, all ranks together; 0: SOLVER.IMS_PER_BATCH
     node.META.IMS_PER_BATCH = 0
     # Where the meta batch's region features come from. "forward": one forward of the frozen
@@ -168,7 +150,7 @@ def add_lt_det_config(cfg: CfgNode) -> None:
     # LVIS AP: "hotcoco" (fast) or "lvis-api" (the reference).
     node.EVAL.BACKEND = "hotcoco"
     # Classification: probability that the bootstrap intervals of accuracies have.
-    node.EVAL.CONFIDENCE = default_of(bootstrap_intervals, "confidence")
+    node.EVAL.CONFIDENCE = 0.95
 
     # Backbones of timm: MODEL.BACKBONE.NAME build_lt_det_timm_backbone or
     # build_lt_det_timm_fpn_backbone.
@@ -187,6 +169,10 @@ def add_lt_det_config(cfg: CfgNode) -> None:
     # own, downloaded; else the path of a state dict.
     node.TIMM.WEIGHTS = ""
 
+    # Of several processes: how long one may make no progress while others wait for it; they then
+    # end, and name it.
+    node.RANK_TIMEOUT_MINUTES = 30.0
+
     # A progress bar with ETA on a terminal, beside the log.
     node.PROGRESS_BAR = True
 
@@ -198,17 +184,17 @@ def _add_classification(node: CfgNode) -> None:
     # are: lt_det.data.images.datasets.READERS.
     images.DATASETS = []
     # Above 1: those of them in DATASETS.TRAIN become long-tailed, largest class over smallest.
-    images.IMBALANCE_FACTOR = default_of(register_image_dataset, "imbalance_factor")
+    images.IMBALANCE_FACTOR = 1.0
     # Which images stay: one subset for all stages, seeds and the meta set.
-    images.SUBSET_SEED = default_of(register_image_dataset, "seed")
+    images.SUBSET_SEED = 0
     # Share of the images of each class that DATASETS.TRAIN leaves out; they are the data set
     # <name>_held_out, to choose settings on.
-    images.HELD_OUT = default_of(register_image_dataset, "held_out")
+    images.HELD_OUT = 0.0
     # 0: from the data set.
     images.NUM_CLASSES = 0
     # Few: at most so many training images; medium: at most so many; many: more.
-    images.FEW_MAX = FEW_MAX
-    images.MEDIUM_MAX = MEDIUM_MAX
+    images.FEW_MAX = 19
+    images.MEDIUM_MAX = 100
     # Map of the backbone that is pooled; "": the coarsest.
     images.FEATURE = ""
     # Images of a test batch, all ranks together.
@@ -234,8 +220,9 @@ def _add_classification(node: CfgNode) -> None:
     transform.CUTOUT = 0
 
     node.CIFAR_RESNET = CfgNode()
-    for argument in ("depth", "width", "stem_stride"):
-        node.CIFAR_RESNET[argument.upper()] = default_of(CifarResNet, argument)
+    node.CIFAR_RESNET.DEPTH = 32
+    node.CIFAR_RESNET.WIDTH = 16
+    node.CIFAR_RESNET.STEM_STRIDE = 1
 
     node.SAMPLER = CfgNode()
     # "": by DATALOADER.SAMPLER_TRAIN. Else one of lt_det.tasks.train_samplers.SAMPLERS: instance,

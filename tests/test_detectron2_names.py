@@ -74,9 +74,9 @@ CALLABLES = [
         RepeatFactorTrainingSampler,
         "repeat_factors_from_category_frequency",
         ("dataset_dicts", "repeat_thresh"),
-        "engine/train_loader.py",
+        "engine/loading/train_stream.py",
     ),
-    (comm, "shared_random_seed", (), "engine/train_loader.py"),
+    (comm, "shared_random_seed", (), "engine/loading/train_stream.py"),
     (EventStorage, "latest", (), "engine/hooks.py"),
     (Backbone, "output_shape", (), "modeling/timm_backbone.py"),
     (CascadeROIHeads, "_forward_box", ("features", "proposals"), "modeling/roi_heads.py"),
@@ -132,7 +132,7 @@ def test_constructor_takes_its_parameters(owner, parameters):
 
 
 def test_parts_of_the_loader_exist():
-    """engine/train_loader.py puts them together itself: versions deal out positions differently."""
+    """engine/loading puts them together itself: versions deal out positions differently."""
     assert list(inspect.signature(worker_init_reset_seed).parameters) == ["worker_id"]
     samples = [{"width": w, "height": 2, "n": n} for n, w in enumerate((3, 1, 3, 1))]
     batches = list(AspectRatioGroupedDataset(samples, 2))

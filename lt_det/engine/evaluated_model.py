@@ -18,6 +18,7 @@ from lt_det.engine.checkpoint import LongTailCheckpointer
 from lt_det.engine.startup.config_checks import check_post_hoc_is_used
 from lt_det.engine.training_model import bind_post_hoc
 from lt_det.engine.weights_fit import check_weights_fit
+from lt_det.evaluation.rank_watch import mark
 from lt_det.tasks import build_class_stats, build_task
 
 logger = logging.getLogger(__name__)
@@ -98,6 +99,7 @@ def load_evaluated_model(cfg: Any, model: nn.Module, *, resume: bool) -> Evaluat
         stats = replace(stats, rare_max=task.rare_max, common_max=task.common_max)
         bind_post_hoc(model, stats, unit=task.unit)
     _check_held_out(cfg, stats, weights)
+    model.register_forward_pre_hook(lambda *_: mark("evaluation"))
     # Checkpoints count iterations from 0.
     iterations = extra["iteration"] + 1 if "iteration" in extra else None
     return EvaluatedModel(weights, iterations, stats)

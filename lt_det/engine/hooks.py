@@ -13,8 +13,9 @@ from tqdm import tqdm
 
 from lt_det.data.stats.class_stats import ClassStats
 from lt_det.data.stats.frequency_groups import GROUP_NAMES
-from lt_det.engine.train_loader import seed_everything
+from lt_det.engine.loading.train_stream import seed_everything
 from lt_det.engine.training_model import average_batch_norm
+from lt_det.evaluation.rank_watch import mark
 from lt_det.evaluation.results import write_json
 from lt_det.meta.meta_learner import MetaLearner
 from lt_det.report.class_weights_plot import save_class_weights_plot
@@ -32,6 +33,33 @@ class SeedEachIteration(HookBase):
     def before_step(self) -> None:
         """Seed python, numpy and torch."""
         seed_everything(self._seed, self.trainer.iter, comm.get_rank(), 1)
+
+
+class MarkProgress(HookBase):
+    """Tells the watch over the ranks how far this one is: in loading, the model, or the step."""
+
+    def __init__(self, model: nn.Module) -> None:
+        """Watch ``model``, what the training loop calls."""
+        self._model = model
+
+    def before_train(self) -> None:
+        """Watch the calls of the model."""
+        self._handles = [
+            self._model.register_forward_pre_hook(lambda *_: self._mark("model")),
+            self._model.register_forward_hook(lambda *_: self._mark("gradients")),
+        ]
+
+    def before_step(self) -> None:
+        """Mark the start of an iteration."""
+        self._mark("data")
+
+    def after_train(self) -> None:
+        """Watch no more."""
+        for handle in self._handles:
+            handle.remove()
+
+    def _mark(self, what: str) -> None:
+        mark(f"iteration {self.trainer.iter}: {what}")
 
 
 class AverageBatchNorm(HookBase):

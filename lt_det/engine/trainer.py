@@ -16,15 +16,12 @@ from detectron2.utils import comm
 from torch import nn
 
 from lt_det.config import default_keys
+from lt_det.engine import hooks
 from lt_det.engine.checkpoint import ClassStatsState, LongTailCheckpointer
 from lt_det.engine.evaluated_model import EvaluatedModel, evaluating, load_evaluated_model
 from lt_det.engine.evaluators import build_evaluator, check_test_sets, prepare_evaluation
-from lt_det.engine.hooks import (
-    AverageBatchNorm,
-    LogClassWeights,
-    ProgressBar,
-    SeedEachIteration,
-)
+from lt_det.engine.loading.build import build_test_loader, build_train_stream
+from lt_det.engine.loading.streams import build_streams
 from lt_det.engine.meta.batches import MetaBatches
 from lt_det.engine.meta.build import build_meta_learner
 from lt_det.engine.meta.step_model import MetaStepModel
@@ -38,11 +35,6 @@ from lt_det.engine.startup.config_checks import (
 from lt_det.engine.startup.datasets import register_datasets
 from lt_det.engine.startup.run_record import write_run_record
 from lt_det.engine.startup.world_size import scale_to_world_size
-from lt_det.engine.streams import build_streams
-from lt_det.engine.train_loader import (
-    build_test_loader,
-    build_train_stream,
-)
 from lt_det.engine.training_loop import build_loop
 from lt_det.engine.training_model import bind_class_stats, wrap_ddp
 from lt_det.engine.weights_fit import NO_FIRST_STAGE, check_start
@@ -174,15 +166,17 @@ class LongTailTrainer(DefaultTrainer):
         ]
         if comm.get_world_size() > 1 and not self.cfg.LT_DET.DECOUPLED:
             periods = (self.cfg.SOLVER.CHECKPOINT_PERIOD, self.cfg.TEST.EVAL_PERIOD)
-            ret.insert(0, AverageBatchNorm(self._detector, periods=periods))
+            ret.insert(0, hooks.AverageBatchNorm(self._detector, periods=periods))
         ours: list[HookBase] = []
+        if comm.get_world_size() > 1:
+            ours.append(hooks.MarkProgress(self._trainer.model))
         if self.cfg.SEED >= 0:
-            ours.append(SeedEachIteration(self.cfg.SEED))
+            ours.append(hooks.SeedEachIteration(self.cfg.SEED))
         if self.meta is not None:
-            ours.append(LogClassWeights(self.meta, self.class_stats, self.cfg.OUTPUT_DIR))
+            ours.append(hooks.LogClassWeights(self.meta, self.class_stats, self.cfg.OUTPUT_DIR))
         if comm.is_main_process():
             if self.cfg.LT_DET.PROGRESS_BAR:
-                ours.append(ProgressBar(os.path.basename(self.cfg.OUTPUT_DIR.rstrip("/"))))
+                ours.append(hooks.ProgressBar(os.path.basename(self.cfg.OUTPUT_DIR.rstrip("/"))))
             return [*ret[:-1], *ours, ret[-1]]
         return [*ret, *ours]
 

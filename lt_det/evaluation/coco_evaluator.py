@@ -132,7 +132,7 @@ class LongTailCOCOEvaluator(COCOEvaluator):
             img_ids: images to evaluate; None for all.
         """
         base_evaluate = super().evaluate
-        return main_rank_result(lambda: base_evaluate(img_ids), distributed=self._lt_distributed)
+        return main_rank_result(lambda: img_ids, base_evaluate, distributed=self._lt_distributed)
 
     def _derive_coco_results(
         self, coco_eval: Any, iou_type: str, class_names: Sequence[str] | None = None

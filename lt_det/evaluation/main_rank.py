@@ -13,38 +13,53 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
+from lt_det.evaluation.rank_watch import wait_for_all
+
+Prepared = TypeVar("Prepared")
 Result = TypeVar("Result")
 
 # Bytes of one message: gloo counts them in 32 bits.
 _MESSAGE = 2**28
 
 
-def main_rank_result(compute: Callable[[], Result], *, distributed: bool) -> Result:
-    """Call ``compute`` on every rank and return on every rank what it returned on the main one.
+def main_rank_result(
+    prepare: Callable[[], Prepared], compute: Callable[[Prepared], Result], *, distributed: bool
+) -> Result:
+    """Call both on every rank and return on every rank what ``compute`` returned on the main one.
 
     An error on any rank is raised on all, so that none waits for one that is gone: as it is where
     it occurred, as a RuntimeError with its text elsewhere.
 
     Args:
-        compute: may itself gather; must return something that can be pickled.
-        distributed: False calls ``compute`` here and does not talk to the other ranks.
+        prepare: what each rank does by itself; must not talk to the others.
+        compute: is given what ``prepare`` returned, when no rank failed in it. May gather; what
+            can fail on one rank only comes after that. Must return something that can be pickled.
+        distributed: False calls both here and does not talk to the other ranks.
     """
     if not distributed or comm.get_world_size() == 1:
-        return compute()
-    result, error = None, None
+        return compute(prepare())
+    prepared, _ = _unless_one_fails(prepare, shared=False)
+    return _unless_one_fails(lambda: compute(prepared), shared=True)[1]
+
+
+def _unless_one_fails(call: Callable[[], Result], *, shared: bool) -> tuple[Result, Result]:
+    """Return the results here and, if they are shared, on the main rank."""
+    result: Any = None
+    error = None
     try:
-        result = compute()
+        result = call()
     except Exception as caught:
         error = caught
     # Exceptions need not survive pickling, their text does.
     text = None if error is None else f"{type(error).__name__}: {error}"
-    shared = comm.all_gather((result if comm.is_main_process() else None, text))
+    wait_for_all("evaluation")
+    of_ranks = comm.all_gather((result if shared and comm.is_main_process() else None, text))
     if error is not None:
         raise error
-    for rank, (_, message) in enumerate(shared):
+    for rank, (_, message) in enumerate(of_ranks):
         if message is not None:
             raise RuntimeError(f"evaluation failed on rank {rank}: {message}")
-    return shared[0][0]
+    return result, of_ranks[0][0]
 
 
 def arrays_on_main_rank(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

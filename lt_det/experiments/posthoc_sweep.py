@@ -16,8 +16,8 @@ from tqdm import tqdm
 from lt_det.engine.checkpoint import ClassStatsState, LongTailCheckpointer
 from lt_det.engine.evaluated_model import EvaluatedModel, evaluating, load_evaluated_model
 from lt_det.engine.evaluators import build_evaluator, prepare_evaluation
+from lt_det.engine.loading.build import build_test_loader
 from lt_det.engine.startup.run_record import write_run_record
-from lt_det.engine.train_loader import build_test_loader
 from lt_det.modeling.classifiers.build_posthoc import (
     build_prior_corrections,
     warn_of_second_correction,

@@ -10,7 +10,7 @@ import torch
 from detectron2.utils import comm
 
 from lt_det.data.images.transforms import auto_augment
-from lt_det.engine.train_loader import PositionedDataset, seed_everything
+from lt_det.engine.loading.train_stream import PositionedDataset, seed_everything
 from tests.engine.digits import digits_config
 from tests.engine.test_trainer import final_state, train
 from tests.engine.tiny import tiny_config

@@ -15,8 +15,8 @@ from lt_det.data.annotations.datasets import register_lvis_format
 from lt_det.data.records.dataset_dicts import detection_dicts
 from lt_det.data.warn_once import warn_once
 from lt_det.engine.evaluators import check_test_sets
+from lt_det.engine.loading.build import build_train_stream
 from lt_det.engine.startup.setup import load_config
-from lt_det.engine.train_loader import build_train_stream
 from lt_det.engine.trainer import LongTailTrainer
 from lt_det.tasks.train_samplers import build_train_sampler
 from tests.engine.tiny import tiny_config

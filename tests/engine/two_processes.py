@@ -29,4 +29,4 @@ def _process(rank: int, port: int, main: Callable, folder: Path) -> None:
         WORLD_SIZE="2",
         LOCAL_WORLD_SIZE="2",
     )
-    launch(main, argparse.Namespace(folder=folder))
+    launch(main, argparse.Namespace(folder=folder, config_file="", opts=[]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ def make(kind: str, folder: Path) -> LongTailLVISEvaluator | LongTailCOCOEvaluat
 
 
 def work(rank: int, folder: Path) -> None:
-    """One rank: both evaluators, then a fault that only the main rank can see."""
+    """One rank: both evaluators, then faults: before what is gathered, and on the main rank."""
     torch.set_num_threads(1)
     dist.init_process_group(
         "gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2
@@ -45,11 +46,13 @@ def work(rank: int, folder: Path) -> None:
     mine.mkdir()
     pairs = predictions(ground_truth(), seed=21)
     outcomes = {}
-    for case in ("lvis", "coco", "fault"):
+    for case in ("lvis", "coco", "early", "fault"):
         if case == "fault":  # an image of rank 1 that no json knows
             pairs[-1][0]["image_id"] = 999999
-        evaluator = make("lvis" if case == "fault" else case, mine)
+        evaluator = make(case if case in EVALUATORS else "lvis", mine)
         feed(evaluator, pairs[:5] if rank == 0 else pairs[5:])
+        if case == "early" and rank == 1:
+            evaluator._predictions.append("no predictions")
         try:
             outcomes[case] = evaluator.evaluate()
         except Exception as error:
@@ -92,3 +95,10 @@ def test_an_error_of_the_main_rank_is_raised_on_both(outcomes):
     assert isinstance(second, RuntimeError)
     assert "rank 0: ValueError" in str(second)
     assert "999999" in str(second)
+
+
+def test_an_error_before_what_is_gathered_is_raised_on_both(outcomes):
+    first, second = (outcome["early"] for outcome in outcomes)
+    assert isinstance(first, RuntimeError)
+    assert re.match("evaluation failed on rank 1: AttributeError", str(first))
+    assert isinstance(second, AttributeError)

@@ -15,7 +15,7 @@ from detectron2.modeling import build_model
 from lt_det.data.images.datasets import HELD_OUT
 from lt_det.data.warn_once import warn_once
 from lt_det.engine.evaluated_model import load_evaluated_model
-from lt_det.engine.train_loader import build_test_loader
+from lt_det.engine.loading.build import build_test_loader
 from lt_det.engine.trainer import LongTailTrainer
 from lt_det.experiments.posthoc_sweep import PostHocPoint, post_hoc_points, run_post_hoc_sweep
 from tests.engine.digits import CONFIG, digits_config

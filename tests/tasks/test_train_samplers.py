@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from lt_det.engine.startup.setup import load_config
+from lt_det.tasks import train_samplers
 from lt_det.tasks.train_samplers import SAMPLERS, build_train_sampler
 
 COUNTS = np.array([400, 100, 4])
@@ -139,3 +140,16 @@ class TestDeferred:
         caplog.clear()
         class_shares(*self.OPTIONS, "SOLVER.MAX_ITER", 201, draws=10)
         assert "never" not in caplog.text
+
+
+def test_of_two_ranks_each_draws_its_half_before_the_deferral(monkeypatch):
+    """The later sampler takes over in the same iteration as in one process."""
+    monkeypatch.setattr(train_samplers.comm, "get_world_size", lambda: 2)
+    cfg = load_config(
+        "",
+        [
+            *("LT_DET.LOSS", "balanced_softmax", "LT_DET.DEFER.START_ITER", 200),
+            *("SOLVER.IMS_PER_BATCH", 8, "LT_DET.DEFER.SAMPLER", "class_balanced"),
+        ],
+    )
+    assert build_train_sampler(cfg, RECORDS, seed=0).num_before == 200 * 8 // 2

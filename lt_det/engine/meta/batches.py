@@ -9,11 +9,11 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from lt_det.engine.loading.train_stream import TrainStream
 from lt_det.engine.regions.cache import compute_regions
 from lt_det.engine.regions.classifier import collate_regions
 from lt_det.engine.regions.store import ImageRegions
 from lt_det.engine.regions.tap import frozen_regions
-from lt_det.engine.train_loader import TrainStream
 from lt_det.meta.hypergradient import Regions
 from lt_det.modeling.classifiers.image_classifier import LongTailImageClassifier
 

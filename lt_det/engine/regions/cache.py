@@ -20,6 +20,7 @@ from detectron2.utils import comm
 from torch import nn
 from tqdm import tqdm
 
+from lt_det.engine.loading.train_stream import seed_everything
 from lt_det.engine.regions.fingerprint import Mapper, region_fingerprint
 from lt_det.engine.regions.store import (
     DTYPES,
@@ -29,7 +30,7 @@ from lt_det.engine.regions.store import (
     write_shard,
 )
 from lt_det.engine.regions.tap import TappedStage, frozen_regions
-from lt_det.engine.train_loader import seed_everything
+from lt_det.evaluation.rank_watch import mark, wait_for_all
 from lt_det.modeling.classifiers.classification_head import classification_heads
 from lt_det.storage.atomic_write import remove_partial_files
 from lt_det.storage.cache_folder import why_not_usable
@@ -72,6 +73,7 @@ def compute_regions(
     while batch := list(itertools.islice(samples, ims_per_forward)):
         records += split_by_image(frozen_regions(detector, batch))
         bar.update(len(batch))
+        mark("region features")
     return records
 
 
@@ -103,6 +105,7 @@ def build_region_cache(
             f"LT_DET.REGION_CACHE.DTYPE must be one of {sorted(DTYPES)}, got {node.DTYPE!r}"
         )
     mapper = mapper or DatasetMapper(cfg, True)
+    wait_for_all("the name of the region cache")
     # The main rank's: with a disk each, the images may have other dates on the others.
     fingerprint = ""
     if comm.is_main_process():
@@ -123,7 +126,7 @@ def build_region_cache(
     )
     writer.check_room(num_missing=len(todo))
     writer.write(todo[comm.get_rank() :: comm.get_world_size()], num_missing=len(todo))
-    comm.synchronize()
+    wait_for_all("the region cache", barrier=comm.synchronize)
     for shard in todo:
         opened[shard] = _open_shard(shard.path)
     # Left over where ranks have a disk each: every one needs all.

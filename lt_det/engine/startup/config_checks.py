@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import Any
 
 import torch
@@ -43,14 +44,25 @@ def check_config(cfg: Any) -> None:
     ranks = comm.get_world_size()
     for key, value, least in (
         ("SOLVER.IMS_PER_BATCH", cfg.SOLVER.IMS_PER_BATCH, 1),
+        ("SOLVER.MAX_ITER", cfg.SOLVER.MAX_ITER, 1),
+        ("SOLVER.CHECKPOINT_PERIOD", cfg.SOLVER.CHECKPOINT_PERIOD, 1),
         ("LT_DET.META.IMS_PER_BATCH", node.META.IMS_PER_BATCH, 0),
         ("LT_DET.META.BANK_IMAGES", node.META.BANK_IMAGES, 1),
         ("LT_DET.REGION_CACHE.EPOCHS", node.REGION_CACHE.EPOCHS, 1),
+        ("LT_DET.REGION_CACHE.SEED", node.REGION_CACHE.SEED, 0),
     ):
         if value < least:
             raise ValueError(f"{key} must be at least {least}, got {value}")
         if value % ranks and key.endswith("IMS_PER_BATCH"):
             raise ValueError(f"{key} {value} must be a multiple of the {ranks} processes")
+    for key, number in (
+        ("LT_DET.CLASSIFIER.SCALE", node.CLASSIFIER.SCALE),
+        ("LT_DET.META.LR", node.META.LR),
+    ):
+        if not 0 < number < math.inf:
+            raise ValueError(f"{key} must be a finite number above 0, got {number}")
+    if not cfg.OUTPUT_DIR:
+        raise ValueError('OUTPUT_DIR is "": set it to the folder that the results go to')
     if not cfg.DATASETS.TRAIN:
         raise ValueError("DATASETS.TRAIN is empty")
     _check_unit(cfg)

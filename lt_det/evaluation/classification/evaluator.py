@@ -112,14 +112,20 @@ class ClassificationEvaluator(DatasetEvaluator):
         Raises:
             ValueError: if there was no image.
         """
-        results = main_rank_result(self._evaluate, distributed=self._distributed)
+        results = main_rank_result(
+            lambda: (
+                np.concatenate([np.zeros((0, 3), np.int64), *self._ids]),
+                np.concatenate([np.zeros((0, 2), np.float32), *self._probabilities]),
+            ),
+            self._evaluate,
+            distributed=self._distributed,
+        )
         logger.info("%s", ", ".join(f"{key} {value:.2f}" for key, value in results.items()))
         return {TASK: results}
 
-    def _evaluate(self) -> dict[str, float]:
+    def _evaluate(self, arrays: tuple[np.ndarray, np.ndarray]) -> dict[str, float]:
         num_classes = len(self._names)
-        ids = np.concatenate([np.zeros((0, 3), np.int64), *self._ids])
-        probabilities = np.concatenate([np.zeros((0, 2), np.float32), *self._probabilities])
+        ids, probabilities = arrays
         if self._distributed and comm.get_world_size() > 1:
             parts = comm.gather((ids, probabilities))
             if not comm.is_main_process():

@@ -8,6 +8,7 @@ import logging
 import os
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import detectron2.utils.comm as comm
 import numpy as np
@@ -158,15 +159,20 @@ class LongTailLVISEvaluator(DatasetEvaluator):
             RuntimeError: on the other ranks, if the main one failed.
         """
 
-        def gather_and_evaluate() -> OrderedDict[str, dict[str, float]]:
-            arrays = PredictionTable.of_images(self._predictions).arrays()
+        def gather_and_evaluate(
+            arrays: dict[str, Any],
+        ) -> OrderedDict[str, dict[str, float]]:
             if self._distributed:
                 arrays = arrays_on_main_rank(arrays)
                 if not comm.is_main_process():
                     return OrderedDict()
             return self._evaluate(PredictionTable.of_arrays(arrays))
 
-        return main_rank_result(gather_and_evaluate, distributed=self._distributed)
+        return main_rank_result(
+            lambda: PredictionTable.of_images(self._predictions).arrays(),
+            gather_and_evaluate,
+            distributed=self._distributed,
+        )
 
     def _evaluate(self, predictions: PredictionTable) -> OrderedDict[str, dict[str, float]]:
         ground_truth = self._ground_truth

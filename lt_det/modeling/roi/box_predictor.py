@@ -35,7 +35,6 @@ class LongTailOutputLayers(ClassificationHead, ByClassBoxRegression):
     """
 
     kind: str
-    fast_inference: bool = True
 
     def __init__(
         self,
@@ -82,7 +81,7 @@ class LongTailOutputLayers(ClassificationHead, ByClassBoxRegression):
             self.cls_score = CosineClassifier(self.cls_score, scale=self.cosine_scale)
 
     @classmethod
-    def keywords(cls, cfg: Any, input_shape: ShapeSpec) -> dict[str, Any]:
+    def _build_keywords(cls, cfg: Any, input_shape: ShapeSpec) -> dict[str, Any]:
         """Return the arguments that ``cfg`` says, those of Detectron2 included.
 
         Raises:
@@ -184,7 +183,7 @@ class SoftmaxOutputLayers(LongTailOutputLayers):
     @classmethod
     def from_config(cls, cfg: Any, input_shape: ShapeSpec) -> dict[str, Any]:
         """Read Detectron2's keys, LT_DET.LOSS, CLASSIFIER and POST_HOC."""
-        return cls.keywords(cfg, input_shape)
+        return cls._build_keywords(cfg, input_shape)
 
     def _predicted_classes(self, logits: Tensor) -> Tensor:
         return logits.argmax(dim=1)
@@ -240,7 +239,7 @@ class SigmoidOutputLayers(LongTailOutputLayers):
     @classmethod
     def from_config(cls, cfg: Any, input_shape: ShapeSpec) -> dict[str, Any]:
         """Read Detectron2's keys, LT_DET.LOSS, CLASSIFIER, POST_HOC, PRIOR and PRIOR_PROB."""
-        return {**cls.keywords(cfg, input_shape), **build_prior(cfg)}
+        return {**cls._build_keywords(cfg, input_shape), **build_prior(cfg)}
 
     def predict_probs(
         self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from lt_det.engine.loading.build import build_train_stream
 from lt_det.engine.regions.fingerprint import region_fingerprint
-from lt_det.engine.train_loader import build_train_stream
 from lt_det.engine.trainer import LongTailTrainer
 from lt_det.modeling.classifiers.decoupled import freeze_all_but_classifier
 from tests.engine.digits import digits_config

@@ -26,6 +26,13 @@ from tests.engine.tiny import tiny_config, write_tiny_lvis
         ({"LT_DET__META__IMS_PER_BATCH": -2}, "META.IMS_PER_BATCH must be at least 0, got -2"),
         ({"LT_DET__META__BANK_IMAGES": 0}, "LT_DET.META.BANK_IMAGES must be at least 1, got 0"),
         ({"LT_DET__REGION_CACHE__EPOCHS": 0}, "REGION_CACHE.EPOCHS must be at least 1, got 0"),
+        ({"LT_DET__REGION_CACHE__SEED": -1}, "REGION_CACHE.SEED must be at least 0, got -1"),
+        ({"SOLVER__CHECKPOINT_PERIOD": 0}, "SOLVER.CHECKPOINT_PERIOD must be at least 1, got 0"),
+        ({"SOLVER__MAX_ITER": 0}, "SOLVER.MAX_ITER must be at least 1, got 0"),
+        ({"SOLVER__MAX_ITER": -3}, "SOLVER.MAX_ITER must be at least 1, got -3"),
+        ({"LT_DET__CLASSIFIER__SCALE": 0.0}, "CLASSIFIER.SCALE must be a finite number above 0"),
+        ({"LT_DET__META__LR": float("inf")}, "META.LR must be a finite number above 0, got inf"),
+        ({"LT_DET__META__LR": float("nan")}, "META.LR must be a finite number above 0, got nan"),
         (
             {
                 "LT_DET__META__ENABLED": True,
@@ -64,6 +71,13 @@ from tests.engine.tiny import tiny_config, write_tiny_lvis
 def test_refused_before_training(tmp_path, keys, message):
     with pytest.raises(ValueError, match=message):
         LongTailTrainer(tiny_config(tmp_path, **keys))
+
+
+def test_the_results_need_a_folder(tmp_path):
+    cfg = tiny_config(tmp_path)
+    cfg.OUTPUT_DIR = ""
+    with pytest.raises(ValueError, match='OUTPUT_DIR is "": set it to the folder'):
+        LongTailTrainer(cfg)
 
 
 def test_detectron2_s_head_with_its_own_loss_is_fine(tmp_path):

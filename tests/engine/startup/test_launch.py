@@ -125,7 +125,9 @@ def test_processes_talk_by_nccl_only_if_the_model_is_on_gpus(
     for name in launch_module._TORCHRUN_VARIABLES:
         monkeypatch.setenv(name, "1")
     joined = []
-    monkeypatch.setattr(launch_module, "_join_torchrun", lambda *, on_gpu: joined.append(on_gpu))
+    join = lambda **how: joined.append(how["on_gpu"])  # noqa: E731
+    monkeypatch.setattr(launch_module, "_join_torchrun", join)
+    monkeypatch.setattr(launch_module, "_run_watched", lambda main, *words: main(words[-1]))
     monkeypatch.setattr(launch_module.dist, "get_backend", lambda: "gloo")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     config = write_config(tmp_path, "first")

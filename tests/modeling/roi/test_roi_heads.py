@@ -326,3 +326,23 @@ def test_freezing_changes_no_detection_and_no_statistics(backbone):
     train_step(model)
     for name, value in model.named_buffers():
         assert torch.equal(value, before[name]), name
+
+
+@pytest.mark.parametrize(
+    ("loss", "layers"), [("softmax_ce", SoftmaxOutputLayers), ("sigmoid_ce", SigmoidOutputLayers)]
+)
+def test_a_predictor_from_a_config_is_that_of_the_heads(loss, layers):
+    cfg = small_config("standard")
+    cfg.LT_DET.LOSS, cfg.LT_DET.FAST_INFERENCE = loss, False
+    cfg.LT_DET.CLASSIFIER.NAME, cfg.LT_DET.CLASSIFIER.SCALE = "cosine", 7.0
+    cfg.LT_DET.POST_HOC.LOGIT_ADJUSTMENT = 0.5
+    (of_heads,) = box_predictors(small_model(cfg))
+    alone = layers(cfg, ShapeSpec(channels=of_heads.cls_score.in_features))
+    assert repr(alone) == repr(of_heads)
+    assert isinstance(alone.cls_score, CosineClassifier)
+    assert (alone.cls_score.scale, alone.fast_inference) == (7.0, False)
+    shapes = {name: value.shape for name, value in of_heads.state_dict().items()}
+    assert {name: value.shape for name, value in alone.state_dict().items()} == shapes
+    cfg.LT_DET.CLASSIFIER.NAME = "lws"
+    with pytest.raises(ValueError, match="CLASSIFIER.NAME must be 'linear' or 'cosine', got 'lws'"):
+        layers(cfg, ShapeSpec(channels=8))

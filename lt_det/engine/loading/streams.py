@@ -14,6 +14,8 @@ from torch.utils.data import Sampler
 
 from lt_det.data.sampling.class_rate_sampler import ClassRateSampler
 from lt_det.data.sampling.samplers import classes_of_images
+from lt_det.engine.loading.build import build_meta_stream, build_train_stream, shared_seed
+from lt_det.engine.loading.train_stream import TrainStream, seed_everything
 from lt_det.engine.meta.batches import (
     MetaBatches,
     cached_regions,
@@ -23,13 +25,6 @@ from lt_det.engine.meta.batches import (
 )
 from lt_det.engine.regions.cache import build_region_cache
 from lt_det.engine.regions.store import ImageRegions
-from lt_det.engine.train_loader import (
-    TrainStream,
-    build_meta_stream,
-    build_train_stream,
-    seed_everything,
-    shared_seed,
-)
 from lt_det.meta.meta_learner import MetaLearner
 from lt_det.meta.meta_sampler import MetaSampler
 from lt_det.tasks import build_task

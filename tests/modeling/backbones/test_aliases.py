@@ -8,7 +8,7 @@ import sys
 import pytest
 from detectron2.modeling import BACKBONE_REGISTRY
 
-from lt_det.modeling.backbone_aliases import FORMER_NAMES
+from lt_det.modeling.backbones.aliases import FORMER_NAMES
 from tests.modeling.small_models import small_config
 
 OTHER_PROJECT = """

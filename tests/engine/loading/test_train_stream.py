@@ -14,15 +14,14 @@ from detectron2.data.samplers import TrainingSampler
 
 from lt_det.data.records.dataset_dicts import build_train_dicts
 from lt_det.data.records.stored_records import StoredRecords
-from lt_det.engine.aspect_ratio_batches import AspectRatioBatches, wide_images
-from lt_det.engine.streams import build_streams
-from lt_det.engine.train_loader import (
+from lt_det.engine.loading.aspect_ratio_batches import AspectRatioBatches, wide_images
+from lt_det.engine.loading.build import build_meta_stream, build_train_stream
+from lt_det.engine.loading.streams import build_streams
+from lt_det.engine.loading.train_stream import (
     PositionedDataset,
     PositionedSampler,
     TrainStream,
-    build_meta_stream,
     build_train_sampler,
-    build_train_stream,
     class_balanced_sampler,
     seed_everything,
 )
