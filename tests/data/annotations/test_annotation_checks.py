@@ -220,3 +220,10 @@ def test_a_test_split_without_annotations_has_zero_counts(tmp_path):
     path = tmp_path / "set.json"
     path.write_text(json.dumps(content))
     assert evaluation_stats_of_json(path, name="x", cache_dir=tmp_path).image_counts == (0,)
+
+
+def test_many_boxes_outside_that_are_no_corners_are_warned_of_and_not_refused():
+    """Of an image of twice the size, say."""
+    boxes = (2 * np.array(good_boxes())).tolist()
+    (warning, *_) = check_annotations(boxes_set(boxes), name="x")
+    assert "reaches outside its image" in warning
