@@ -16,11 +16,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from lt_det.data.annotation_checks import NUM_NAMED
 from lt_det.data.image_lists import read_csv, read_folders, read_inaturalist, read_list
 from lt_det.data.image_table import ImageTable
-from lt_det.data.long_tail_subset import (
-    exponential_counts,
-    held_out_images,
-    long_tailed_subset,
-)
+from lt_det.data.long_tail_subset import exponential_counts, held_out_images, long_tailed_subset
 from lt_det.data.small_images import CIFAR_FOLDERS, read_cifar, read_digits, read_jpeg_npz
 
 logger = logging.getLogger(__name__)
