@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from detectron2.modeling.meta_arch.fcos import FCOS
 
-from lt_det.modeling.dense_inference import DenseInference
 from lt_det.modeling.dense_losses import DenseLosses
+from lt_det.modeling.postprocessing.dense import DenseInference
 
 
 class LongTailFCOS(DenseLosses, DenseInference, FCOS):

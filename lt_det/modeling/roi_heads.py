@@ -21,7 +21,8 @@ from lt_det.modeling.box_predictor import LongTailOutputLayers
 from lt_det.modeling.build import build_criterion, build_prior
 from lt_det.modeling.build_posthoc import build_post_hoc
 from lt_det.modeling.classifier import CosineClassifier
-from lt_det.modeling.fast_inference import cascade_detections
+from lt_det.modeling.postprocessing.choice import is_ours_wanted
+from lt_det.modeling.postprocessing.roi import cascade_detections
 from lt_det.modeling.replaced_predictor import replace_predictor
 
 
@@ -84,7 +85,9 @@ class LongTailCascadeROIHeads(CascadeROIHeads):
         return {**ret, "box_predictors": predictors}
 
     def _forward_box(self, features: Any, proposals: Any, targets: Any = None) -> Any:
-        if self.training or not self.box_predictor[-1].fast_inference:
+        device = features[self.box_in_features[0]].device
+        wanted = is_ours_wanted(self.box_predictor[-1].fast_inference, device)
+        if self.training or not wanted:
             return super()._forward_box(features, proposals, targets)
         return cascade_detections(self, features, proposals)
 
