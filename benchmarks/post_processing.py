@@ -18,7 +18,7 @@ from detectron2.modeling.roi_heads.fast_rcnn import fast_rcnn_inference as stock
 from timing import Row, in_child, median_ms, peak_growth_mb, write_rows
 
 from lt_det.modeling.dense.retinanet import LongTailRetinaNet
-from lt_det.modeling.postprocessing.fast_inference import fast_rcnn_inference
+from lt_det.modeling.postprocessing.roi import fast_rcnn_inference
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 IMAGE = (800, 1216)
