@@ -18,8 +18,11 @@ from lt_det.data.warn_once import warn_once
 from lt_det.engine.startup.config_checks import check_config
 from lt_det.losses import LOSSES
 from lt_det.losses.criterion import Criterion
-from lt_det.modeling.build import build_criterion, model_num_classes
-from lt_det.modeling.classifiers.build_posthoc import warn_of_second_correction
+from lt_det.modeling.build import build_criterion
+from lt_det.modeling.classifiers.build_posthoc import (
+    warn_of_second_correction,
+)
+from lt_det.tasks import build_task
 
 
 @pytest.fixture
@@ -92,4 +95,4 @@ def test_number_of_classes_of_a_retinanet_of_another_name(config, monkeypatch):
         monkeypatch.setitem(META_ARCH_REGISTRY._obj_map, architecture.__name__, architecture)
         cfg.MODEL.META_ARCHITECTURE = architecture.__name__
         cfg.MODEL.RETINANET.NUM_CLASSES, cfg.MODEL.ROI_HEADS.NUM_CLASSES = 7, 9
-        assert model_num_classes(cfg) == expected
+        assert build_task(cfg).num_classes() == expected
