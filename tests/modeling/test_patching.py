@@ -398,3 +398,16 @@ def test_nothing_of_the_loss_is_in_the_state():
     (head,) = classification_heads(model)
     model.to("meta")
     assert head.criterion.class_counts.device.type == "meta"
+
+
+def test_a_patch_leaves_modes_and_frozen_parameters():
+    """The trial runs a copy."""
+    model = with_foreign_predictors(stock_model(), "cosine").train()
+    predictor = model.roi_heads.box_predictor.requires_grad_(False)
+    model.backbone.eval()
+    modes = {n: m.training for n, m in model.named_modules()}
+    weight = predictor.cls_score.weight.clone()
+    patch(model, "softmax_ce")
+    assert {n: m.training for n, m in model.named_modules() if n in modes} == modes
+    assert not any(p.requires_grad for p in predictor.parameters())
+    assert torch.equal(predictor.cls_score.weight, weight)
