@@ -130,8 +130,8 @@ def train_command(
         options: KEY VALUE pairs that override config and recipe.
     """
     file = REPOSITORY / CONFIGS / f"{PREFIX}{config}.yaml"
-    options = [*recipe_options(read_config(str(file)), recipe), *options]
     cfg = read_config(str(file), options)
+    options = [*recipe_options(cfg, recipe), *options]
     command = [sys.executable, str(REPOSITORY / "tools" / "train_net.py"), "--resume"]
     command += ["--config-file", str(file)]
     command += ["LT_DET.CLASSIFICATION.DATASETS", repr(data_sets(cfg, data))]
