@@ -98,7 +98,7 @@ def coco_options() -> tuple[Path, dict[str, Any]]:
         "INPUT.MIN_SIZE_TRAIN": (256,),
         "INPUT.MIN_SIZE_TEST": 256,
     }
-    return REPOSITORY / "configs" / "lvis_stage1_softmax_r50.yaml", options
+    return REPOSITORY / "configs" / "lvis_v1" / "stage1_softmax_r50.yaml", options
 
 
 def build_configs(folder: Path, file: Path, sets: Sets, options: dict[str, Any]) -> dict[str, Any]:
@@ -237,7 +237,7 @@ def main() -> None:
             "`DefaultTrainer`, its loaders, heads and cross-entropy. lt_det: `LongTailTrainer` "
             "with Balanced Softmax. Demo data: `configs/demo/stage1.yaml` (class-agnostic boxes "
             "and masks, 100 proposals, 8 images a step). COCO photos: "
-            "`configs/lvis_stage1_softmax_r50.yaml` at a shorter side of 256, 2 images a step, "
+            "`configs/lvis_v1/stage1_softmax_r50.yaml` at a shorter side of 256, 2 images a step, "
             "300 detections; categories mapped onto LVIS v1's by synset. Untrained, but with "
             "classification scores spread as after training. Boxes, scores and classes of all "
             "detections are equal to the last bit. Loading in the same process; one thread; on a "

@@ -51,7 +51,7 @@ from torch import nn
 
 from lt_det.engine.training_model import wrap_ddp
 
-CONFIG = REPOSITORY / "configs" / "lvis_stage1_softmax_r50.yaml"
+CONFIG = REPOSITORY / "configs" / "lvis_v1" / "stage1_softmax_r50.yaml"
 FEW, MANY, MOST = 80, 1203, 13204
 HEIGHT, WIDTH, OBJECTS = 256, 320, 12
 IMAGES = 2  # of a step; a rank of the LVIS configs has as many

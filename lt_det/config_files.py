@@ -22,8 +22,8 @@ def find_config(config_file: str) -> str:
 
     An existing file is itself. What is none is looked for in :func:`config_folder` and the folders
     below it: "lvis_balms_r50.yaml", the same without its ending, or with the last folders of its
-    path before it. Behind ``lt_det://`` it is looked for there only. Other addresses
-    ("https://...") stay as they are.
+    path before it ("coco/balms_r50"), which tells files of one name apart. Behind ``lt_det://`` it
+    is looked for there only. Other addresses ("https://...") stay as they are.
 
     Args:
         config_file: path, name or address.
@@ -36,7 +36,8 @@ def find_config(config_file: str) -> str:
     if name == config_file and ("://" in name or os.path.isfile(name)):
         return name
     root = config_folder()
-    known = {path.relative_to(root).as_posix(): path for path in sorted(root.rglob("*.*"))}
+    files = [path for path in sorted(root.rglob("*.*")) if path.is_file()]
+    known = {path.relative_to(root).as_posix(): path for path in files}
     asked = os.path.normpath(name).replace(os.sep, "/").removeprefix("configs/")
     # A path says where the file is, and there it is not.
     is_path = name == config_file and name.startswith(("/", "~", ".."))
@@ -51,10 +52,12 @@ def find_config(config_file: str) -> str:
             raise FileNotFoundError(
                 f"config {config_file!r} could be {' or '.join(found)} in {root}: name its folder"
             )
-    last = os.path.basename(asked)
-    by_name = {os.path.basename(p): p for p in known if "_base_" not in p}
-    close = difflib.get_close_matches(last, by_name, n=3)
-    hint = f"; close names: {', '.join(by_name[c] for c in close)}" if close else ""
+    # By name, and by folder and name as one word: "lvis_balms_r101" is near to lvis_v1/balms_r101.
+    configs = [p for p in known if "_base_" not in p]
+    by_name = {os.path.basename(p): p for p in configs}
+    by_name.update((p.replace("/", "_"), p) for p in configs)
+    close = difflib.get_close_matches(asked.replace("/", "_"), by_name, n=3)
+    hint = f"; close names: {', '.join(dict.fromkeys(by_name[c] for c in close))}" if close else ""
     raise FileNotFoundError(
         f"--config-file {config_file!r} does not exist, and no config that comes with lt_det "
         f"(in {root}) has this name{hint}"

@@ -127,9 +127,8 @@ def test_resnet_10_is_a_resnet_18_with_one_block_a_stage():
     assert model.cls_score.in_features == 512
 
 
-@pytest.mark.parametrize("recipe", ["", "reduced_"])
-def test_lws_is_crt_with_factors_in_place_of_a_new_classifier(recipe):
-    lws, crt = (load_config(str(FOLDER / f"cifar10_lt_{recipe}{m}.yaml")) for m in ("lws", "crt"))
+def test_lws_is_crt_with_factors_in_place_of_a_new_classifier():
+    lws, crt = (load_config(str(FOLDER / f"cifar10_lt_{m}.yaml")) for m in ("lws", "crt"))
     assert (lws.LT_DET.CLASSIFIER.NAME, lws.LT_DET.RESET_CLASSIFIER) == ("lws", False)
     assert crt.LT_DET.SAMPLER.NAME == "class_balanced"
     lws.LT_DET.CLASSIFIER.NAME, lws.LT_DET.RESET_CLASSIFIER = "linear", True

@@ -156,7 +156,7 @@ def test_differences_are_to_a_baseline_of_the_same_recipe(study):
         for method in study.methods_of("paper")
     }
     compared = study.comparisons("paper")
-    assert [b.config for b, _ in compared] == ["ce_13k", "ce", "balanced_softmax"]
+    assert [b.config for b, _ in compared] == ["stage1", "ce", "balanced_softmax"]
     for baseline, methods in compared:
         assert {schedules[m] for m in methods} == {schedules[baseline]}
     (_, balms), (_, eureka), _ = compared
@@ -175,7 +175,7 @@ def test_the_papers_recipes_start_second_stages_from_the_softmax_model_of_balms(
     runner("--recipe", "paper", "--seeds", "3")
     for method in STAGE_2:
         record = json.loads((tmp_path / "out" / "seed3" / method / "record.json").read_text())
-        assert record["weights"] == str(tmp_path / "out" / "seed3" / "ce_13k" / "model_final.pth")
+        assert record["weights"] == str(tmp_path / "out" / "seed3" / "stage1" / "model_final.pth")
 
 
 def test_a_failed_training_names_its_log(runner):
@@ -190,7 +190,7 @@ def test_missing_data_is_found_before_anything_runs(study, tmp_path):
 
 
 def test_data_may_be_cifar_s_own_folder(study, tmp_path):
-    cfg = load_config(str(REPOSITORY / study.CONFIGS / "cifar10_lt_reduced_ce.yaml"))
+    cfg = load_config(str(REPOSITORY / study.CONFIGS / "cifar10_lt_ce.yaml"))
     folder = tmp_path / "cifar-10-batches-py"
     sets = study.data_sets(cfg, folder)
     assert [(kind, path) for _, kind, path, _ in sets] == 2 * [("cifar10", str(folder))]
@@ -199,11 +199,24 @@ def test_data_may_be_cifar_s_own_folder(study, tmp_path):
 
 
 def config_of(study, recipe, config):
-    prefix, _ = study.RECIPES[recipe]
-    file = REPOSITORY / study.CONFIGS / f"{prefix}{config}.yaml"
-    cfg = load_config(str(file), ["MODEL.DEVICE", "cpu"])
+    file = str(REPOSITORY / study.CONFIGS / f"{study.PREFIX}{config}.yaml")
+    options = study.recipe_options(read_config(file), recipe)
+    cfg = load_config(file, ["MODEL.DEVICE", "cpu", *options])
     check_config(cfg)
     return cfg
+
+
+@pytest.mark.parametrize(
+    ("config", "ending"), [("balanced_softmax", ""), ("lws", "_stage2"), ("ldam_drw", "_deferred")]
+)
+def test_the_reduced_recipe_is_one_more_base(study, tmp_path, config, ending):
+    """As the first lines of schedule_reduced.yaml say."""
+    file = tmp_path / "mine.yaml"
+    schedule = f"lt_det://classification/_base_/schedule_reduced{ending}.yaml"
+    file.write_text(f"_BASE_: ['lt_det://cifar10_lt_{config}.yaml', '{schedule}']\n")
+    assert read_config(str(file), ["MODEL.DEVICE", "cpu"]).dump() == (
+        config_of(study, "reduced", config).dump()
+    )
 
 
 CB = {"CLASS_WEIGHTS.NAME": "effective_number", "CLASS_WEIGHTS.DENOMINATOR": "weights"}
@@ -326,10 +339,10 @@ def test_methods_share_data_model_and_schedule(study, recipe):
     if recipe == "reduced":
         assert len(schedules) == 2
     else:
-        balms = {"ce_13k", "balanced_softmax", "balanced_softmax_quarter"}
+        balms = {"stage1", "balanced_softmax", "balanced_softmax_quarter"}
         assert len(schedules) == 3
         assert balms in schedules
         assert config_of(study, recipe, "crt").SOLVER.MAX_ITER == 2000
         # The same augmentation in both stages.
-        crt, stage_1 = (config_of(study, recipe, m) for m in ("crt", "ce_13k"))
+        crt, stage_1 = (config_of(study, recipe, m) for m in ("crt", "stage1"))
         assert crt.LT_DET.CLASSIFICATION == stage_1.LT_DET.CLASSIFICATION

@@ -102,6 +102,36 @@ def test_paths_of_data_sets_count_from_the_file_that_names_them(tmp_path, monkey
     assert read_config("runs/run.yaml", options).LT_DET.DATASETS == [["f", "f.json", "i"]]
 
 
+def test_a_folder_with_a_dot_in_its_name_is_no_config(folder):
+    (folder / "in_v0.5").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"'in_v0.5' does not exist"):
+        find_config("in_v0.5")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "balms_r50.yaml",
+            r"'balms_r50.yaml' could be coco/balms_r50.yaml or lvis_v0.5/balms_r50.yaml .*"
+            "name its folder",
+        ),
+        ("lvis_balms_r101.yaml", r"close names: .*lvis_v1/balms_r101.yaml"),
+        ("coco_retinanet_r50_focal_1x.yaml", r"close names: coco/retinanet_r50_focal"),
+        ("lvis_stage1_softmax_r50", r"close names: .*lvis_v1/stage1_softmax_r50.yaml"),
+    ],
+)
+def test_a_name_of_several_configs_or_of_before_is_answered_with_folders(name, message):
+    with pytest.raises(FileNotFoundError, match=message):
+        find_config(name)
+
+
+@pytest.mark.parametrize("name", ["coco/retinanet_r50_focal", "lt_det://coco/balms_r50.yaml"])
+def test_a_folder_tells_configs_of_one_name_apart(name):
+    found = find_config(name)
+    assert found == str(config_folder() / "coco" / os.path.basename(found))
+
+
 def test_configs_come_with_this_package():
     names = {path.name for path in config_folder().rglob("*.yaml")}
     assert {"lvis_balms_r50.yaml", "digits_lt_ce.yaml"} <= names

@@ -12,19 +12,23 @@ from detectron2 import model_zoo
 from detectron2.modeling import build_model
 
 from lt_det.config import add_lt_det_config
-from lt_det.engine.startup.setup import load_config
+from lt_det.engine.startup.setup import load_config, read_config
 from lt_det.modeling.dense.retinanet import LongTailRetinaNet
 from lt_det.modeling.roi.roi_heads import box_predictors
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-CONFIGS = sorted((REPOSITORY / "configs").glob("*.yaml"))
-DEMO = sorted((REPOSITORY / "configs" / "demo").glob("*.yaml"))
-RETINANET_CONFIGS = [c for c in [*CONFIGS, *DEMO] if "retinanet" in c.name]
-ROI_CONFIGS = [c for c in [*CONFIGS, *DEMO] if "retinanet" not in c.name]
+FOLDER = REPOSITORY / "configs"
 
 
 def name(path: Path) -> str:
-    return path.relative_to(REPOSITORY / "configs").as_posix()
+    return path.relative_to(FOLDER).as_posix()
+
+
+ALL = [path for path in sorted(FOLDER.rglob("*.yaml")) if "_base_" not in path.parts]
+DETECTORS = [path for path in ALL if path.parent.name != "classification"]
+CONFIGS = [path for path in DETECTORS if path.parent.name != "demo"]
+RETINANET_CONFIGS = [path for path in DETECTORS if "retinanet" in path.name]
+ROI_CONFIGS = [path for path in DETECTORS if "retinanet" not in path.name]
 
 
 @pytest.mark.parametrize("path", ROI_CONFIGS, ids=name)
@@ -49,18 +53,25 @@ def test_builds_a_retinanet(path):
     model = build_model(cfg)
     num_classes = cfg.MODEL.RETINANET.NUM_CLASSES
     assert isinstance(model, LongTailRetinaNet)
-    assert num_classes == {"coco": 80, "lvis": 1203}.get(path.name[:4], num_classes)
+    assert num_classes == {"coco": 80, "lvis_v1": 1203}.get(path.parent.name, num_classes)
     assert model.head.cls_score.out_channels == num_classes * model.head.bbox_pred.out_channels / 4
     assert model.criterion.name == cfg.LT_DET.LOSS
     assert cfg.MODEL.WEIGHTS or "demo" in path.parts
-    if path.name.startswith("lvis"):
+    if path.parent.name == "lvis_v1":
         assert cfg.MODEL.RETINANET.SCORE_THRESH_TEST == cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST
         assert cfg.DATALOADER.SAMPLER_TRAIN == "RepeatFactorTrainingSampler"
 
 
+def schedule_in_header(path: Path) -> list[str]:
+    """Return the KEY VALUE pairs of the other schedule that a config names."""
+    (pairs,) = re.findall(r"^# The paper's schedule; .*: (SOLVER.*)$", path.read_text(), re.M)
+    return pairs.split()
+
+
 def test_retinanet_is_detectron2_s_but_for_the_loss():
-    """The 1x config with focal loss against the model zoo's."""
-    ours = load_config(str(REPOSITORY / "configs" / "coco_retinanet_r50_focal_1x.yaml"))
+    """The config with focal loss, in Detectron2's 1x, against the model zoo's."""
+    path = FOLDER / "coco" / "retinanet_r50_focal.yaml"
+    ours = load_config(str(path), schedule_in_header(path))
     stock = load_config("")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the yaml that is allowed to run code
@@ -87,8 +98,9 @@ RETINANET_LOSSES = {
 @pytest.mark.parametrize("schedule", ["paper", "1x"])
 @pytest.mark.parametrize("loss", sorted(RETINANET_LOSSES))
 def test_retinanet_losses_and_schedules(loss, schedule):
-    name = f"configs/coco_retinanet_r50_{loss}_{schedule}.yaml"
-    cfg = load_config(str(REPOSITORY / name))
+    path = FOLDER / "coco" / f"retinanet_r50_{loss}.yaml"
+    cfg = load_config(str(path), schedule_in_header(path) if schedule == "1x" else [])
+    assert f"output/coco/{path.stem}{'_1x' * (schedule == '1x')}" == cfg.OUTPUT_DIR
     params = cfg.LT_DET.LOSS_PARAMS[cfg.LT_DET.LOSS.upper()]
     found = (cfg.LT_DET.LOSS, params.ALPHA, params.GAMMA, params.get("MODE"))
     assert found == RETINANET_LOSSES[loss]
@@ -96,6 +108,36 @@ def test_retinanet_losses_and_schedules(loss, schedule):
     batch = (8, 0.005) if schedule == "paper" else (16, 0.01)
     assert batch == (solver.IMS_PER_BATCH, solver.BASE_LR)
     assert (solver.MAX_ITER, solver.STEPS) == (90000, (60000, 80000))
+
+
+def test_lvis_v0_5_has_the_schedules_of_paper_and_release():
+    def schedule(name: str, options: list[str]) -> tuple:
+        solver = load_config(str(FOLDER / "lvis_v0.5" / name), options).SOLVER
+        return solver.IMS_PER_BATCH, solver.BASE_LR, solver.STEPS, solver.MAX_ITER
+
+    one, two = "stage1_sigmoid_r50.yaml", "balanced_sigmoid_r50.yaml"
+    rest = ((60000, 80000), 90000), ((11000, 18000), 22000)
+    assert schedule(one, []) == (8, 0.01, *rest[0])
+    assert schedule(two, []) == schedule("balms_r50.yaml", []) == (8, 0.02, *rest[1])
+    release = {p: schedule_in_header(FOLDER / "lvis_v0.5" / p)[:4] for p in (one, two)}
+    assert release[one] == release[two]  # so that one command trains both stages
+    assert schedule(one, release[one]) == (16, 0.02, *rest[0])
+    assert (
+        schedule(two, release[two])
+        == schedule("balms_r50_release.yaml", [])
+        == (16, 0.02, *rest[1])
+    )
+    assert " ".join(release[one]) in (FOLDER / "lvis_v0.5" / "balms_r50_release.yaml").read_text()
+
+
+def test_no_two_configs_differ_in_the_schedule_only():
+    """What trains the same for longer is one config, its header names the other schedule."""
+    seen: dict[str, Path] = {}
+    for path in ALL:
+        cfg = read_config(str(path))
+        del cfg["SOLVER"], cfg["OUTPUT_DIR"]
+        other = seen.setdefault(cfg.dump(), path)
+        assert other is path, f"{name(path)} is {name(other)} but for SOLVER and OUTPUT_DIR"
 
 
 class _UniqueKeys(yaml.SafeLoader):
@@ -108,7 +150,7 @@ class _UniqueKeys(yaml.SafeLoader):
 
 
 def test_no_key_is_there_twice():
-    for path in (REPOSITORY / "configs").rglob("*.yaml"):
+    for path in FOLDER.rglob("*.yaml"):
         with open(path) as file:
             yaml.load(file, Loader=_UniqueKeys)  # noqa: S506
 
@@ -125,15 +167,17 @@ def test_price_does_not_grow_with_the_classes(path):
 @pytest.mark.parametrize("path", CONFIGS, ids=name)
 def test_first_line_is_the_command(path):
     first = path.read_text().splitlines()[0]
-    assert f"configs/{path.name}" in first
+    assert f"configs/{name(path)}" in first
     assert "tools/train_net.py" in first
-    for other in re.findall(r"configs/([\w.]+\.yaml)", path.read_text()):
-        assert (REPOSITORY / "configs" / other).is_file(), other
+    for other in re.findall(r"configs/([\w./]+\.yaml)", path.read_text()):
+        assert (FOLDER / other).is_file(), other
+    for stem in re.findall(r"output/([\w./]+)/model_final", path.read_text()):
+        assert (FOLDER / f"{stem}.yaml".replace("_release/", "/")).is_file(), stem
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=name)
+@pytest.mark.parametrize("path", DETECTORS, ids=name)
 def test_output_folder_is_the_config_s_own(path):
-    assert f"output/{path.stem}" == load_config(str(path)).OUTPUT_DIR
+    assert f"output/{name(path)}" == read_config(str(path)).OUTPUT_DIR + ".yaml"
 
 
 def test_configs_named_in_the_readme_exist():
@@ -141,9 +185,10 @@ def test_configs_named_in_the_readme_exist():
     for path in re.findall(r"configs/[\w./]+\.yaml", readme):
         # configs/my_*.yaml are the reader's own.
         assert path.startswith("configs/my_") or (REPOSITORY / path).is_file(), path
-    for stem in re.findall(r"`((?:lvis|coco)_[\w.]+_[\w.]*\*?)`", readme):
-        if not list((REPOSITORY / "configs").glob(f"{stem}.yaml")):
-            assert "Evaluator" in stem or stem.startswith("lvis_v1"), stem
+    for stem in re.findall(
+        r"`((?:lvis_v1|lvis_v0\.5|coco)/\w+|lvis_(?:balms|stage1)_\w+)`", readme
+    ):
+        assert (FOLDER / f"{stem}.yaml").is_file(), stem
 
 
 def test_presets_of_the_meta_step_differ_as_documented():

@@ -54,12 +54,7 @@ def test_configs_of_the_papers_table_exist():
     named = set()
     for line in table:
         cells = line.split("|")
-        names = re.findall(r"`(\w+)`", cells[3])
-        # "and `_1x`": of the names before
-        names = [name for name in names if name != "_1x"] + [
-            re.sub("_paper$", "_1x", name) for name in names if "_1x" in names and name != "_1x"
-        ]
-        named |= {f"coco_retinanet_r50_{name}" for name in names}
+        named |= {f"retinanet_r50_{name}" for name in re.findall(r"`(\w+)`", cells[3])}
         for file in re.findall(r"`(\w+\.py)`", cells[4]):
             assert (ROOT / "lt_det" / "losses" / file).is_file()
-    assert named == {path.stem for path in (ROOT / "configs").glob("coco_retinanet_r50_*.yaml")}
+    assert named == {path.stem for path in (ROOT / "configs/coco").glob("retinanet_*.yaml")}

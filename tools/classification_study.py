@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from detectron2.config import CfgNode
 
 from lt_det.engine.startup.setup import read_config
 from lt_det.experiments.sweep import run_chains
@@ -27,6 +28,7 @@ from lt_det.storage.atomic_write import atomic_file
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 CONFIGS = Path("configs") / "classification"
+PREFIX = "cifar10_lt_"
 COLUMNS = ("method", "BALMS paper", "Eureka paper")
 
 
@@ -35,7 +37,7 @@ class Method:
     """A row of the table.
 
     Attributes:
-        config: file name without what the recipe puts before it.
+        config: file name without :data:`PREFIX`.
         name: in the table.
         balms: top-1 of arXiv:2007.10740, Tables 2 and 5, CIFAR-10-LT 100.
         eureka: top-1 of OpenReview 7Yhok3vJpU, Tables 8 and 10 and Fig. 3.
@@ -66,13 +68,10 @@ METHODS = (
     Method("eureka_cb_deferred", "EL+CB deferred", "", "77.95"),
     Method("halted_focal_0.4", "HFL(0.4)"),
 )
-#: recipe -> start of its configs' names, config that second stages start from
-RECIPES = {
-    "reduced": ("cifar10_lt_reduced_", "ce"),
-    "paper": ("cifar10_lt_", "ce_13k"),
-}
+#: recipe -> config that second stages start from
+RECIPES = {"reduced": "ce", "paper": "stage1"}
 #: BALMS and the Eureka paper have schedules of their own, and so cross-entropy has two rows.
-STAGE_1_OF_BALMS = Method("ce_13k", "CE, recipe of BALMS", "77.4 ± 0.8", recipe_of_balms=True)
+STAGE_1_OF_BALMS = Method("stage1", "CE, recipe of BALMS", "77.4 ± 0.8", recipe_of_balms=True)
 
 
 def methods_of(recipe: str) -> tuple[Method, ...]:
@@ -99,6 +98,24 @@ def data_sets(cfg: Any, path: Path) -> list[list[str]]:
     ]
 
 
+def recipe_options(cfg: Any, recipe: str) -> list[str]:
+    """Return the KEY VALUE pairs that train the config of a paper's recipe with ``recipe``."""
+    if recipe == "paper":
+        return []
+    ending = "_deferred" if cfg.LT_DET.DEFER.START_ITER else ""
+    ending = "_stage2" if cfg.LT_DET.DECOUPLED else ending
+    path = REPOSITORY / CONFIGS / "_base_" / f"schedule_reduced{ending}.yaml"
+    return [*_pairs(CfgNode.load_yaml_with_base(str(path)))]
+
+
+def _pairs(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _pairs(value, f"{prefix}{key}.")
+        else:
+            yield from (f"{prefix}{key}", str(value))
+
+
 def train_command(
     config: str, folder: Path, *, seed: int, recipe: str, data: Path, options: Sequence[str]
 ) -> list[str]:
@@ -110,18 +127,18 @@ def train_command(
         seed: SEED of the run; the long-tailed subset is the same for all.
         recipe: key of :data:`RECIPES`.
         data: see :func:`data_sets`.
-        options: KEY VALUE pairs that override the config.
+        options: KEY VALUE pairs that override config and recipe.
     """
-    prefix, start = RECIPES[recipe]
-    file = REPOSITORY / CONFIGS / f"{prefix}{config}.yaml"
+    file = REPOSITORY / CONFIGS / f"{PREFIX}{config}.yaml"
     cfg = read_config(str(file), options)
+    options = [*recipe_options(cfg, recipe), *options]
     command = [sys.executable, str(REPOSITORY / "tools" / "train_net.py"), "--resume"]
     command += ["--config-file", str(file)]
     command += ["LT_DET.CLASSIFICATION.DATASETS", repr(data_sets(cfg, data))]
     command += ["SEED", str(seed), "OUTPUT_DIR", str(folder)]
     command += ["MODEL.DEVICE", "cuda" if torch.cuda.is_available() else "cpu"]
     if cfg.LT_DET.DECOUPLED:
-        command += ["MODEL.WEIGHTS", str(folder.parent / start / "model_final.pth")]
+        command += ["MODEL.WEIGHTS", str(folder.parent / RECIPES[recipe] / "model_final.pth")]
     return [*command, *options]
 
 
