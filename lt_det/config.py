@@ -77,8 +77,9 @@ def add_lt_det_config(cfg: CfgNode) -> None:
     # the checkpoint. "stock": of each process by itself and forgotten on resume, as Detectron2.
     node.RETINANET.NORMALIZER = "global"
 
-    # Detections by our code, equal to Detectron2's and faster; False: by Detectron2's.
-    node.FAST_INFERENCE = True
+    # Detections by our code, equal to Detectron2's and faster (True), or by Detectron2's (False).
+    # None: by ours on a CPU; on a GPU it was not measured yet.
+    node.FAST_INFERENCE = None
 
     # LVIS-format data sets to register: [[name, json_file, image_root], ...]
     node.DATASETS = []

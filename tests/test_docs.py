@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.modeling import BACKBONE_REGISTRY
 from detectron2.modeling.roi_heads import fast_rcnn
 
 from lt_det.engine.startup.setup import _keys, argument_parser, load_config, read_config
@@ -127,6 +128,7 @@ def test_functions_are_named_with_a_module_to_import_them_from(page):
     for name in sorted(set(re.findall(r"`(\w+)(?:\([^`]*\))?`", text)) & functions):
         # From a module that is on the page, or by its own whole name.
         found = any(hasattr(m, name) or getattr(m, "__name__", "") == name for m in modules)
+        found = found or name in BACKBONE_REGISTRY  # a value of MODEL.BACKBONE.NAME
         assert found or hasattr(fast_rcnn, name), f"{page.name}: {name} without its module"
 
 

@@ -94,7 +94,7 @@ def test_imports_follow_the_data_flow(path):
 
 
 #: The layers above, which work on a config as a whole.
-READ_CONFIG = {"config", "engine", "experiments", "cli"}
+READ_CONFIG = {"api", "config", "engine", "experiments", "cli"}
 #: Functions that make something from a config; _init_box_head and its like are from_config of
 #: Detectron2's ROI heads.
 BUILDER = re.compile(r"(\w+_)?from_config|_?build_\w+|_init_\w+_head")

@@ -55,7 +55,8 @@ class ImagePredictions:
         mask_counts, mask_size = None, tuple(instances.image_size)
         if instances.has("pred_masks"):
             mask_size = tuple(instances.pred_masks.shape[-2:])
-            mask_counts = [_encode(mask) for mask in instances.pred_masks]
+            masks = instances.pred_masks.detach().cpu()  # once: a GPU is waited for each time
+            mask_counts = [_encode(mask) for mask in masks]
         # Width and height in float32, as Detectron2 has them: a double would differ in the last
         # bits, and a threshold can lie between.
         boxes = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
@@ -74,5 +75,5 @@ class ImagePredictions:
 
 def _encode(mask: torch.Tensor) -> bytes:
     """Return the run-length code of one ``(h, w)`` mask."""
-    pixels = mask.detach().cpu().numpy().astype(np.uint8)
+    pixels = mask.numpy().astype(np.uint8)
     return mask_utils.encode(np.asfortranarray(pixels))["counts"]

@@ -171,7 +171,7 @@ class RankWatch:
         )
         return (
             f"rank {self._rank} has waited {self._limit:g} s in {_what(self._mark)!r} for {what}: "
-            "see the log of that rank. If it only takes long, raise LT_DET.RANK_TIMEOUT_MINUTES"
+            "see the log of that rank. If it only takes long, raise RANK_TIMEOUT_MINUTES"
         )
 
     def _behind(self) -> str:

@@ -66,9 +66,10 @@ class LossSpec:
         """
         parameters = inspect.signature(self.function).parameters
         more = inspect.signature(self.hands_on_to).parameters if self.hands_on_to else {}
+        # The loss's own default comes first: it may be another than that of what it hands on to.
         defaults = {
             name: parameter.default
-            for name, parameter in (*parameters.items(), *more.items())
+            for name, parameter in {**parameters, **{**more, **parameters}}.items()
             if parameter.kind is parameter.KEYWORD_ONLY and name not in _NOT_HYPERPARAMETERS
         }
         for name, value in (

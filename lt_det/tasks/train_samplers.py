@@ -108,7 +108,7 @@ def _build_named_sampler(
             # Detectron2 v0.6 always takes the root, and has no key for it.
             **({"sqrt": cfg.DATALOADER.REPEAT_SQRT} if "REPEAT_SQRT" in cfg.DATALOADER else {}),
         )
-        _warn_if_none_is_repeated(cfg, factors, image_classes)
+        _warn_if_none_is_repeated(cfg.DATALOADER.REPEAT_THRESHOLD, factors, image_classes)
         return RepeatFactorTrainingSampler(factors, seed=seed)
     if name == "class_balanced":
         return class_balanced_sampler(image_classes, seed=seed)
@@ -126,14 +126,14 @@ def _build_named_sampler(
 
 
 def _warn_if_none_is_repeated(
-    cfg: Any, factors: torch.Tensor, image_classes: Sequence[Sequence[int]]
+    threshold: float, factors: torch.Tensor, image_classes: Sequence[Sequence[int]]
 ) -> None:
     if not len(factors) or float(factors.max()) > 1:
         return
     counts = class_image_counts(image_classes, num_classes=_num_classes(image_classes))
     rarest = float(counts[counts > 0].min(initial=len(image_classes))) / len(image_classes)
     warn_once(
-        f"DATALOADER.REPEAT_THRESHOLD {cfg.DATALOADER.REPEAT_THRESHOLD:g} repeats none of the "
+        f"DATALOADER.REPEAT_THRESHOLD {threshold:g} repeats none of the "
         f"{len(image_classes)} images: their rarest class is in a share of {rarest:.3g}. Set it "
         "above that share, or LT_DET.SAMPLER.NAME instance to draw every image once an epoch"
     )

@@ -23,7 +23,8 @@ def test_limits_of_lvis_and_of_many_medium_few(count, lvis, shots):
 def test_image_classifiers_are_evaluated_with_few_less_than_20():
     pytest.importorskip("detectron2")
     from lt_det.engine.startup.setup import load_config
-    from lt_det.modeling.build import group_limits
+    from lt_det.tasks import build_task
 
     cfg = load_config("", ["MODEL.META_ARCHITECTURE", "LongTailImageClassifier"])
-    assert group_limits(cfg) == (19, 100)
+    task = build_task(cfg)
+    assert (task.rare_max, task.common_max) == (19, 100)

@@ -12,8 +12,8 @@ from detectron2.data import MetadataCatalog
 from PIL import Image
 
 from lt_det.data.images.datasets import register_image_dataset
+from lt_det.data.records.dataset_dicts import build_train_dicts
 from lt_det.engine.loading.build import build_meta_stream, build_test_loader, build_train_stream
-from lt_det.engine.loading.train_stream import build_train_dicts
 from lt_det.engine.trainer import LongTailTrainer
 from lt_det.modeling.build import build_criterion
 from lt_det.tasks.image_mapper import build_image_mapper

@@ -137,7 +137,7 @@ def test_tool_tabulates_on_held_out_images(tool, tmp_path, held_out, capsys):
     options = [*options, "MODEL.DEVICE", "cpu", "OUTPUT_DIR", str(tmp_path)]
     arguments = ["--config-file", str(CONFIG), "--weights", weights, weights, "--held-out"]
     arguments += ["--output", str(tmp_path / "out"), "--tau-norm", "1", "--logit-adjustment"]
-    with pytest.raises(SystemExit, match="HELD_OUT 0.1"):
+    with pytest.raises(ValueError, match="HELD_OUT 0.1"):
         tool.main(arguments)
     tool.main([*arguments, "--", *options])
     printed = capsys.readouterr().out.splitlines()

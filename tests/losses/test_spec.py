@@ -18,8 +18,12 @@ from lt_det.data.warn_once import warn_once
 from lt_det.engine.startup.config_checks import check_config
 from lt_det.losses import LOSSES
 from lt_det.losses.criterion import Criterion
-from lt_det.modeling.build import build_criterion, model_num_classes
-from lt_det.modeling.classifiers.build_posthoc import warn_of_second_correction
+from lt_det.modeling.build import build_criterion
+from lt_det.modeling.classifiers.build_posthoc import (
+    build_prior_corrections,
+    warn_of_second_correction,
+)
+from lt_det.tasks import build_task
 
 
 @pytest.fixture
@@ -48,6 +52,11 @@ def test_training_steps_inspect_no_signature(name, monkeypatch):
     criterion.bind(torch.tensor([9.0, 4.0, 2.0]), 9)
 
 
+def test_own_defaults_come_before_those_of_what_a_loss_hands_on_to():
+    assert LOSSES["eureka"].hyperparameters()["bonus"] == "conservative"
+    assert LOSSES["softmax_eureka"].hyperparameters()["bonus"] == "log"
+
+
 def test_rows_can_be_copied_and_pickled():
     for spec in LOSSES.values():
         assert copy.deepcopy(spec) == spec == pickle.loads(pickle.dumps(spec))
@@ -71,7 +80,7 @@ def test_a_bonus_weighed_twice_is_known_by_its_row(config, caplog):
 @pytest.mark.parametrize(("loss", "twice"), [("balanced_softmax", True), ("softmax_ce", False)])
 def test_a_prior_taken_out_twice_is_known_by_the_row(config, loss, twice, caplog):
     warn_once.cache_clear()
-    warn_of_second_correction(config(loss))
+    warn_of_second_correction(build_prior_corrections(config(loss)))
     assert ("LT_DET.LOSS 'mine' takes out already" in caplog.text) == twice
 
 
@@ -92,4 +101,4 @@ def test_number_of_classes_of_a_retinanet_of_another_name(config, monkeypatch):
         monkeypatch.setitem(META_ARCH_REGISTRY._obj_map, architecture.__name__, architecture)
         cfg.MODEL.META_ARCHITECTURE = architecture.__name__
         cfg.MODEL.RETINANET.NUM_CLASSES, cfg.MODEL.ROI_HEADS.NUM_CLASSES = 7, 9
-        assert model_num_classes(cfg) == expected
+        assert build_task(cfg).num_classes() == expected

@@ -137,7 +137,7 @@ def test_a_deferred_loss_says_so_before_its_switch():
 
 
 def test_what_makes_no_sense_is_refused():
-    with pytest.raises(ValueError, match="DENOMINATOR. must be 'rows' or 'weights', got 'images'"):
+    with pytest.raises(ValueError, match="denominator must be 'rows' or 'weights', got 'images'"):
         ClassWeights("effective_number", denominator="images")
-    with pytest.raises(ValueError, match="DENOMINATOR. 'weights' is the weighted mean of a soft"):
+    with pytest.raises(ValueError, match="denominator 'weights' is the weighted mean of a soft"):
         criterion_of("focal")

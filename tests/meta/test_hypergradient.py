@@ -183,7 +183,7 @@ def test_closed_form_is_refused_for_what_is_not_linear():
 
 def test_only_sgd_can_be_repeated():
     module = nn.Linear(D, K)
-    with pytest.raises(TypeError, match="INNER_STEP 'optimizer'.*got AdamW; use 'sgd'"):
+    with pytest.raises(TypeError, match="inner_step 'optimizer'.*got AdamW; use 'sgd'"):
         optimizer_rules(torch.optim.AdamW(module.parameters()), dict(module.named_parameters()))
     with pytest.raises(ValueError, match=r"does not train the classifier parameters \['bias'\]"):
         plain_rules(torch.optim.SGD([module.weight], lr=1.0), dict(module.named_parameters()))

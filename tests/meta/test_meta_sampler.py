@@ -201,9 +201,9 @@ def test_state_survives_and_refuses_other_classes():
 @pytest.mark.parametrize(
     ("keys", "word"),
     [
-        ({"estimator": "other"}, "ESTIMATOR"),
-        ({"temperature": 0.0}, "TEMPERATURE"),
-        ({"inner_step": "adam"}, "INNER_STEP"),
+        ({"estimator": "other"}, "estimator"),
+        ({"temperature": 0.0}, "temperature"),
+        ({"inner_step": "adam"}, "inner_step"),
         ({"class_counts": torch.tensor([1.0, 0.0])}, "class_counts"),
     ],
 )

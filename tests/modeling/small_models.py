@@ -108,7 +108,7 @@ def small_batch(*, foreground: bool = True) -> list[dict]:
 class LargestTensor(TorchDispatchMode):
     """Notes the elements of the largest tensor that any operation makes, and the operations.
 
-    Backward included.
+    Backward included; a view of an argument is not made.
     """
 
     elements = 0
@@ -120,7 +120,9 @@ class LargestTensor(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
         self.operations.add(func.overloadpacket.__name__)
+        given = {a.untyped_storage().data_ptr() for a in args if isinstance(a, torch.Tensor)}
         for tensor in result if isinstance(result, (list, tuple)) else [result]:
-            if isinstance(tensor, torch.Tensor):
+            is_tensor = isinstance(tensor, torch.Tensor)
+            if is_tensor and tensor.untyped_storage().data_ptr() not in given:
                 self.elements = max(self.elements, tensor.numel())
         return result

@@ -59,7 +59,7 @@ def test_differences_are_paired_by_seed(runs):
 
 
 def test_a_run_without_evaluation_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="--eval-only"):
+    with pytest.raises(FileNotFoundError, match="lt-det evaluate"):
         Run.read(str(tmp_path))
 
 

@@ -20,7 +20,6 @@ def register_datasets(cfg: Any) -> None:
     images = cfg.LT_DET.CLASSIFICATION
     with naming_keys(
         entries="LT_DET.CLASSIFICATION.DATASETS",
-        kind="the second entry in LT_DET.CLASSIFICATION.DATASETS, kind,",
         imbalance_factor="LT_DET.CLASSIFICATION.IMBALANCE_FACTOR",
         seed="LT_DET.CLASSIFICATION.SUBSET_SEED",
         held_out="LT_DET.CLASSIFICATION.HELD_OUT",

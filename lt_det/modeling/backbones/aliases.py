@@ -33,8 +33,8 @@ def register_former_names() -> None:
 
 
 def _named(name: str, builder: Callable[..., Any]) -> Callable[..., Any]:
-    def build(cfg: Any, input_shape: Any) -> Any:
+    def build_backbone(cfg: Any, input_shape: Any) -> Any:
         return builder(cfg, input_shape)
 
-    build.__name__ = name
-    return build
+    build_backbone.__name__ = name
+    return build_backbone

@@ -5,7 +5,7 @@ from __future__ import annotations
 from detectron2.modeling.meta_arch.fcos import FCOS
 
 from lt_det.modeling.dense.losses import DenseLosses
-from lt_det.modeling.postprocessing.dense_inference import DenseInference
+from lt_det.modeling.postprocessing.dense import DenseInference
 
 
 class LongTailFCOS(DenseLosses, DenseInference, FCOS):

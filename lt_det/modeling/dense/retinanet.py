@@ -13,7 +13,7 @@ from torch import Tensor
 from lt_det.losses.base_criterion import BaseCriterion
 from lt_det.modeling.build import build_criterion, build_prior
 from lt_det.modeling.dense.losses import DenseLosses, Normalizer
-from lt_det.modeling.postprocessing.dense_inference import DenseInference
+from lt_det.modeling.postprocessing.dense import DenseInference
 
 
 @META_ARCH_REGISTRY.register()
@@ -29,7 +29,7 @@ class LongTailRetinaNet(DenseLosses, DenseInference, RetinaNet):
         criterion: BaseCriterion,
         normalizer: Normalizer = "global",
         prior_counts: Tensor | Sequence[float] | None = None,
-        fast_inference: bool = True,
+        fast_inference: bool | None = None,
         **kwargs: Any,
     ) -> None:
         """Build Detectron2's model and hold ``criterion``.
@@ -38,7 +38,7 @@ class LongTailRetinaNet(DenseLosses, DenseInference, RetinaNet):
             criterion: loss of kind "sigmoid".
             normalizer: see :class:`~lt_det.modeling.dense.losses.DenseLosses`.
             prior_counts: as there.
-            fast_inference: find the same detections faster than Detectron2's code.
+            fast_inference: see :class:`~lt_det.modeling.postprocessing.dense.DenseInference`.
             kwargs: see :class:`RetinaNet`; its focal_loss_* have no effect.
 
         Raises:

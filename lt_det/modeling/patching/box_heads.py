@@ -17,7 +17,7 @@ from lt_det.modeling.classifiers.posthoc import PostHocCorrection
 from lt_det.modeling.patching.loss import Logits
 from lt_det.modeling.patching.overrides import Patch
 from lt_det.modeling.patching.probe import Findings, classification_key, try_predictor
-from lt_det.modeling.postprocessing.fast_inference import cascade_detections, predict_detections
+from lt_det.modeling.postprocessing.roi import cascade_detections, predict_detections
 
 
 class ForwardLogits(nn.Module):

@@ -17,8 +17,8 @@ from lt_det.modeling.dense.losses import DenseLosses, foreground_losses
 from lt_det.modeling.patching.loss import Logits
 from lt_det.modeling.patching.overrides import Patch
 from lt_det.modeling.patching.probe import classification_key
-from lt_det.modeling.postprocessing.dense_inference import dense_detections
-from lt_det.modeling.postprocessing.fast_inference import is_recorded
+from lt_det.modeling.postprocessing.choice import is_recorded
+from lt_det.modeling.postprocessing.dense import dense_detections
 
 #: Their losses, but for the classification loss, are of foreground anchors only.
 _STOCK_LOSSES = (RetinaNet.losses, FCOS.losses)

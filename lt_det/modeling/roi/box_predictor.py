@@ -22,7 +22,8 @@ from lt_det.modeling.classifiers.build_posthoc import build_post_hoc
 from lt_det.modeling.classifiers.classification_head import ClassificationHead
 from lt_det.modeling.classifiers.layers import CosineClassifier, set_prior_bias
 from lt_det.modeling.classifiers.posthoc import PostHocCorrection
-from lt_det.modeling.postprocessing.fast_inference import predict_detections
+from lt_det.modeling.postprocessing.choice import is_ours_wanted
+from lt_det.modeling.postprocessing.roi import predict_detections
 from lt_det.modeling.roi.box_regression import ByClassBoxRegression, Predictions, all_classes
 from lt_det.modeling.roi.classification_stats import log_classification_stats
 
@@ -31,10 +32,12 @@ class LongTailOutputLayers(ClassificationHead, ByClassBoxRegression):
     """What the softmax and the sigmoid predictor share; use one of those.
 
     Attributes:
-        fast_inference: whether to find the detections by ours or by Detectron2's code.
+        fast_inference: find the detections by our code (True), by Detectron2's (False), or by
+            ours on a CPU (None).
     """
 
     kind: str
+    fast_inference: bool | None = None
 
     def __init__(
         self,
@@ -42,7 +45,7 @@ class LongTailOutputLayers(ClassificationHead, ByClassBoxRegression):
         *,
         criterion: BaseCriterion,
         post_hoc: PostHocCorrection | None = None,
-        fast_inference: bool = True,
+        fast_inference: bool | None = None,
         cosine_scale: float | None = None,
         **kwargs: Any,
     ) -> None:
@@ -130,7 +133,7 @@ class LongTailOutputLayers(ClassificationHead, ByClassBoxRegression):
     ) -> tuple[list[Instances], list[Tensor]]:
         """Return the detections of each image, and the proposal that each comes from."""
         predictions = all_classes(predictions)
-        if self.fast_inference:
+        if is_ours_wanted(self.fast_inference, predictions[0].device):
             return predict_detections(self, predictions, proposals)
         return super().inference(predictions, proposals)
 

@@ -20,7 +20,8 @@ from detectron2.modeling.roi_heads import (
 from torch import nn
 
 from lt_det.losses import get_loss
-from lt_det.modeling.postprocessing.fast_inference import cascade_detections
+from lt_det.modeling.postprocessing.choice import is_ours_wanted
+from lt_det.modeling.postprocessing.roi import cascade_detections
 from lt_det.modeling.roi.box_predictor import (
     LongTailOutputLayers,
     SigmoidOutputLayers,
@@ -89,7 +90,9 @@ class LongTailCascadeROIHeads(CascadeROIHeads):
         return {**ret, "box_predictors": predictors}
 
     def _forward_box(self, features: Any, proposals: Any, targets: Any = None) -> Any:
-        if self.training or not self.box_predictor[-1].fast_inference:
+        device = features[self.box_in_features[0]].device
+        wanted = is_ours_wanted(self.box_predictor[-1].fast_inference, device)
+        if self.training or not wanted:
             return super()._forward_box(features, proposals, targets)
         return cascade_detections(self, features, proposals)
 

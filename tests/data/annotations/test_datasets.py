@@ -98,7 +98,7 @@ def test_one_line_of_yaml_registers(tiny, write, catalog):
 
 @pytest.mark.parametrize("entry", [["name"], "abc", ["a", "b", "c", "d"], ["a", 3], [["a", "b"]]])
 def test_a_malformed_yaml_entry_is_named(entry, catalog):
-    with pytest.raises(ValueError, match=r"LT_DET\.DATASETS\[0\] must be \[name, json_file"):
+    with pytest.raises(ValueError, match=r"entries\[0\] must be \[name, json_file"):
         register_from_config([entry])
 
 

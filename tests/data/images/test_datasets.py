@@ -93,7 +93,7 @@ def test_paths_start_from_the_folder_of_detectron2(name, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("entry", [["a"], "name", ["a", "digits", 3], ["a", "b", "c", "d", "e"]])
 def test_entries_of_another_form(entry):
-    with pytest.raises(ValueError, match=r"CLASSIFICATION.DATASETS\[0\] must be \[name, kind"):
+    with pytest.raises(ValueError, match=r"entries\[0\] must be \[name, kind"):
         register_images_from_config([entry])
 
 
@@ -121,5 +121,5 @@ def test_digits_meet_their_profile(name, caplog):
 
 
 def test_seeds_of_subsets_are_not_negative(name):
-    with pytest.raises(ValueError, match="SUBSET_SEED must be at least 0, got -1"):
+    with pytest.raises(ValueError, match="seed must be at least 0, got -1"):
         register_image_dataset(name, "digits", "", "train", seed=-1)

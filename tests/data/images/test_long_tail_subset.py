@@ -93,5 +93,5 @@ def test_held_out_images_are_a_share_of_each_class():
     assert np.bincount(labels[~most], minlength=6).tolist() == [1, 1, 1, 1, 1, 0]
     assert not held_out_images(labels, num_classes=6, share=0.0, seed=0).any()
     for share in (-0.1, 1.0):
-        with pytest.raises(ValueError, match=r"HELD_OUT must be in \[0, 1\)"):
+        with pytest.raises(ValueError, match=r"share must be in \[0, 1\)"):
             held_out_images(labels, num_classes=6, share=share, seed=0)

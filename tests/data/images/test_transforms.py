@@ -134,7 +134,7 @@ def test_policies_change_images_and_follow_the_seed(policy):
 
 def test_unknown_policy():
     assert auto_augment("") is None
-    with pytest.raises(ValueError, match="AUTO_AUGMENT must be '' or one of .*got 'cifar'"):
+    with pytest.raises(ValueError, match="auto_augment must be '' or one of .*got 'cifar'"):
         auto_augment("cifar")
 
 

@@ -200,3 +200,20 @@ def test_merging_other_classes_is_refused_and_the_first_difference_named():
         merge_class_stats([stats_of(), stats_of(name="b", class_names=("cat", "dog", "emu"))])
     with pytest.raises(ValueError, match="at least one"):
         merge_class_stats([])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image_counts": (1.5, 2)}, r"whole numbers, got \[1.5\]"),
+        ({"instance_counts": (float("nan"), 3)}, r"whole numbers, got \[nan\]"),
+        ({"num_images": True}, r"whole numbers, got \[True\]"),
+        ({"class_names": ("a", 3)}, "class_names must be texts"),
+    ],
+)
+def test_what_is_no_count_or_no_name_is_refused(change, message):
+    good = {"name": "x", "class_names": ("a", "b"), "num_images": 5, "source": "annotations"}
+    good |= {"image_counts": (2, 2), "instance_counts": (2, 3)}
+    ClassStats.from_dict(good)
+    with pytest.raises(ValueError, match=message):
+        ClassStats.from_dict({**good, **change})

@@ -21,10 +21,9 @@ from lt_det.engine.loading.train_stream import (
     PositionedDataset,
     PositionedSampler,
     TrainStream,
-    build_train_sampler,
-    class_balanced_sampler,
     seed_everything,
 )
+from lt_det.tasks.train_samplers import build_train_sampler, class_balanced_sampler
 from tests.engine.tiny import tiny_config
 from tests.modeling.small_models import small_model
 

@@ -76,7 +76,7 @@ def test_refused_before_training(tmp_path, keys, message):
 def test_the_results_need_a_folder(tmp_path):
     cfg = tiny_config(tmp_path)
     cfg.OUTPUT_DIR = ""
-    with pytest.raises(ValueError, match='OUTPUT_DIR is "": set it to the folder'):
+    with pytest.raises(ValueError, match="OUTPUT_DIR must be the path of a folder"):
         LongTailTrainer(cfg)
 
 

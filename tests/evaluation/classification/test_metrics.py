@@ -114,5 +114,5 @@ def test_intervals_are_those_of_resampled_images():
 
 
 def test_confidence_must_be_a_probability():
-    with pytest.raises(ValueError, match=r"LT_DET.EVAL.CONFIDENCE must be in \(0, 1\), got 95"):
+    with pytest.raises(ValueError, match=r"confidence must be in \(0, 1\), got 95"):
         bootstrap_intervals(np.ones(1), np.ones(1, int), {}, confidence=95)

@@ -86,12 +86,20 @@ def assert_equal_to_the_last_bit(stock: nn.Module, ours: nn.Module) -> None:
         assert a == b
         assert grads_a.keys() == grads_b.keys()
         assert all(torch.equal(grads_a[n], grads_b[n]) for n in grads_a)
-    with torch.no_grad():
-        for x, y in zip(stock.eval()(small_batch()), ours.eval()(small_batch())):
-            assert len(x["instances"]) > 0
-            assert torch.equal(x["instances"].scores, y["instances"].scores)
-            assert torch.equal(x["instances"].pred_classes, y["instances"].pred_classes)
-            assert torch.equal(x["instances"].pred_boxes.tensor, y["instances"].pred_boxes.tensor)
+    for fast in (None, False):
+        ours.fast_inference = fast
+        with torch.no_grad():
+            outputs = zip(stock.eval()(small_batch()), ours.eval()(small_batch()))
+        for x, y in ((x["instances"], y["instances"]) for x, y in outputs):
+            assert len(x) > 0
+            assert torch.equal(x.scores, y.scores)
+            if fast is None:  # equal scores have no order in Detectron2
+                values, counts = x.scores.unique(return_counts=True)
+                alone = torch.isin(x.scores, values[counts == 1])
+                assert alone.any()
+                x, y = x[alone], y[alone]
+            assert torch.equal(x.pred_classes, y.pred_classes)
+            assert torch.equal(x.pred_boxes.tensor, y.pred_boxes.tensor)
 
 
 def one_empty() -> list[dict]:
@@ -101,7 +109,9 @@ def one_empty() -> list[dict]:
 @pytest.mark.parametrize("normalizer", ["global", "stock"])
 def test_equals_detectron2_to_the_last_bit(normalizer):
     stock = retinanet(ours=False)
-    ours = retinanet(LT_DET__RETINANET__NORMALIZER=normalizer)
+    # Detections by Detectron2's code: many scores of an untrained model are equal, and their order
+    # is no part of what is promised.
+    ours = retinanet(LT_DET__RETINANET__NORMALIZER=normalizer, LT_DET__FAST_INFERENCE=False)
     extra = set(ours.state_dict()) - set(stock.state_dict())
     assert extra == ({"loss_normalizer"} if normalizer == "global" else set())
     assert set(stock.state_dict()) <= set(ours.state_dict())
@@ -112,7 +122,8 @@ def test_equals_detectron2_to_the_last_bit(normalizer):
 @pytest.mark.parametrize("kind", ["smooth_l1", "giou", "diou", "ciou"])
 def test_every_box_loss_equals_detectron2_s(kind):
     key = {"MODEL__RETINANET__BBOX_REG_LOSS_TYPE": kind}
-    assert_equal_to_the_last_bit(retinanet(ours=False, **key), retinanet(**key))
+    ours = retinanet(LT_DET__FAST_INFERENCE=False, **key)
+    assert_equal_to_the_last_bit(retinanet(ours=False, **key), ours)
 
 
 def test_fcos_equals_detectron2_to_the_last_bit():
