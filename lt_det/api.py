@@ -1,4 +1,4 @@
-"""Public functions: what a user does, each handed on to the module that does it.
+"""Public functions, each handed on to the module that does the work.
 
 Nothing is imported before it is needed: neither PyTorch nor Detectron2 by ``import lt_det``.
 """

@@ -1,4 +1,4 @@
-"""Names of config keys in the messages of functions that do not know them."""
+"""Config keys in the messages of functions that know only their arguments."""
 
 from __future__ import annotations
 

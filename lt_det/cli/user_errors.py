@@ -1,4 +1,4 @@
-"""User errors: they end the command line with one line instead of a traceback."""
+"""End the command line with one line, instead of a traceback, for errors of the user."""
 
 from __future__ import annotations
 

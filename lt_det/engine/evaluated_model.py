@@ -1,4 +1,4 @@
-"""Which model an evaluation is of: Detectron2's hooks and evaluators have no argument for it."""
+"""Remember the model of an evaluation for hooks and evaluators that are not given it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hooks of the training loop; none of them holds state that a resumed run would need."""
+"""Hooks of the training loop; a resumed run needs no state of theirs."""
 
 from __future__ import annotations
 

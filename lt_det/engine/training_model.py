@@ -1,4 +1,4 @@
-"""A model made ready to be trained: with class counts, on all processes."""
+"""Prepare a model for training: bind class counts, wrap it in DDP."""
 
 from __future__ import annotations
 

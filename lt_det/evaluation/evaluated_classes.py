@@ -1,4 +1,4 @@
-"""Which classes an LVIS evaluation is over: their ids in the json and their frequency groups."""
+"""Classes of an LVIS evaluation: their ids in the json and their frequency groups."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Watch over the ranks of a distributed run: ends a wait that is in vain, and names the rank.
+"""Watch the ranks of a distributed run, end a wait that is in vain, and name the rank.
 
 Every rank marks its progress in a key-value store. A rank that hangs leaves its mark as it is, one
 that was stopped or died also its heartbeat.

@@ -1,4 +1,4 @@
-"""Class weights from class frequencies. They multiply any loss, from outside.
+"""Class weights from class frequencies; they multiply any loss.
 
 Sources: inverse frequency as Eq. 4 of the Eureka paper (OpenReview 7Yhok3vJpU); effective number
 as Cui et al., arXiv:1901.05555.

@@ -1,4 +1,4 @@
-"""The one object that every head holds: a loss with all bound but the batch."""
+"""Criterion: a loss with its parameters and class counts, as every head holds it."""
 
 from __future__ import annotations
 

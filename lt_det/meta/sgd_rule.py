@@ -1,4 +1,4 @@
-"""One step of SGD as a pure function, and how far the result moves with the gradient."""
+"""One SGD step as a pure function, and its derivative by the gradient."""
 
 from __future__ import annotations
 

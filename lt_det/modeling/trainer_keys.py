@@ -1,4 +1,4 @@
-"""Keys that only the trainer of this package obeys: another one is stopped at its first batch."""
+"""Stop other trainers at their first batch where a config has keys that only ours obeys."""
 
 from __future__ import annotations
 

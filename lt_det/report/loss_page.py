@@ -1,4 +1,4 @@
-"""The page of all losses, from the loss table and the docstrings of its functions."""
+"""Write the page of all losses from the loss table and the docstrings."""
 
 from __future__ import annotations
 

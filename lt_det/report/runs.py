@@ -1,4 +1,4 @@
-"""Result files of finished runs, and tables of several runs and seeds."""
+"""Read result files of finished runs, and tabulate runs and seeds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Locks between processes: held by the system, so that a killed process leaves none behind.
+"""Locks between processes, held by the system: a killed process leaves none behind.
 
 Own code, as ``filelock`` empties the file that it locks and, before 3.20.1, follows links.
 """

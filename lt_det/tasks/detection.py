@@ -1,4 +1,4 @@
-"""Detection and instance segmentation: many objects an image, and a background."""
+"""Detection and instance segmentation: many objects in an image, and a background."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Classes of a test set matched by name with those of the training set.
+"""Match the classes of a test set by name with those of the training set.
 
 Export tools number the classes of each split anew, and write only those that occur in it. What an
 id means is then not the same in both, and a model trained on one would be judged by another's.

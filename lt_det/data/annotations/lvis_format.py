@@ -1,4 +1,4 @@
-"""From the content of an LVIS-format json to Detectron2's dataset dicts.
+"""Convert the content of an LVIS-format json to Detectron2's data set dicts.
 
 Differs from Detectron2's own LVIS reader in what a data set of one's own needs: any category
 ids, images named by ``file_name``, run-length encoded masks, crowds, and federated fields that may

@@ -1,4 +1,4 @@
-"""Image classification data sets, registered with Detectron2 and long-tailed if asked for."""
+"""Register image classification data sets with Detectron2, and make them long-tailed."""
 
 from __future__ import annotations
 

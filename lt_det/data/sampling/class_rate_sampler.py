@@ -1,4 +1,4 @@
-"""Drawing images by class, with class probabilities that change while training goes on."""
+"""Draw images by class, with class probabilities that change during training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Class-balanced drawing of images, as the meta set of the BALMS Meta Reweighter needs it.
+"""Draw images class-balanced, for the meta set of the BALMS Meta Reweighter.
 
 Ren et al., "Balanced Meta-Softmax for Long-Tailed Visual Recognition", NeurIPS 2020, appendix
 B.2, with the image weights of their release: the repeat factors of LVIS (Gupta et al., CVPR 2019)

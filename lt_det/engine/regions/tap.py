@@ -1,4 +1,4 @@
-"""Listening to what classifiers see and are asked for."""
+"""Record the regions that classifiers get in a training forward."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The parts of an LVIS json that the metric reads, checked and copied.
+"""Ground truth of an LVIS json: the parts that the metric reads, checked and copied.
 
 lvis-api writes into the dictionaries it is given, and both implementations have rules about ids
 that real files break (an annotation id of 0 is read as "unmatched", of two annotations with one id

@@ -1,4 +1,4 @@
-"""Box predictors of anybody, with a loss of this package."""
+"""Patch box predictors of any project with a loss of this package."""
 
 from __future__ import annotations
 

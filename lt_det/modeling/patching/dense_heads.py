@@ -1,4 +1,4 @@
-"""Dense detectors of anybody (RetinaNet, FCOS), with a loss of this package."""
+"""Patch dense detectors of any project (RetinaNet, FCOS) with a loss of this package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Losses of a data set, and their fit to the logits of a model."""
+"""Create the loss of a data set, and fit it to the logits of a model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attributes of single objects, set and taken back."""
+"""Set attributes of single objects, and take them back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training losses of existing models: replaced, and put back."""
+"""Replace the training loss of an existing model, and put it back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trial of a box predictor on random features: where its logits are, and which layer gives them."""
+"""Run a box predictor on random features to find its logits and the layer that makes them."""
 
 from __future__ import annotations
 

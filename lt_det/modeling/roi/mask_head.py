@@ -1,4 +1,4 @@
-"""A mask head whose last layer computes the masks that are used, one for each region.
+"""Mask head whose last layer computes one mask for each region.
 
 Shape shorthand: R regions of the batch, K foreground classes, C channels, S mask side.
 """
