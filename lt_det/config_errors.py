@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def naming_keys(**keys: str) -> Iterator[None]:
-    """Put config keys in place of argument names in an error that the block raises.
+    """Replace argument names by config keys in an error that the block raises.
 
     What is below the builders takes plain arguments and says in its errors which of them is wrong;
     who hands on the value of a key says here where it came from.

@@ -57,7 +57,7 @@ def inverse_weights(frequency: Tensor, *, normalisation: Normalisation = "mean_o
 
 @dataclass(frozen=True)
 class ClassWeights:
-    """How class counts become weights that multiply a loss (CB, FL+CB, EL+CB).
+    """Rule that makes class counts into weights of a loss (CB, FL+CB, EL+CB).
 
     Attributes:
         name: "effective_number" or "inverse_frequency".

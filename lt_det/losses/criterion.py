@@ -103,7 +103,7 @@ class Criterion(BaseCriterion):
         self.register_buffer("_anchor", torch.empty(0), persistent=False)
 
     def _check_hyperparameters(self) -> None:
-        """Try them on one row: a loss that is deferred would fail hours later."""
+        """Try the parameters on one row: a deferred loss would fail hours later."""
         counts = {"class_counts": torch.ones(2, dtype=torch.float64), "num_images": 3}
         logits = torch.zeros(1, 2)
         targets = logits if self.kind == "sigmoid" else torch.zeros(1, dtype=torch.int64)

@@ -21,7 +21,7 @@ TASK_NAMES = {"bbox": "box", "segm": "mask", "classification": "test"}
 
 @dataclass(frozen=True)
 class Run:
-    """What one evaluated run left in its output folder.
+    """Results of one evaluated run, from its output folder.
 
     Attributes:
         folder: the output folder.

@@ -98,7 +98,7 @@ def _try(handle: int, path: str, number: int | None) -> bool:
 
 
 def _sign(handle: int, number: int | None) -> None:
-    """Note who holds the lock, for those who wait."""
+    """Write into the lock who holds it, for those who wait."""
     text = f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%F %T')}"
     with contextlib.suppress(OSError):
         if os.fstat(handle).st_nlink == 1:  # else the file has another name, which may be another's

@@ -13,7 +13,7 @@ from lt_det.tasks.task import Task
 
 
 class Detection(Task):
-    """What Detectron2 does by itself."""
+    """Detection, with Detectron2's own loaders and evaluators."""
 
     has_background = True
     one_class_an_image = False

@@ -167,7 +167,7 @@ def _check_images(images: Sequence[Mapping[str, Any]], *, where: str) -> None:
 
 
 def _warn_missing_federated(images: Sequence[Mapping[str, Any]], *, name: str) -> None:
-    """Say what the evaluation makes of it, see :mod:`lt_det.evaluation.lvis.ground_truth`.
+    """Warn of missing lists; :mod:`lt_det.evaluation.lvis.ground_truth` says what follows.
 
     COCO's format has neither list, and means it: nothing is missing there.
     """

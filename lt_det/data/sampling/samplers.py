@@ -196,7 +196,7 @@ class WeightedImageSampler(Sampler[int]):
 
 
 class DeferredSampler(Sampler[int]):
-    """The first draws of one endless sampler, then another one from its beginning.
+    """Sampler that starts with the draws of one endless sampler and goes on with another.
 
     As both are, a pure function of the seed: deferred resampling (DRS).
 

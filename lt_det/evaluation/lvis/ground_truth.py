@@ -231,7 +231,7 @@ def _excuse_crowds(images: list[dict[str, Any]], annotations: list[Mapping[str, 
 
 
 def _without_mask(node: dict[str, Any]) -> dict[str, Any]:
-    """Drop the mask of an annotation while reading, most of the memory, where it says nothing."""
+    """Drop the mask of an annotation while reading, where it is not needed: it fills the memory."""
     if area_is_usable(node.get("area")) and mask_problem(node.get("segmentation")) is None:
         node.pop("segmentation", None)
     return node

@@ -26,7 +26,7 @@ _STOCK_INFERENCE = (RetinaNet.inference_single_image, FCOS.inference_single_imag
 
 
 class PatchedDense(Patch):
-    """The part of a dense detector that this package brings: its classification loss."""
+    """Patch of a dense detector: replaces its classification loss."""
 
     criterion: BaseCriterion
     _detector: Any

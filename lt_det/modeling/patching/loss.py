@@ -19,7 +19,7 @@ Scoring = Literal["softmax", "sigmoid"]
 
 @dataclass(frozen=True)
 class Logits:
-    """What a loss must know of the logits that it gets.
+    """Facts about logits that a loss must know.
 
     Attributes:
         where: module that gives them, for messages.

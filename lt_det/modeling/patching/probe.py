@@ -22,7 +22,7 @@ _TOLERANCE = 1e-4
 
 @dataclass(frozen=True)
 class Findings:
-    """What a trial has shown of a box predictor.
+    """Findings of a trial of a box predictor.
 
     Attributes:
         index: place of the logits in what ``forward`` returns; None: it returns nothing else.

@@ -58,7 +58,7 @@ def why_not_by_region(predictor: nn.Module) -> str:
 
 @ROI_MASK_HEAD_REGISTRY.register()
 class LongTailMaskHead(MaskRCNNConvUpsampleHead):
-    """:class:`MaskRCNNConvUpsampleHead` at a price that does not grow with the classes.
+    """:class:`MaskRCNNConvUpsampleHead` whose cost does not grow with the number of classes.
 
     Of K mask logits, training uses that of the ground-truth class and inference that of the
     predicted class: only this one is computed. Parameters, their names, initial draw, loss,
