@@ -5,14 +5,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo demo-seeds demo-retinanet test test-slow lint format bench lock clean help
+.PHONY: demo demo-seeds demo-retinanet test test-slow lint format bench docs lock clean help
 
 help:
 	@echo "make demo        build a small long-tailed set, train baseline, Balanced Softmax and BALMS, compare"
 	@echo "make demo-retinanet   RetinaNet with focal, halted focal and Eureka loss on the same set, three seeds"
 	@echo "make test        run the test suite (make test-slow: the long rest)"
 	@echo "make lint        ruff and mypy"
-	@echo "make bench       measure against Detectron2 and others, write docs/benchmarks.md (over an hour)"
+	@echo "make docs        build the site of docs/ in build/site (opens from the disk, no network needed)"
+	@echo "make bench       measure against Detectron2 and others, write docs/reference/benchmarks.md (over an hour)"
 	@echo "make clean       remove the environment, caches and outputs"
 
 # `python` through .python-version (pyenv), else python3.10 from the path.
@@ -56,6 +57,11 @@ bench: $(READY)
 	@set -e; for script in $$(grep -l __main__ benchmarks/*.py | grep -v report.py); do \
 	  echo "$$script"; $(BIN)/python $$script; done
 	$(BIN)/python benchmarks/report.py
+
+# Strict: a link that leads nowhere, or a page that is in no menu, is an error.
+docs: $(READY)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@echo "open build/site/index.html"
 
 # After a change of setup.py or requirements.in.
 lock: $(READY)

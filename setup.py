@@ -59,6 +59,11 @@ EXTRAS_REQUIRE = {
         "pillow>=9.0",  # reads image files
         "scikit-learn>=1.3",  # its digits, the data set of the first example
     ],
+    "docs": [
+        "mkdocs-material>=9.7",  # the site of docs/, with search and without a server
+        "mkdocstrings-python>=2.0",  # the reference of the API, from the docstrings
+        "pymdown-extensions<12",  # mkdocstrings 1.0 fails with 12
+    ],
     "dev": [
         "pytest>=8",  # test runner
         "hypothesis>=6",  # property tests of losses and samplers

@@ -1,4 +1,4 @@
-"""Write docs/benchmarks.md and its pictures in docs/images from benchmarks/results/*.json.
+"""Write docs/reference/benchmarks.md, with pictures in docs/images, from benchmarks/results.
 
 python benchmarks/report.py
 """
@@ -13,7 +13,7 @@ from typing import Any
 from tabulate import tabulate
 from timing import REPOSITORY, RESULTS
 
-PAGE = REPOSITORY / "docs" / "benchmarks.md"
+PAGE = REPOSITORY / "docs" / "reference" / "benchmarks.md"
 PICTURE = REPOSITORY / "docs" / "images" / "benchmarks.png"
 
 HEAD = """# Benchmarks
@@ -25,7 +25,7 @@ Both sides of a row run in turns, in one process unless the section says otherwi
 medians, of the processor with one thread unless it says so. A ratio above 1 means that lt_det is
 better (faster, smaller). "Target" is the ratio that was aimed at; a ratio in **bold** misses it.
 
-![ratios of all rows](images/benchmarks.png)
+![ratios of all rows](../images/benchmarks.png)
 """
 
 
@@ -91,7 +91,7 @@ def write_page(contents: dict[str, Any], gpu: dict[str, Any]) -> None:
         if content["extra"]:
             parts.append(content["extra"])
         if content.get("panels"):
-            parts.append(f"![{content['title']}](images/{line_picture(topic).name})")
+            parts.append(f"![{content['title']}](../images/{line_picture(topic).name})")
     partial = PAGE.with_suffix(".partial")
     partial.write_text("\n\n".join(part.strip() for part in parts) + "\n")
     os.replace(partial, PAGE)

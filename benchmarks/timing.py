@@ -1,4 +1,4 @@
-"""What all benchmarks share: interleaved timing, peak memory, and the rows of docs/benchmarks.md.
+"""Interleaved timing, peak memory, and the rows of docs/reference/benchmarks.md.
 
     times = median_ms({"stock": stock, "ours": ours})
     rows = [Row("softmax head, 80 classes", times["stock"], times["ours"], "ms", target=50)]

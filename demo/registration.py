@@ -1,4 +1,4 @@
-"""Make a built demo set known to Detectron2."""
+"""Register a built demo set with Detectron2."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Public functions: what a user does, each handed on to the module that does it.
+"""Public functions, each handed on to the module that does the work.
 
 Nothing is imported before it is needed: neither PyTorch nor Detectron2 by ``import lt_det``.
 """
@@ -129,7 +129,7 @@ def patch(
     post_processing: bool = False,
     **params: Any,
 ) -> nn.Module:
-    """Give an existing model another classification loss, in place; return the model.
+    """Replace the classification loss of a model, in place; return the model.
 
     The model keeps its predictors, their parameters and ``state_dict`` keys; :func:`unpatch` puts
     its own loss back. See :func:`lt_det.modeling.patching.patch`.
@@ -152,7 +152,7 @@ def patch(
 
 
 def unpatch(model: nn.Module) -> nn.Module:
-    """Put back what :func:`patch` has replaced, in place; return the model."""
+    """Put back the loss that :func:`patch` replaced, in place; return the model."""
     from lt_det.modeling.patching import unpatch as unpatch_model
 
     return unpatch_model(model)

@@ -1,4 +1,4 @@
-"""Names of config keys in the messages of functions that do not know them."""
+"""Config keys in the messages of functions that know only their arguments."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def naming_keys(**keys: str) -> Iterator[None]:
-    """Put config keys in place of argument names in an error that the block raises.
+    """Replace argument names by config keys in an error that the block raises.
 
     What is below the builders takes plain arguments and says in its errors which of them is wrong;
     who hands on the value of a key says here where it came from.

@@ -1,4 +1,4 @@
-"""Importing this says how to install Detectron2 where it is missing.
+"""Stop with installation instructions where Detectron2 is missing.
 
 Imported first by every module that cannot do without; losses, meta step, data statistics, metric
 and report can.

@@ -1,4 +1,4 @@
-"""Make names out of foreign files harmless where they are shown: terminal, spreadsheet, plot."""
+"""Make names from foreign files harmless in terminals, spreadsheets and plots."""
 
 from __future__ import annotations
 

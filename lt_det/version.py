@@ -1,3 +1,3 @@
-"""The version, read as text by setup.py."""
+"""Version of the package; setup.py reads it as text."""
 
 __version__ = "0.1.0"

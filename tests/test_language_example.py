@@ -160,7 +160,7 @@ def test_pairs_that_are_no_texts(tmp_path):
 
 
 def test_the_page_runs():
-    page = (ROOT / "docs" / "language.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "how-to" / "language.md").read_text(encoding="utf-8")
     names: dict = {}
     exec(re.search(r"```python\n(.*?)```", page, re.S).group(1), names)
     assert names["stats"].instance_counts == (2, 2, 1, 1, 1)

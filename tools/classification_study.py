@@ -3,10 +3,10 @@
 
 python tools/classification_study.py --data cifar-10-batches-py --seeds 0 1 2 --parallel 2
 
-That is docs/classification_study.md: a reduced recipe, two CPU minutes a run. ``--recipe paper``
-trains as the papers did, for hours on a GPU. Runs that are finished are kept: the same command
-continues an interrupted one, and other settings need another --output. Second stages start from
-the cross-entropy run of their seed.
+That is docs/background/classification_study.md: a reduced recipe, two CPU minutes a run.
+``--recipe paper`` trains as the papers did, for hours on a GPU. Runs that are finished are kept:
+the same command continues an interrupted one, and other settings need another --output. Second
+stages start from the cross-entropy run of their seed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 #!/usr/bin/env python
 """Draw every loss and its gradient against the probability of the correct label.
 
-python tools/plot_losses.py                  docs/losses.md and docs/images/losses/
+python tools/plot_losses.py                  docs/reference/losses.md, docs/images/losses/
 python tools/plot_losses.py --docs folder    the same in another folder
 """
 
@@ -40,10 +40,11 @@ def main(arguments: list[str] | None = None) -> None:
     save_loss_plot(overview(PROBABILITY), images / "overview.png", reference=False)
     for name in tqdm(LOSSES, desc="losses", unit="loss", disable=None):
         save_loss_plot({name: loss_curves(name, PROBABILITY)}, images / f"{name}.png")
-    page = docs / "losses.md"
+    page = docs / "reference" / "losses.md"
+    page.parent.mkdir(exist_ok=True)
     head = page.read_text(encoding="utf-8").partition(MARK)[0] if page.is_file() else ""
     with atomic_file(page) as file:
-        file.write(f"{head}{MARK}\n{loss_page('images/losses')}")
+        file.write(f"{head}{MARK}\n{loss_page('../images/losses')}")
     print(f"{page}: {len(LOSSES)} losses")
 
 

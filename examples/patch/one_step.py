@@ -1,4 +1,4 @@
-"""What the examples of this folder share: class counts, an image, and the comparison.
+"""Parts that the examples of this folder share: class counts, an image, the comparison.
 
 A model of your own needs one line of it, ``patch(model, "balanced_softmax", dataset="my_train")``.
 """

@@ -1,4 +1,4 @@
-"""Commands of ``lt-det``: their table, and what calls them."""
+"""Table of the commands of ``lt-det``, and the function that calls them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``lt-det evaluate``: a checkpoint by its config, or a json of detections without Detectron2.
+"""``lt-det evaluate``: evaluate a checkpoint, or a json of detections without Detectron2.
 
 lt-det evaluate --config-file lvis_balms_r50.yaml MODEL.WEIGHTS output/model_final.pth
 lt-det evaluate val.json detections.json --train-json train.json

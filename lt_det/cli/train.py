@@ -1,4 +1,4 @@
-"""``lt-det train``: a config, or several stages in a row, with Detectron2's flags."""
+"""``lt-det train``: train a config, or several stages in a row, with Detectron2's flags."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""User errors: they end the command line with one line instead of a traceback."""
+"""End the command line with one line, instead of a traceback, for errors of the user."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _KINDS = (ValueError, KeyError, OSError, ImportError, NotImplementedError)
 
 
 class UserError(RuntimeError):
-    """What the user gave cannot be used; the text says what and what to do."""
+    """Error in what the user gave; the text says what is wrong and what to do."""
 
 
 def wants_traceback() -> bool:
@@ -24,7 +24,7 @@ def wants_traceback() -> bool:
 
 @contextlib.contextmanager
 def user_errors() -> Iterator[None]:
-    """Turn errors of the block that are about input into :class:`UserError`.
+    """Turn errors of input in the block into :class:`UserError`.
 
     Those are values, keys, files and missing packages, found before a training begins. An error in
     the middle of a training keeps its traceback, and with ``LT_DET_DEBUG`` all do.

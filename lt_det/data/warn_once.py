@@ -1,4 +1,4 @@
-"""Warnings about a data set: once in a process, however often it is loaded or counted."""
+"""Warn about a data set once in a process, however often it is loaded or counted."""
 
 from __future__ import annotations
 

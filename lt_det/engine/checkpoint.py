@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all, read without running their code."""
+"""Write checkpoints whole or not at all; read them without running their code."""
 
 from __future__ import annotations
 

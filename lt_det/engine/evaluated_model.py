@@ -1,4 +1,4 @@
-"""Which model an evaluation is of: Detectron2's hooks and evaluators have no argument for it."""
+"""Remember the model of an evaluation for hooks and evaluators that are not given it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EvaluatedModel:
-    """What is known of the model under evaluation.
+    """Facts about the model under evaluation.
 
     Attributes:
         weights: file with its weights; None in the middle of a training.
@@ -46,13 +46,13 @@ _CURRENT: ContextVar[EvaluatedModel] = ContextVar("evaluated_model", default=_UN
 
 
 def evaluated_model() -> EvaluatedModel:
-    """Return what the innermost :func:`evaluating` says; nothing is known outside of it."""
+    """Return the model of the innermost :func:`evaluating`; an empty record outside of it."""
     return _CURRENT.get()
 
 
 @contextlib.contextmanager
 def evaluating(model: EvaluatedModel) -> Iterator[None]:
-    """Say for the time of the block which model is evaluated."""
+    """Declare the model under evaluation for the time of the block."""
     token = _CURRENT.set(model)
     try:
         yield

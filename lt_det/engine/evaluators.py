@@ -1,4 +1,4 @@
-"""Which evaluator a data set gets."""
+"""Choose the evaluator of a data set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hooks of the training loop; none of them holds state that a resumed run would need."""
+"""Hooks of the training loop; a resumed run needs no state of theirs."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class SeedEachIteration(HookBase):
 
 
 class MarkProgress(HookBase):
-    """Tells the watch over the ranks how far this one is: in loading, the model, or the step."""
+    """Reports the progress of this rank to the watch: loading, model, or step."""
 
     def __init__(self, model: nn.Module) -> None:
-        """Watch ``model``, what the training loop calls."""
+        """Watch ``model``, the one that the training loop calls."""
         self._model = model
 
     def before_train(self) -> None:
@@ -54,7 +54,7 @@ class MarkProgress(HookBase):
         self._mark("data")
 
     def after_train(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
         for handle in self._handles:
             handle.remove()
 

@@ -1,4 +1,4 @@
-"""Runs of the command line: a config trained or a checkpoint evaluated, and stages in a row."""
+"""Run what the command line asks for: a training, an evaluation, or several stages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The score below which a detector says nothing, and what it does to AP."""
+"""Check the score threshold of a detector, and warn where it costs AP."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several trainings in a row, each from the checkpoint of the one before."""
+"""Train several stages in a row, each from the checkpoint of the one before."""
 
 from __future__ import annotations
 

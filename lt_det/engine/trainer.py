@@ -1,4 +1,4 @@
-"""The trainer: Detectron2's, with long-tail losses, decoupled training and the meta step."""
+"""Trainer: Detectron2's, with long-tail losses, decoupled training and the meta step."""
 
 from __future__ import annotations
 

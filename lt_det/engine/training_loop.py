@@ -1,4 +1,4 @@
-"""Training loops in full and in half precision, on GPUs and on CPUs."""
+"""Training loops in full and half precision, on GPUs and CPUs."""
 
 from __future__ import annotations
 

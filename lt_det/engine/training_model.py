@@ -1,4 +1,4 @@
-"""A model made ready to be trained: with class counts, on all processes."""
+"""Prepare a model for training: bind class counts, wrap it in DDP."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lt_det.tasks import Detection
 
 
 def bind_class_stats(model: nn.Module, stats: ClassStats, *, unit: Unit) -> None:
-    """Give all in ``model`` that asks for them the class counts of the training set.
+    """Hand the class counts of the training set to all parts of ``model`` that need them.
 
     Args:
         model: any module.
@@ -31,7 +31,7 @@ def bind_class_stats(model: nn.Module, stats: ClassStats, *, unit: Unit) -> None
 
 
 def bind_post_hoc(model: nn.Module, stats: ClassStats, *, unit: Unit) -> None:
-    """Give the post-hoc corrections in ``model`` the class counts of its training set."""
+    """Hand the class counts of the training set to the post-hoc corrections in ``model``."""
     for head in classification_heads(model):
         if head.post_hoc is not None:
             head.post_hoc.bind(torch.from_numpy(stats.counts(unit)))
@@ -48,7 +48,7 @@ def wrap_ddp(module: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def average_batch_norm(model: nn.Module) -> None:
-    """Give all processes the mean of their running batch-norm statistics, in place.
+    """Average the running batch-norm statistics over all processes, in place.
 
     Each collects those of its own images, so that without it each evaluates another model and the
     checkpoint is that of the first. Layers in evaluation mode, the same ones on all ranks, are left

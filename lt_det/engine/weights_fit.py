@@ -1,4 +1,4 @@
-"""Whether a file of weights is one of the model, and whose it is where it is not."""
+"""Check that a file of weights fits the model, and name its format where it does not."""
 
 from __future__ import annotations
 

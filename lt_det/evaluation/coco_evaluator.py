@@ -106,7 +106,7 @@ class LongTailCOCOEvaluator(COCOEvaluator):
         self._lt_distributed = distributed
 
     def _leave_out_absent_classes(self, dataset_name: str) -> None:
-        """Let the metric see the classes only that both the training set and this one have."""
+        """Restrict the metric to the classes that the training set has too."""
         mapping = dict(self._metadata.thing_dataset_id_to_contiguous_id)
         _keep_categories(self._coco_api, mapping)
         absent = sorted(set(range(len(self._metadata.thing_classes))) - set(mapping.values()))
@@ -213,7 +213,7 @@ class LongTailCOCOEvaluator(COCOEvaluator):
 
 
 def _mend_ground_truth(coco: Any, name: str) -> None:
-    """Give annotations what the metric relies on, in place: ids 1, 2, ..., areas, crowd flags.
+    """Complete annotations for the metric, in place: ids 1, 2, ..., areas, crowd flags.
 
     The metric takes an object with id 0 for unmatched and one of two with the same id for the
     other, orders sizes by ``area``, and takes "0" for a crowd.

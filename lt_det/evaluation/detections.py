@@ -1,4 +1,4 @@
-"""Detections of a whole data set as arrays, instead of one dictionary each.
+"""Detections of a whole data set as arrays.
 
 A dictionary with a box costs about 700 bytes, a row of these arrays 36; LVIS v1 validation at 300
 detections an image has six million of them.

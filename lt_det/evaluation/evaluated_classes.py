@@ -1,4 +1,4 @@
-"""Which classes an LVIS evaluation is over: their ids in the json and their frequency groups."""
+"""Classes of an LVIS evaluation: their ids in the json and their frequency groups."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def groups_by_category_id(
 
 
 def log_changed_groups(groups: Mapping[int, str], json_groups: Mapping[int, str]) -> None:
-    """Say for how many categories the groups are not those of the json."""
+    """Log for how many categories the groups differ from those of the json."""
     changed = [i for i, group in json_groups.items() if groups.get(i) != group]
     if changed:
         logger.info(

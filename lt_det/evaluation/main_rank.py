@@ -1,4 +1,4 @@
-"""From all processes of a distributed run to the main one, and its result back to all."""
+"""Gather results on the main process, and return its result to all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The predictions of a process, or of all, as a handful of flat arrays.
+"""Predictions of one process, or of all, as flat arrays.
 
 Arrays go from one process to another as they are. A pickled list of results needs several times
 their memory, in every process.

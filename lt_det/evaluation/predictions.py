@@ -1,4 +1,4 @@
-"""What a detector predicted for one image, kept small until the whole data set is evaluated."""
+"""Predictions of one image, kept small until the whole data set is evaluated."""
 
 from __future__ import annotations
 

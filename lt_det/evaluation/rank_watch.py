@@ -1,4 +1,4 @@
-"""Watch over the ranks of a distributed run: ends a wait that is in vain, and names the rank.
+"""Watch the ranks of a distributed run, end a wait that is in vain, and name the rank.
 
 Every rank marks its progress in a key-value store. A rank that hangs leaves its mark as it is, one
 that was stopped or died also its heartbeat.
@@ -57,7 +57,7 @@ class RankWatch:
         self.wait_for_all("start")
 
     def mark(self, what: str, *, waits: bool = False) -> None:
-        """Say that this rank makes progress.
+        """Report that this rank makes progress.
 
         Args:
             what: it does from here on.
@@ -207,7 +207,7 @@ def watch_ranks(watch: RankWatch | None) -> None:
 
 
 def mark(what: str) -> None:
-    """Say that this rank makes progress; nothing without a watch."""
+    """Report that this rank makes progress; does nothing without a watch."""
     if _WATCH is not None:
         _WATCH.mark(what)
 

@@ -1,4 +1,4 @@
-"""Whether what lies in an output folder is of the training that is asked for now."""
+"""Recognise runs that are finished, so that a repeated command does not train them again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many post-hoc settings of one trained image classifier: features computed once."""
+"""Evaluate one trained image classifier with many post-hoc settings, features computed once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Many runs of one config: a grid of options, some seeds, each run a process of its own."""
+"""Train one config with a grid of options and seeds, each run in a process of its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a head needs of its loss, whatever decides which loss it is."""
+"""Interface between heads and losses."""
 
 from __future__ import annotations
 

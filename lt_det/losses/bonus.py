@@ -1,4 +1,4 @@
-"""The bonus of the Eureka loss: a negative term that falls with the probability p.
+"""Bonus of the Eureka loss: a negative term that falls with the probability p.
 
 Sources: OpenReview 7Yhok3vJpU, Eq. 8, 10 and 11; the conservative bonus is of its successor,
 "Well-classified Examples are Underestimated" (AAAI 2022).

@@ -1,4 +1,4 @@
-"""Class weights from class frequencies. They multiply any loss, from outside.
+"""Class weights from class frequencies; they multiply any loss.
 
 Sources: inverse frequency as Eq. 4 of the Eureka paper (OpenReview 7Yhok3vJpU); effective number
 as Cui et al., arXiv:1901.05555.
@@ -57,7 +57,7 @@ def inverse_weights(frequency: Tensor, *, normalisation: Normalisation = "mean_o
 
 @dataclass(frozen=True)
 class ClassWeights:
-    """How class counts become weights that multiply a loss (CB, FL+CB, EL+CB).
+    """Rule that makes class counts into weights of a loss (CB, FL+CB, EL+CB).
 
     Attributes:
         name: "effective_number" or "inverse_frequency".

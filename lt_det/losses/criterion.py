@@ -1,4 +1,4 @@
-"""The one object that every head holds: a loss with all bound but the batch."""
+"""Criterion: a loss with its parameters and class counts, as every head holds it."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class Criterion(BaseCriterion):
         self.register_buffer("_anchor", torch.empty(0), persistent=False)
 
     def _check_hyperparameters(self) -> None:
-        """Try them on one row: a loss that is deferred would fail hours later."""
+        """Try the parameters on one row: a deferred loss would fail hours later."""
         counts = {"class_counts": torch.ones(2, dtype=torch.float64), "num_images": 3}
         logits = torch.zeros(1, 2)
         targets = logits if self.kind == "sigmoid" else torch.zeros(1, dtype=torch.int64)

@@ -1,4 +1,4 @@
-"""Deferral: one loss up to an iteration, another from there on."""
+"""Deferred loss: one loss up to an iteration, another from there on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Equalization loss, softmax form: rare classes are spared the push of other classes' samples.
+"""Softmax equalization loss: spares rare classes the push of other classes' samples.
 
 Source: Tan et al., "Equalization Loss for Long-Tailed Object Recognition", CVPR 2020,
 arXiv:2003.05176, the variant for image classification.

@@ -1,4 +1,4 @@
-"""The core of the focal and Eureka families: formulas of the margin, softmax and sigmoid alike.
+"""Formulas of the margin, shared by the softmax and sigmoid forms of focal and Eureka loss.
 
 The margin is ``m = logit(p_t)``, p_t the probability of the correct label, so that
 ``-log p_t = softplus(-m)`` and ``log(1 - p_t) = -softplus(m)``. Neither saturates: with

@@ -1,4 +1,4 @@
-"""The one meaning of ``reduction`` in this package."""
+"""Reduction of element-wise losses: "none", "mean" or "sum"."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The record of one loss in the loss table."""
+"""Row of the loss table: a function and what heads must know of it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rarest classes: whom a loss of two parts treats as the tail (OpenReview 7Yhok3vJpU, 3.2)."""
+"""Tail classes of the losses with two parts (OpenReview 7Yhok3vJpU, 3.2)."""
 
 from __future__ import annotations
 

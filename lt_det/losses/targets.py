@@ -1,4 +1,4 @@
-"""Labels and one-hot targets. The background is label K everywhere, and has no target column."""
+"""Labels and one-hot targets; the background is label K and has no target column."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Losses of texts: the one place where sequences of tokens become the rows that every loss takes.
+"""Losses of texts: turn sequences of tokens into the rows that every loss takes.
 
 A token is classified as an image or a region is; its classes are the vocabulary.
 """

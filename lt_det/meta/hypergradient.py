@@ -32,7 +32,7 @@ RowLosses = Callable[[Tensor, Tensor], Tensor]
 
 
 class Regions(NamedTuple):
-    """What a classifier is trained on: features ``(R, D)`` and labels ``(R,)`` in [0, K]."""
+    """Training data of a classifier: features ``(R, D)`` and labels ``(R,)`` in [0, K]."""
 
     features: Tensor
     labels: Tensor

@@ -1,4 +1,4 @@
-"""What the Meta Reweighter and the Meta Sampler share: psi, its optimizer and its checkpoint."""
+"""Base of Meta Reweighter and Meta Sampler: psi, its optimizer and its checkpoint."""
 
 from __future__ import annotations
 

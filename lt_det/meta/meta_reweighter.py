@@ -1,4 +1,4 @@
-"""The Meta Reweighter: one Adam step on psi for each batch.
+"""Meta Reweighter: one Adam step on psi for each batch.
 
 Source: Ren et al., arXiv:2007.10740, section 3.2 and appendix B.2 ("standard" meta loss); the
 release's meta loss is the balanced one, because its loss shifts the logits in place.

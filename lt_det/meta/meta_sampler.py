@@ -1,4 +1,4 @@
-"""The Meta Sampler: learned class rates of the training batches.
+"""Meta Sampler: learned class rates of the training batches.
 
 Source: Ren et al., arXiv:2007.10740, section 3.2 and appendix B.1. There a batch is drawn by b
 straight-through Gumbel-softmax draws over all n images, a matrix of b x n. An image's rate is its

@@ -1,4 +1,4 @@
-"""Communication between processes; a no-op in a single one."""
+"""Communicate between processes; does nothing in a single one."""
 
 from __future__ import annotations
 

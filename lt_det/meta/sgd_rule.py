@@ -1,4 +1,4 @@
-"""One step of SGD as a pure function, and how far the result moves with the gradient."""
+"""One SGD step as a pure function, and its derivative by the gradient."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class SGDRule:
-    """What ``torch.optim.SGD`` would do to one parameter at its next step.
+    """Next step of ``torch.optim.SGD`` for one parameter, as a pure function.
 
     Attributes:
         lr: learning rate.
@@ -60,7 +60,7 @@ def plain_rules(optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Pa
 def optimizer_rules(
     optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]
 ) -> dict:
-    """Return rules that repeat what the SGD ``optimizer`` would do at its next step.
+    """Return rules that repeat the next step of the SGD ``optimizer``.
 
     Raises:
         TypeError: if the optimizer is not ``torch.optim.SGD``.

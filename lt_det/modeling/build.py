@@ -1,4 +1,4 @@
-"""From config to losses and to the prior of sigmoid classifiers."""
+"""Build losses and the prior of sigmoid classifiers from a config."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys that only the trainer of this package obeys: another one is stopped at its first batch."""
+"""Stop other trainers at their first batch where a config has keys that only ours obeys."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def refuse_other_trainers(criterion: BaseCriterion, keys: list[str]) -> None:
 
 
 def obeyed(model: nn.Module, key: str) -> None:
-    """Note for all losses in ``model`` that ``key`` is in effect."""
+    """Mark ``key`` as obeyed for all losses in ``model``."""
     for module in model.modules():
         if isinstance(module, BaseCriterion) and module.unmet_keys:
             module.unmet_keys = set(module.unmet_keys) - {key}

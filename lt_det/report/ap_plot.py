@@ -1,4 +1,4 @@
-"""Picture of AP against class frequency, one line a method."""
+"""Plot AP against class frequency, one line for each method."""
 
 from __future__ import annotations
 

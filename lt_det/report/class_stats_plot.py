@@ -1,4 +1,4 @@
-"""The long tail of a data set as a picture: classes sorted by count, coloured by group."""
+"""Plot the long tail of a data set: classes sorted by count, coloured by group."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Picture of learned class weights against class frequency."""
+"""Plot learned class weights against class frequency."""
 
 from __future__ import annotations
 

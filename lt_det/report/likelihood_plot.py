@@ -1,4 +1,4 @@
-"""Picture of how probable a classifier finds the right class: Fig. 4 and 5 of the Eureka paper."""
+"""Plot the probability of the right class, as Fig. 4 and 5 of the Eureka paper."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every loss of the loss table, and its gradient, against the probability of the correct label.
+"""Plot every loss and its gradient against the probability of the correct label.
 
 The numbers are the loss functions' own, by autograd: a new row of the table needs nothing here.
 """

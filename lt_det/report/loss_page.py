@@ -1,4 +1,4 @@
-"""The page of all losses, from the loss table and the docstrings of its functions."""
+"""Write the page of all losses from the loss table and the docstrings."""
 
 from __future__ import annotations
 
@@ -24,12 +24,15 @@ def loss_page(image_folder: str) -> str:
 
 
 def loss_table() -> str:
-    """Return the loss table in Markdown: key, kind, formula, parameters, source, file."""
+    """Return the loss table in Markdown: key, kind, formula, parameters, source, file.
+
+    The last links to the reference of the module, ``api/losses.md`` beside the page.
+    """
     rows = []
     for key, spec in LOSSES.items():
         parameters = ", ".join(f"{k} {v!r}" for k, v in spec.hyperparameters().items())
-        file = spec.function.__module__.replace(".", "/") + ".py"
-        link = f"[{file.rpartition('/')[2]}](../{file})"
+        module = spec.function.__module__
+        link = f"[{module.rpartition('.')[2]}.py](api/losses.md#{module})"
         rows.append(
             [f"`{key}`", spec.kind, summary(key), parameters or "–", _links(spec.source), link]
         )

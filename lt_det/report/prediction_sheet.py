@@ -1,4 +1,4 @@
-"""Sheet of validation images: ground truth beside the predictions of some methods."""
+"""Draw validation images with ground truth beside the predictions of several methods."""
 
 from __future__ import annotations
 

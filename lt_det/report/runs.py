@@ -1,4 +1,4 @@
-"""Result files of finished runs, and tables of several runs and seeds."""
+"""Read result files of finished runs, and tabulate runs and seeds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TASK_NAMES = {"bbox": "box", "segm": "mask", "classification": "test"}
 
 @dataclass(frozen=True)
 class Run:
-    """What one evaluated run left in its output folder.
+    """Results of one evaluated run, from its output folder.
 
     Attributes:
         folder: the output folder.

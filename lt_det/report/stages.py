@@ -1,4 +1,4 @@
-"""Report of several stages: one table of their results, and where their files are."""
+"""Tabulate the results of several stages, with the paths of their files."""
 
 from __future__ import annotations
 

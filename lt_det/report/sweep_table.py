@@ -1,4 +1,4 @@
-"""One table of the runs of a sweep."""
+"""Tabulate the runs of a sweep."""
 
 from __future__ import annotations
 

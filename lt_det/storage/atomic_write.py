@@ -88,7 +88,7 @@ def remove_partial_files(path: str | os.PathLike[str]) -> None:
 
 
 class _Noting(io.FileIO):
-    """A file that notes why it could not be written: torch.save forgets it on the way."""
+    """File that remembers why it could not be written, as torch.save loses the reason."""
 
     def __init__(self, handle: int, failures: list[OSError]) -> None:
         super().__init__(handle, "wb")

@@ -1,4 +1,4 @@
-"""The cache folder: where it is, and whether what lies in it can be trusted."""
+"""Find the cache folder, and check that its content can be trusted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hash files and keys; a large file's content without reading it at every start.
+"""Hash files and keys; a large file is read again only after a change.
 
 A small file in the cache folder remembers the hash together with what the file system says of the
 file: device, inode, size and the times of the last change of content and of attributes, in

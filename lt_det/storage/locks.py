@@ -1,4 +1,4 @@
-"""Locks between processes: held by the system, so that a killed process leaves none behind.
+"""Locks between processes, held by the system: a killed process leaves none behind.
 
 Own code, as ``filelock`` empties the file that it locks and, before 3.20.1, follows links.
 """
@@ -98,7 +98,7 @@ def _try(handle: int, path: str, number: int | None) -> bool:
 
 
 def _sign(handle: int, number: int | None) -> None:
-    """Note who holds the lock, for those who wait."""
+    """Write into the lock who holds it, for those who wait."""
     text = f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%F %T')}"
     with contextlib.suppress(OSError):
         if os.fstat(handle).st_nlink == 1:  # else the file has another name, which may be another's

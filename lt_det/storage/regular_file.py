@@ -1,4 +1,4 @@
-"""Open files of others for reading: regular files only, so that a pipe stops nothing."""
+"""Open foreign files for reading, regular files only: a pipe stops nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Read files of torch.save that strangers may have written: tensors, and no code.
+"""Read foreign files of torch.save: tensors, and no code.
 
 ``torch.load(weights_only=True)`` alone is not enough before torch 2.6: it hands TorchScript
 archives to ``torch.jit.load``, whose programs may write files, and unpacks tars.

@@ -1,4 +1,4 @@
-"""Kinds of work, detection and image classification, and what follows from each."""
+"""Tasks: detection and image classification, and what differs between them."""
 
 import lt_det.detectron2_required  # noqa: F401  # isort: skip
 

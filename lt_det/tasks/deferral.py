@@ -13,7 +13,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Deferral:
-    """When which loss and sampler take over; the values of LT_DET.DEFER.
+    """Deferred loss and sampler with their start; the values of LT_DET.DEFER.
 
     Attributes:
         start_iter: first deferred iteration, from 0; 0 if ``start_epoch`` says it or nothing is

@@ -1,4 +1,4 @@
-"""Detection and instance segmentation: many objects an image, and a background."""
+"""Detection and instance segmentation: many objects in an image, and a background."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lt_det.tasks.task import Task
 
 
 class Detection(Task):
-    """What Detectron2 does by itself."""
+    """Detection, with Detectron2's own loaders and evaluators."""
 
     has_background = True
     one_class_an_image = False

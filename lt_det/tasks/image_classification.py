@@ -1,4 +1,4 @@
-"""Image classification: one class an image, no background."""
+"""Image classification: one class for each image, no background."""
 
 from __future__ import annotations
 

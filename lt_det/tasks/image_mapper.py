@@ -1,4 +1,4 @@
-"""From LT_DET.CLASSIFICATION.TRANSFORM to the mapper of image batches."""
+"""Build the mapper of image batches from LT_DET.CLASSIFICATION.TRANSFORM."""
 
 from __future__ import annotations
 

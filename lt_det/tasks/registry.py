@@ -1,4 +1,4 @@
-"""From a config to its task."""
+"""Find the task of a config."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Task: what kind of work a config is for, asked instead of the config."""
+"""Task: the kind of work of a config, and the parts that it needs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which training images are drawn how often: detection and classification alike."""
+"""Build the samplers of training images, for detection and classification."""
 
 from __future__ import annotations
 

@@ -150,18 +150,20 @@ def margin_loss(logits, labels, *, class_counts, max_margin: float = 0.5, reduct
 
 def test_a_new_row_needs_no_edit(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(LOSSES, "margin", LossSpec(margin_loss, "softmax", "arXiv:1906.07413"))
-    (tmp_path / "losses.md").write_text("# By hand\n")
+    written = tmp_path / "reference" / "losses.md"
+    written.parent.mkdir()
+    written.write_text("# By hand\n")
     tool = runpy.run_path(str(ROOT / "tools" / "plot_losses.py"))
     for _ in range(2):  # the second call replaces what the first has written
         tool["main"](["--docs", str(tmp_path)])
-    page = (tmp_path / "losses.md").read_text()
+    page = written.read_text()
     assert page.startswith("# By hand\n")
     assert page.count(tool["MARK"]) == 1
     assert "a loss that nobody has heard of |" in re.sub(" +", " ", page)
     assert "[1906.07413](https://arxiv.org/abs/1906.07413)" in page
     assert "max_margin 0.5" in page
     for name in [*LOSSES, "overview"]:
-        assert page.count(f"(images/losses/{name}.png)") == 1
+        assert page.count(f"(../images/losses/{name}.png)") == 1
         assert (tmp_path / "images" / "losses" / f"{name}.png").stat().st_size > 1000
     assert f"{len(LOSSES)} losses" in capsys.readouterr().out
     labels = [curve.label for curve in loss_curves("margin", P)]
@@ -171,13 +173,14 @@ def test_a_new_row_needs_no_edit(tmp_path, monkeypatch, capsys):
 
 
 def test_the_page_of_the_docs_is_complete():
-    page = (ROOT / "docs" / "losses.md").read_text(encoding="utf-8")
+    path = ROOT / "docs" / "reference" / "losses.md"
+    page = path.read_text(encoding="utf-8")
     advice = "run python tools/plot_losses.py"
     listed = re.findall(r"^\| `(\w+)`", page, flags=re.MULTILINE)
     assert listed == list(LOSSES), advice
     assert listed == re.findall(r"^\| `(\w+)`", loss_table(), flags=re.MULTILINE)
     for link in re.findall(r"\]\(((?!http)[^)#]+)", page):
-        assert (ROOT / "docs" / link).is_file(), f"{link}: {advice}"
+        assert (path.parent / link).is_file(), f"{link}: {advice}"
     for image in (ROOT / "docs" / "images" / "losses").iterdir():
         assert image.stem in [*LOSSES, "overview"]
         assert image.stat().st_size < 150_000

@@ -1,4 +1,4 @@
-"""Areas of annotations: the file's where it is one, else the mask's, else the box's.
+"""Areas of annotations: the file's if valid, else the mask's, else the box's.
 
 Export tools write 0, NaN or nothing. The metrics read such an object as one that is not there
 (LVIS) or as a small one (COCO), so that perfect predictions would not get 100.

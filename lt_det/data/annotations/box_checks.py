@@ -1,4 +1,4 @@
-"""Boxes of a whole json at once: what is wrong with them, and what they may have been meant as.
+"""Checks of all boxes of a json, and guesses at what wrong ones were meant to be.
 
 Functions over arrays, so that a million boxes take a second.
 """

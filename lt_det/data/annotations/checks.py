@@ -1,4 +1,4 @@
-"""Checks of annotations as they come from a COCO- or LVIS-format json, before anything uses them.
+"""Checks of the annotations of a COCO- or LVIS-format json before anything uses them.
 
 Pure functions. A message names the data set, the key and the first offenders, so that the file
 can be corrected without a debugger.

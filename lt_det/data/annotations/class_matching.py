@@ -1,4 +1,4 @@
-"""Classes of a test set matched by name with those of the training set.
+"""Match the classes of a test set by name with those of the training set.
 
 Export tools number the classes of each split anew, and write only those that occur in it. What an
 id means is then not the same in both, and a model trained on one would be judged by another's.
@@ -43,7 +43,7 @@ def check_evaluation_json(name: str) -> ClassStats | None:
 
 
 def match_classes(name: str, class_names: Sequence[str], counts: ClassStats | None) -> None:
-    """Give a registered test set the class ids of the training set, by name.
+    """Map the classes of a test set by name to the class ids of the training set.
 
     Where ids and order agree nothing changes. Else its metadata get the K names of the training
     set and ``thing_dataset_id_to_contiguous_id`` of the categories that it has; classes that it

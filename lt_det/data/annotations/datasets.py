@@ -1,4 +1,4 @@
-"""Data sets registered with Detectron2: registering LVIS-format ones, counting any.
+"""Register LVIS- and COCO-format data sets with Detectron2, and count the classes of any.
 
 The only file of the layer that imports Detectron2. COCO-format files need nothing from here:
 ``detectron2.data.datasets.register_coco_instances`` does it.

@@ -1,4 +1,4 @@
-"""Reading COCO- and LVIS-format json files without Detectron2, pycocotools or lvis."""
+"""Read COCO- and LVIS-format json files without Detectron2, pycocotools or lvis."""
 
 from __future__ import annotations
 

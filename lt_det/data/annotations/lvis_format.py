@@ -1,4 +1,4 @@
-"""From the content of an LVIS-format json to Detectron2's dataset dicts.
+"""Convert the content of an LVIS-format json to Detectron2's data set dicts.
 
 Differs from Detectron2's own LVIS reader in what a data set of one's own needs: any category
 ids, images named by ``file_name``, run-length encoded masks, crowds, and federated fields that may
@@ -167,7 +167,7 @@ def _check_images(images: Sequence[Mapping[str, Any]], *, where: str) -> None:
 
 
 def _warn_missing_federated(images: Sequence[Mapping[str, Any]], *, name: str) -> None:
-    """Say what the evaluation makes of it, see :mod:`lt_det.evaluation.lvis.ground_truth`.
+    """Warn of missing lists; :mod:`lt_det.evaluation.lvis.ground_truth` says what follows.
 
     COCO's format has neither list, and means it: nothing is missing there.
     """

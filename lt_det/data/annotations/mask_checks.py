@@ -1,4 +1,4 @@
-"""Segmentations of a COCO- or LVIS-format json: which ones can be trained on, what others are."""
+"""Checks of segmentations: which can be trained on, and what is wrong with the others."""
 
 from __future__ import annotations
 

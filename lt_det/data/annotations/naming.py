@@ -1,4 +1,4 @@
-"""Naming annotations in a message: how many, and the first."""
+"""Name annotations in a message: how many there are, and the first."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Image classification data sets, registered with Detectron2 and long-tailed if asked for."""
+"""Register image classification data sets with Detectron2, and make them long-tailed."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def _register(name: str, source: tuple, *, is_held_out: bool) -> None:
 
 
 class _ImageSet:
-    """What Detectron2 calls for the records; they are read once."""
+    """Function that Detectron2 calls for the records; reads them once."""
 
     def __init__(self, name: str, source: tuple, *, is_held_out: bool) -> None:
         self._name = name
@@ -147,7 +147,7 @@ class _ImageSet:
 
 
 def take_classes(name: str, class_names: Sequence[str]) -> None:
-    """Give the images of a test or meta set the class ids of the training set.
+    """Map the labels of a test or meta set to the class ids of the training set.
 
     Folders and lists say which classes they hold and not which there are: a class without a test
     image would move the ids of those after it. Data sets that were not registered here are left
@@ -274,7 +274,7 @@ def _load(
 def _warn_other_profile(
     name: str, table: ImageTable, kept: np.ndarray, imbalance_factor: float
 ) -> None:
-    """Say so where classes were too small for the profile."""
+    """Warn of classes that were too small for the profile."""
     sizes = np.bincount(table.labels, minlength=len(table.class_names))
     counts = np.bincount(table.labels[kept], minlength=len(sizes)).tolist()
     asked = exponential_counts(

@@ -1,4 +1,4 @@
-"""Images with more than 8 bits a channel, which are read as white or black, found by their headers.
+"""Find images with more than 8 bits a channel by their headers; they load as white or black.
 
 PIL, and so Detectron2, cuts grey values at 255 in place of scaling them. (Images to classify are
 scaled, see :func:`lt_det.data.images.transforms.read_image`.)

@@ -1,4 +1,4 @@
-"""Images in files, labelled by a list, a json, a csv, or the folders they are in."""
+"""Read labelled images from a list, a json, a csv, or one folder for each class."""
 
 from __future__ import annotations
 

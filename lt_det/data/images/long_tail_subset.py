@@ -1,4 +1,4 @@
-"""Making a data set long-tailed: the exponential profile and the subset that has it.
+"""Make a data set long-tailed: the exponential profile and the subset that has it.
 
 Cui et al., "Class-Balanced Loss", CVPR 2019, as used by LDAM (arXiv:1906.07413), BALMS
 (arXiv:2007.10740, section 4.1) and the Eureka paper: class i of C keeps

@@ -1,4 +1,4 @@
-"""Small images that are kept in memory: CIFAR and scikit-learn's digits."""
+"""Small images kept in memory: CIFAR and scikit-learn's digits."""
 
 from __future__ import annotations
 

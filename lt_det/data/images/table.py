@@ -1,4 +1,4 @@
-"""Labelled images as a table: the readers of all formats return one, and records come from it."""
+"""Table of labelled images: every reader returns one, and records are made from it."""
 
 from __future__ import annotations
 

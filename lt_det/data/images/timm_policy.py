@@ -1,4 +1,4 @@
-"""Augmentation policies of timm, as objects that loader workers of any kind can take."""
+"""Augmentation policies of timm as objects that can be sent to loader workers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches of labelled images, augmented; torch and torchvision only, timm for its policies.
+"""Augment batches of labelled images with torch and torchvision, and the policies of timm.
 
 Images of one size are padded, cropped, flipped and cut out as one uint8 tensor: thousands a second
 on one core, where a transform for each image takes longer than the training step. What only exists

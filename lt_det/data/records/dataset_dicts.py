@@ -1,4 +1,4 @@
-"""Training records through the cache: from the second start on no json is parsed.
+"""Training records through the cache: the json is parsed at the first start only.
 
 Only data sets whose registered function is known to read nothing but their json are cached:
 Detectron2's for COCO and LVIS format, and

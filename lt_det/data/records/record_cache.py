@@ -1,4 +1,4 @@
-"""The data set dicts of a large json, parsed once for a machine instead of at every start.
+"""Cache of the data set dicts of a large json: parsed once for a machine.
 
 The cache is keyed by the content of the json and by all else that the dicts depend on, so it can
 be stale in no way but one: images that were moved, which ``is_valid`` of the caller finds out.

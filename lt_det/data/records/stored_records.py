@@ -28,7 +28,7 @@ _ALLOWED = {("detectron2.structures.boxes", "BoxMode")}
 
 
 class StoredRecords(Sequence[dict]):
-    """Data set dicts that are made when they are asked for; acts as a list that never changes.
+    """Read-only list of data set dicts, each unpickled at its access.
 
     Every access makes a new dict: changing one changes nothing here. A copy sent to another
     process opens the file there instead of carrying the records.
@@ -73,7 +73,7 @@ class StoredRecords(Sequence[dict]):
 
     @property
     def about(self) -> Any:
-        """What was written beside the records of the first block; plain types."""
+        """Plain values that were written beside the records of the first block."""
         return self._blocks[0].about
 
     def __len__(self) -> int:

@@ -1,4 +1,4 @@
-"""Drawing images by class, with class probabilities that change while training goes on."""
+"""Draw images by class, with class probabilities that change during training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.utils.data import Sampler
 
 
 class ClassRateSampler(Sampler[int]):
-    """Endless stream of image indices: a class by its probability, then one of its images evenly.
+    """Endless stream of image indices: draws a class by its probability, then one of its images.
 
     Each batch is a function of the seed, the rank, its number and the probabilities at the time
     that its first image is asked for. So a resumed run goes on as an uninterrupted one, unless

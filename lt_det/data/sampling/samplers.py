@@ -1,4 +1,4 @@
-"""Class-balanced drawing of images, as the meta set of the BALMS Meta Reweighter needs it.
+"""Draw images class-balanced, for the meta set of the BALMS Meta Reweighter.
 
 Ren et al., "Balanced Meta-Softmax for Long-Tailed Visual Recognition", NeurIPS 2020, appendix
 B.2, with the image weights of their release: the repeat factors of LVIS (Gupta et al., CVPR 2019)
@@ -196,7 +196,7 @@ class WeightedImageSampler(Sampler[int]):
 
 
 class DeferredSampler(Sampler[int]):
-    """The first draws of one endless sampler, then another one from its beginning.
+    """Sampler that starts with the draws of one endless sampler and goes on with another.
 
     As both are, a pure function of the seed: deferred resampling (DRS).
 

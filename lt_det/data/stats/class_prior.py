@@ -1,4 +1,4 @@
-"""Class priors made from counts; the one place that knows about the background's prior."""
+"""Class priors from counts; the only place that adds the background's prior."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How often each class of a data set occurs: the one object the other layers know of a data set.
+"""Class statistics: how many images and instances each class of a data set has.
 
 Annotations are counted in :func:`count_annotations` and nowhere else (tokens of texts in
 :mod:`lt_det.data.stats.token_counts`). It counts what Detectron2 trains on: annotations with

@@ -1,4 +1,4 @@
-"""Class statistics straight from the content of a COCO- or LVIS-format json."""
+"""Count classes in the content of a COCO- or LVIS-format json."""
 
 from __future__ import annotations
 

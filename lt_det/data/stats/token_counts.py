@@ -1,4 +1,4 @@
-"""How often each token of a vocabulary occurs in the texts that a language model is trained on."""
+"""Count the tokens of a vocabulary in the training texts of a language model."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Loading: training, meta and test batches as a pure function of seed and position."""
+"""Load training, meta and test batches, each a pure function of seed and position."""

@@ -1,4 +1,4 @@
-"""Batches of wide or of tall images, grouped by what the records say: no image is read for it."""
+"""Group wide and tall images into batches by the sizes in their records."""
 
 from __future__ import annotations
 

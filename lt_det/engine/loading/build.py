@@ -1,4 +1,4 @@
-"""From a config to its loaders of training, meta and test batches."""
+"""Build the loaders of training, meta and test batches from a config."""
 
 from __future__ import annotations
 

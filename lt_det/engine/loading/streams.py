@@ -1,4 +1,4 @@
-"""Training and meta batches of a run, from images or from cached features."""
+"""Streams of training and meta batches, from images or from cached features."""
 
 from __future__ import annotations
 

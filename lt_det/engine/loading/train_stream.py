@@ -1,4 +1,4 @@
-"""Training data as a pure function of the seed and the position in the stream.
+"""Stream of training data, a pure function of the seed and the position.
 
 Detectron2's samplers are infinite streams that depend on the seed only, but a resumed run starts
 them anew and augments by random states that were not saved. Here a sample's augmentation is

@@ -1,4 +1,4 @@
-"""Where the regions of a meta batch come from."""
+"""Regions of meta batches: from a forward pass, a bank, or the region cache."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From LT_DET.META to a meta learner."""
+"""Build a meta learner from LT_DET.META."""
 
 from __future__ import annotations
 

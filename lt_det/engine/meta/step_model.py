@@ -1,4 +1,4 @@
-"""A model whose training forward also takes the meta step.
+"""Wrap a model so that its training forward also takes the meta step.
 
 Wrapping the model instead of the loop keeps Detectron2's trainers (plain, AMP) as they are.
 """

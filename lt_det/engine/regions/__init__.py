@@ -1,1 +1,1 @@
-"""Region features: computed once by the frozen detector, stored, and trained on."""
+"""Region features: the frozen detector computes them once, and second stages train on them."""

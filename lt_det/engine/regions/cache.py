@@ -1,4 +1,4 @@
-"""Region features of the training set, computed once for all second stages.
+"""Cache of the region features of a training set, shared by all second stages.
 
 Below the box classifier everything is frozen, so its input need not be computed twice. The sampler
 draws images from the cache as from the data set.

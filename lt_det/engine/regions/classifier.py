@@ -1,4 +1,4 @@
-"""The detector cut down to what a second stage trains."""
+"""Reduce a detector to the classifiers that a second stage trains."""
 
 from __future__ import annotations
 

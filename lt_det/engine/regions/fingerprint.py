@@ -1,4 +1,4 @@
-"""What cached region features depend on, as one hash."""
+"""Hash everything that cached region features depend on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Region features on disk: memory-mapped shards that appear whole or not at all.
+"""Store region features in memory-mapped shards that appear whole or not at all.
 
 A shard is one safetensors file with the regions of some consecutive images. What is read stays in
 the page cache of the machine, shared by all its processes.

@@ -1,4 +1,4 @@
-"""Listening to what classifiers see and are asked for."""
+"""Record the regions that classifiers get in a training forward."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class RegionTap:
 
 @torch.no_grad()
 def frozen_regions(model: nn.Module, batch: list[dict]) -> list[TappedStage]:
-    """Return what the classifiers of ``model`` would be trained on for ``batch``, one a stage.
+    """Return the regions that ``batch`` gives the classifiers of ``model``, one item a stage.
 
     A training forward without gradients, without the mask head, which plays no part, and
     without the Meta Reweighter's weights; nothing is logged.

@@ -1,4 +1,4 @@
-"""Config yaml files: their bases found by name, their data sets by path."""
+"""Read config yaml files, their bases by name and their data sets by path."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Registration of the data sets that a config describes."""
+"""Register the data sets that a config describes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Starting one or many processes: Detectron2's own flags, or torchrun."""
+"""Start one or many processes, by Detectron2's flags or under torchrun."""
 
 from __future__ import annotations
 

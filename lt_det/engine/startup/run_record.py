@@ -1,4 +1,4 @@
-"""What a number came from: written beside the results."""
+"""Write results.json: the results of a run, and what they came from."""
 
 from __future__ import annotations
 

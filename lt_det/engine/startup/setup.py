@@ -1,4 +1,4 @@
-"""From the command line to a config."""
+"""Turn the command line into a config."""
 
 from __future__ import annotations
 

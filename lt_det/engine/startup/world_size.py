@@ -1,4 +1,4 @@
-"""Batch sizes and iterations for another number of processes than a config was made for."""
+"""Scale batch sizes and iterations to another number of processes."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from lt_det.data.stats.token_counts import IGNORE_INDEX
 
 @dataclass(frozen=True)
 class TokenMatches:
-    """How often each token of the vocabulary was predicted, was right and was wanted.
+    """Counts of each token of the vocabulary: predicted, right, and in the reference.
 
     Those of several batches are added: ``first + second``.
 

@@ -1,4 +1,4 @@
-"""LVIS average precision with the frequency groups of the training split, for every category.
+"""LVIS average precision of every category, with the frequency groups of the training set.
 
 Metric: Gupta et al., "LVIS: A Dataset for Large Vocabulary Instance Segmentation", CVPR 2019,
 https://arxiv.org/abs/1908.03195, as implemented by lvis-api. Differences, all about what that

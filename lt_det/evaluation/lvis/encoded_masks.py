@@ -1,4 +1,4 @@
-"""Run-length codes of many masks in one buffer, instead of one dictionary each."""
+"""Run-length codes of many masks in one buffer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The parts of an LVIS json that the metric reads, checked and copied.
+"""Ground truth of an LVIS json: the parts that the metric reads, checked and copied.
 
 lvis-api writes into the dictionaries it is given, and both implementations have rules about ids
 that real files break (an annotation id of 0 is read as "unmatched", of two annotations with one id
@@ -231,7 +231,7 @@ def _excuse_crowds(images: list[dict[str, Any]], annotations: list[Mapping[str, 
 
 
 def _without_mask(node: dict[str, Any]) -> dict[str, Any]:
-    """Drop the mask of an annotation while reading, most of the memory, where it says nothing."""
+    """Drop the mask of an annotation while reading, where it is not needed: it fills the memory."""
     if area_is_usable(node.get("area")) and mask_problem(node.get("segmentation")) is None:
         node.pop("segmentation", None)
     return node

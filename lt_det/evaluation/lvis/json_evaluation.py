@@ -1,4 +1,4 @@
-"""LVIS evaluation of json files, without Detectron2."""
+"""Evaluate json files by LVIS's rules, without Detectron2."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Former names of this package's backbones, for configs that have them."""
+"""Former registry names of the backbones, for older configs."""
 
 from __future__ import annotations
 

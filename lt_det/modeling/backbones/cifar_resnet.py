@@ -1,4 +1,4 @@
-"""The small residual networks of the CIFAR experiments.
+"""Small residual networks for the CIFAR experiments.
 
 He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, section 4.2: a 3x3
 convolution, then three stages of basic blocks with w, 2w and 4w channels at strides 1, 2 and 4;

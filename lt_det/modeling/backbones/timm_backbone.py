@@ -1,4 +1,4 @@
-"""Any timm model with feature taps as a Detectron2 backbone.
+"""Use any timm model with feature taps as a Detectron2 backbone.
 
 The feature maps are named like those of Detectron2's ResNets, by their stride: "res2" has stride
 4, "res3" 8, "res4" 16, "res5" 32. Existing model configs therefore need no other change.

@@ -1,4 +1,4 @@
-"""From config to corrections at inference: the only reader of LT_DET.POST_HOC."""
+"""Build post-hoc corrections from LT_DET.POST_HOC."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every trained classifier of this package is: box predictors and image classifiers alike.
+"""Base of all trained classifiers: box predictors and image classifiers.
 
 Decoupled training, the meta learners and the region cache work on this, whatever model it is in.
 """

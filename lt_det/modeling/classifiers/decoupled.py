@@ -1,4 +1,4 @@
-"""Second stage of decoupled training: everything frozen but the classifier.
+"""Freeze all but the classifier for the second stage of decoupled training.
 
 Source: Kang et al., arXiv:1910.09217; BALMS fine-tunes the stage-1 classifier on LVIS.
 """

@@ -1,4 +1,4 @@
-"""Image classification with any Detectron2 backbone and any loss of the loss table."""
+"""Classify images with any Detectron2 backbone and any loss of the loss table."""
 
 from __future__ import annotations
 

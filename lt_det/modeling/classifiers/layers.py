@@ -1,4 +1,4 @@
-"""Classifiers that go in place of a linear layer."""
+"""Classifiers that replace a linear layer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nearest class mean: a classifier of trained features that is not trained itself.
+"""Nearest class mean: classify trained features without training a classifier.
 
 "NCM" of Kang et al., arXiv:1910.09217, section 4.2, with the cosine: the class whose mean of
 L2-normalised training features has the highest cosine with the feature. The paper has the mean of

@@ -1,4 +1,4 @@
-"""Corrections of a trained classifier by class, at inference and without training.
+"""Correct a trained classifier class by class at inference.
 
 Both are an affine map of the logits, class by class:
 

@@ -23,7 +23,7 @@ Normalizer = Literal["global", "stock"]
 
 
 class DenseLosses(DenseDetector):
-    """Goes before a dense detector in the bases of a class, and replaces its classification loss.
+    """Mixin that replaces the classification loss of a dense detector; goes first in the bases.
 
     Attributes:
         criterion: the loss of each anchor and class.

@@ -1,4 +1,4 @@
-"""Another training loss in a model that exists already, whoever wrote its heads."""
+"""Patch existing models, of any project, with another training loss."""
 
 from lt_det.modeling.patching.loss import create_loss
 from lt_det.modeling.patching.patch import patch, unpatch

@@ -1,4 +1,4 @@
-"""Box predictors of anybody, with a loss of this package."""
+"""Patch box predictors of any project with a loss of this package."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class ForwardLogits(nn.Module):
 
 
 class PatchedBoxHead(Patch, ClassificationHead):
-    """The part of a box predictor that this package brings: its classification loss.
+    """Patch of a box predictor: replaces its classification loss.
 
     Stage 2, the Meta Reweighter and the region cache see it as a head of this package.
     """

@@ -1,4 +1,4 @@
-"""Dense detectors of anybody (RetinaNet, FCOS), with a loss of this package."""
+"""Patch dense detectors of any project (RetinaNet, FCOS) with a loss of this package."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _STOCK_INFERENCE = (RetinaNet.inference_single_image, FCOS.inference_single_imag
 
 
 class PatchedDense(Patch):
-    """The part of a dense detector that this package brings: its classification loss."""
+    """Patch of a dense detector: replaces its classification loss."""
 
     criterion: BaseCriterion
     _detector: Any

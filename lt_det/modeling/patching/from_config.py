@@ -1,4 +1,4 @@
-"""Models of other people's configs, patched by LT_DET.PATCH."""
+"""Patch the models of foreign configs where LT_DET.PATCH says so."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Losses of a data set, and their fit to the logits of a model."""
+"""Create the loss of a data set, and fit it to the logits of a model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Scoring = Literal["softmax", "sigmoid"]
 
 @dataclass(frozen=True)
 class Logits:
-    """What a loss must know of the logits that it gets.
+    """Facts about logits that a loss must know.
 
     Attributes:
         where: module that gives them, for messages.

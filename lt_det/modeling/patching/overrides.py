@@ -1,4 +1,4 @@
-"""Attributes of single objects, set and taken back."""
+"""Set attributes of single objects, and take them back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PATCH = "lt_det_patch"
 
 
 class Patch(nn.Module):
-    """What a patched module holds: the loss, and how to take everything back.
+    """Patch of a module: its loss, and how to take everything back.
 
     It is a child of the module that it changes, so that copies, pickles and moves of the model
     include it; it adds no key to a ``state_dict``.
@@ -26,7 +26,7 @@ class Patch(nn.Module):
         self._undone: list[tuple[Any, str, Any]] = []
 
     def override(self, owner: Any, name: str, value: Any) -> None:
-        """Give this one object, not its class, another attribute ``name``."""
+        """Replace an attribute of this one object, not of its class."""
         children = getattr(owner, "_modules", {})
         own = name in vars(owner) or name in children
         before = children.get(name, vars(owner).get(name)) if own else None

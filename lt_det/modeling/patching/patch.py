@@ -1,4 +1,4 @@
-"""Training losses of existing models: replaced, and put back."""
+"""Replace the training loss of an existing model, and put it back."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 
 class PatchedHead(Patch):
-    """The patch of a head of this package: its criterion is another one."""
+    """Patch of a head of this package: replaces its criterion."""
 
     def __init__(self, head: Any, *, where: str) -> None:
         """Describe ``head``; :meth:`take` changes it."""
@@ -49,7 +49,7 @@ class PatchedHead(Patch):
         return ""
 
     def take_post_processing(self) -> None:
-        """Do nothing: it is there."""
+        """Do nothing: the head has it already."""
 
 
 def patch(
@@ -62,7 +62,7 @@ def patch(
     post_processing: bool = False,
     **params: Any,
 ) -> nn.Module:
-    """Give an existing model another classification loss, in place; return the model.
+    """Replace the classification loss of a model, in place; return the model.
 
     The model keeps its predictors: the objects and their classes, parameters, ``state_dict`` keys,
     ``forward``, ``inference`` and ``predict_probs``; box and mask losses are its own. It may have
@@ -119,7 +119,7 @@ def patch(
 
 
 def unpatch(model: nn.Module) -> nn.Module:
-    """Put back what :func:`patch` has replaced, in place; return the model.
+    """Put back the loss that :func:`patch` replaced, in place; return the model.
 
     A model without a patch stays as it is.
     """

@@ -1,4 +1,4 @@
-"""Trial of a box predictor on random features: where its logits are, and which layer gives them."""
+"""Run a box predictor on random features to find its logits and the layer that makes them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TOLERANCE = 1e-4
 
 @dataclass(frozen=True)
 class Findings:
-    """What a trial has shown of a box predictor.
+    """Findings of a trial of a box predictor.
 
     Attributes:
         index: place of the logits in what ``forward`` returns; None: it returns nothing else.

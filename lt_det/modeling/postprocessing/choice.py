@@ -1,4 +1,4 @@
-"""Which post-processing runs: ours or Detectron2's."""
+"""Choose between our post-processing and Detectron2's."""
 
 from __future__ import annotations
 

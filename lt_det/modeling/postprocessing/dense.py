@@ -19,7 +19,7 @@ from lt_det.modeling.postprocessing.nms import best_survivors
 
 
 class DenseInference(DenseDetector):
-    """Goes before a dense detector in the bases of a class, and finds the same detections faster.
+    """Mixin that finds the detections of a dense detector faster; goes first in the bases.
 
     Attributes:
         fast_inference: True: by our code; False: by Detectron2's; None: by ours on a CPU.

@@ -29,7 +29,7 @@ from lt_det.modeling.roi.classification_stats import log_classification_stats
 
 
 class LongTailOutputLayers(ClassificationHead, ByClassBoxRegression):
-    """What the softmax and the sigmoid predictor share; use one of those.
+    """Base of the softmax and the sigmoid predictor; use one of those.
 
     Attributes:
         fast_inference: find the detections by our code (True), by Detectron2's (False), or by

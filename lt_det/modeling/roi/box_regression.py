@@ -1,4 +1,4 @@
-"""Class-specific box regression whose training computes the deltas that the loss reads.
+"""Class-specific box regression that computes in training only the deltas of the loss.
 
 Shape shorthand: R regions of the batch, K foreground classes, D features, F foreground regions.
 """

@@ -1,4 +1,4 @@
-"""Class-wise layers of which a region needs the output of one class only."""
+"""Class-wise layers that compute one class for each region."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A mask head whose last layer computes the masks that are used, one for each region.
+"""Mask head whose last layer computes one mask for each region.
 
 Shape shorthand: R regions of the batch, K foreground classes, C channels, S mask side.
 """
@@ -58,7 +58,7 @@ def why_not_by_region(predictor: nn.Module) -> str:
 
 @ROI_MASK_HEAD_REGISTRY.register()
 class LongTailMaskHead(MaskRCNNConvUpsampleHead):
-    """:class:`MaskRCNNConvUpsampleHead` at a price that does not grow with the classes.
+    """:class:`MaskRCNNConvUpsampleHead` whose cost does not grow with the number of classes.
 
     Of K mask logits, training uses that of the ground-truth class and inference that of the
     predicted class: only this one is computed. Parameters, their names, initial draw, loss,
