@@ -37,8 +37,9 @@ demo-seeds: $(READY)
 demo-retinanet: $(READY)
 	$(BIN)/python -m demo --compare retinanet --seeds 0 1 2 --output demo_output/retinanet
 
+# A file's tests stay in one process, in their order.
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-slow: $(READY)
 	$(BIN)/python -m pytest -m slow

@@ -66,6 +66,7 @@ EXTRAS_REQUIRE = {
     ],
     "dev": [
         "pytest>=8",  # test runner
+        "pytest-xdist>=3.5",  # the suite on two cores
         "hypothesis>=6",  # property tests of losses and samplers
         "ruff>=0.6",  # lint and format
         "mypy>=1.11",  # types
