@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,17 @@ def device(request: pytest.FixtureRequest) -> torch.device:
 def _seeded() -> None:
     """Every test starts from the same random state, in whatever order the tests run."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _loggers() -> Iterator[None]:
+    """Give back the loggers that a run sets up: later tests listen to them."""
+    loggers = [logging.getLogger(name) for name in ("detectron2", "fvcore", "lt_det")]
+    before = [(one.propagate, one.level, list(one.handlers)) for one in loggers]
+    yield
+    for one, (propagate, level, handlers) in zip(loggers, before):
+        one.propagate, one.handlers = propagate, handlers
+        one.setLevel(level)
 
 
 @pytest.fixture(scope="session")
