@@ -13,7 +13,9 @@ from detectron2.config import CfgNode
 from lt_det.engine.startup.setup import load_config
 
 FOLDER = Path(__file__).resolve().parents[1] / "configs"
-FILES = [p for p in sorted(FOLDER.rglob("*.yaml")) if "_BASE_" in p.read_text()]
+FILES = [
+    p for p in sorted(FOLDER.rglob("*.yaml")) if "_BASE_" in (yaml.safe_load(p.read_text()) or {})
+]
 
 
 def leaves(tree: dict, prefix: str = "") -> Iterator[tuple[str, Any]]:
