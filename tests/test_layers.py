@@ -100,15 +100,34 @@ READ_CONFIG = {"api", "config", "engine", "experiments", "cli"}
 BUILDER = re.compile(r"(\w+_)?from_config|_?build_\w+|_init_\w+_head")
 
 
+#: A config by its name, or by a node that it has under any name.
+CONFIG_NAMES = {"cfg", "LT_DET", "MODEL", "SOLVER", "DATASETS", "DATALOADER", "OUTPUT_DIR"}
+
+
 def functions_reading_config(tree: ast.AST, inside: tuple[str, ...] = ()) -> Iterator[str]:
-    """Yield the functions that mention ``cfg``, dotted, "" for the module."""
+    """Yield the functions that mention a config, dotted, "" for the module."""
     for node in ast.iter_child_nodes(tree):
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             yield from functions_reading_config(node, (*inside, node.name))
         else:
-            if "cfg" in (getattr(node, "id", ""), getattr(node, "arg", "")):
+            names = {getattr(node, field, "") for field in ("id", "arg", "attr")}
+            if CONFIG_NAMES & names:
                 yield ".".join(inside)
             yield from functions_reading_config(node, inside)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "def f(cfg): return cfg.LT_DET.LOSS",
+        "def f(config): return config.MODEL.DEVICE",
+        "def f(self): return self.cfg.SEED",
+        "async def f(cfg): return cfg",
+    ],
+)
+def test_a_config_is_found_under_any_name(source):
+    assert "f" in set(functions_reading_config(ast.parse(source)))
+    assert not set(functions_reading_config(ast.parse("def f(model): return model.device")))
 
 
 @pytest.mark.parametrize("path", MODULES, ids=relative)

@@ -1,4 +1,4 @@
-"""``lt-det posthoc-sweep``: evaluate trained image classifiers with many post-hoc settings.
+r"""``lt-det posthoc-sweep``: evaluate trained image classifiers with many post-hoc settings.
 
 lt-det posthoc-sweep --config-file cifar10_lt_ce.yaml \
         --weights output/cifar10_lt_ce/model_final.pth --held-out

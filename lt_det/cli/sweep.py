@@ -1,4 +1,4 @@
-"""``lt-det sweep``: train one config with many values of some keys and seeds; tabulate.
+r"""``lt-det sweep``: train one config with many values of some keys and seeds; tabulate.
 
 lt-det sweep --config-file lvis_balms_r50.yaml --output output/sweep \
         --grid LT_DET.META.LR 0.001 0.01 --grid LT_DET.META.INNER_STEP sgd optimizer \

@@ -77,8 +77,8 @@ def get_loss(name: str) -> LossSpec:
     """
     if name not in LOSSES:
         close = difflib.get_close_matches(name, LOSSES, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise KeyError(f"no loss is called {name!r}{hint} Known: {sorted(LOSSES)}")
+        hint = f", did you mean {close[0]!r}?" if close else ""
+        raise KeyError(f"no loss is called {name!r}{hint}; known: {sorted(LOSSES)}")
     return LOSSES[name]
 
 

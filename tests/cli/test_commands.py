@@ -57,6 +57,15 @@ def test_each_command_has_options_and_help(command, capsys):
     assert f"lt-det {command.name}" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", ["sweep", "posthoc-sweep"])
+def test_examples_of_several_lines_can_be_copied(name, capsys):
+    with pytest.raises(SystemExit):
+        main([name, "--help"])
+    text = capsys.readouterr().out
+    assert " \\\n        -" in text
+    assert f"\nlt-det {name} --config-file" in text
+
+
 def test_unknown_commands_are_answered_with_the_nearest(capsys):
     with pytest.raises(SystemExit):
         main(["trian"])

@@ -208,7 +208,9 @@ def test_counts_may_come_at_the_first_batch():
 
 
 def test_unknown_names_are_answered_with_the_known_ones():
-    with pytest.raises(KeyError, match="did you mean 'balanced_softmax'"):
+    with pytest.raises(
+        KeyError, match=r"'balanced_softmx', did you mean 'balanced_softmax'\?; known:"
+    ):
         get_loss("balanced_softmx")
     with pytest.raises(ValueError, match=r"no parameter \['taau'\]; it has \['tau'\]"):
         Criterion("balanced_softmax", taau=1.0)
