@@ -19,11 +19,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 from lt_det.cli.user_errors import UserError
-from lt_det.data.inspection.data_sets import (
-    Inspection,
-    findings_after_mending,
-    inspect_data_sets,
-)
+from lt_det.data.inspection.data_sets import Inspection, inspect_data_sets
 from lt_det.data.inspection.findings import HARMS, Finding, has_error
 from lt_det.data.inspection.outlook import Outlook
 from lt_det.data.stats.frequency_groups import GROUP_NAMES
@@ -99,9 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     written: list[Path] = []
     if targets:
         written = _write(inspection, targets)
-        left = [one for one in left if not one.mendable]
-        for file in inspection.files:
-            left += [f for f in findings_after_mending(file, masks=args.masks) if f not in left]
+        left = inspection.findings_after_mending(masks=args.masks)
     status = int(has_error(left))
     if args.json:
         print(json.dumps(_as_json(inspection, written, left, usable=not status), indent=1))

@@ -12,7 +12,7 @@ from lt_det.data.inspection.ids import is_int, repeated
 
 
 def category_findings(
-    file: str, content: Mapping[str, Any], *, root: Mapping[str, Any] | None
+    file: str, content: Mapping[str, Any], *, root: Mapping[str, Any] | None, train: bool
 ) -> list[Finding]:
     """Return what is wrong with the categories of a json.
 
@@ -20,6 +20,7 @@ def category_findings(
         file: the json, for the findings.
         content: lists ``categories`` and ``annotations`` of dicts.
         root: the category that is the parent of all others, see :func:`root_category`.
+        train: whether it is trained on; what a file of evaluation lacks is said against that.
     """
     categories = content["categories"]
     if not categories:
@@ -68,11 +69,11 @@ def category_findings(
                 "remove it, it would be one class more without an object", True,
             )
         )  # fmt: skip
-    if empty and content["annotations"]:
+    if train and empty and content["annotations"]:
         found.append(
             _finding(
                 file, categories, empty, "warning", "class-without-object", "no object is of it",
-                "it cannot be learned from this file, nor evaluated on it", False,
+                "it cannot be learned; its prior is that of one image", False,
             )
         )  # fmt: skip
     if len(categories) - (root is not None) == 1:

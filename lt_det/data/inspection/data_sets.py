@@ -30,7 +30,7 @@ class InspectedFile:
         train: whether it is trained on, not only evaluated.
         image_root: folder of its images; None to leave them out.
         paths: of its images, None for those without a name; in the order of the json.
-        facts: row -> what the image file says of itself, of the files that are there.
+        facts: path -> what the image file says of itself, of the files that are there.
         mended: a mended copy.
         changes: what mending changed -> how often.
     """
@@ -39,7 +39,7 @@ class InspectedFile:
     train: bool
     image_root: str | None = None
     paths: list[str | None] = field(default_factory=list)
-    facts: dict[int, ImageFacts] = field(default_factory=dict)
+    facts: dict[str, ImageFacts] = field(default_factory=dict)
     mended: dict[str, Any] | None = None
     changes: dict[str, int] = field(default_factory=dict)
 
@@ -52,16 +52,37 @@ class Inspection:
         findings: the worst first.
         outlook: what a training sees; None if there is too little to say.
         files: one for each json.
+        across: of the findings those between files, whose classes are compared mended.
     """
 
     findings: list[Finding]
     outlook: Outlook | None
     files: list[InspectedFile]
+    across: list[Finding]
 
     @property
     def is_usable(self) -> bool:
         """Whether training would go right."""
         return not has_error(self.findings)
+
+    def findings_after_mending(self, *, masks: MaskUse = "auto") -> list[Finding]:
+        """Return what is wrong with the mended copies; image files are not read again.
+
+        Args:
+            masks: as :func:`inspect_data_sets` got it.
+        """
+        found = list(self.across)
+        for file in self.files:
+            found += [one for one in file.json.findings if not one.mendable]
+            if file.mended is not None:
+                copy = InspectedFile(
+                    JsonFile(file.json.path, file.mended), file.train, file.image_root
+                )
+                copy.facts = file.facts
+                found += _inspect(
+                    copy, file.mended, root=None, quick=True, masks=masks, reread=False
+                )
+        return sorted_by_harm(found)
 
 
 def inspect_data_sets(
@@ -112,30 +133,10 @@ def inspect_data_sets(
             findings += own
             if not has_error(file.json.findings + own):
                 findings += _refused(file.json.path, file.json.content)
-    findings += _across(files)
+    across = _across(files, findings)
     mended = [[f.mended for f in files if f.mended and f.train is kind] for kind in (True, False)]
     outlook = outlook_of(*mended, threshold=threshold, limits=limits) if mended[0] else None
-    return Inspection(sorted_by_harm(findings), outlook, files)
-
-
-def findings_after_mending(
-    file: InspectedFile, *, masks: MaskUse = "auto", root: str | None = None
-) -> list[Finding]:
-    """Return what is wrong with the mended copy of a file; image files are not read again.
-
-    Args:
-        file: as :func:`inspect_data_sets` returned it.
-        masks: as there.
-        root: as the copy has none, None.
-    """
-    if file.mended is None:
-        return list(file.json.findings)
-    content = file.mended
-    copy = InspectedFile(JsonFile(file.json.path, content), file.train, file.image_root)
-    copy.facts = file.facts
-    found = _inspect(copy, content, root=root, quick=True, masks=masks, reread=False)
-    kept = [one for one in file.json.findings if not one.mendable]
-    return sorted_by_harm(kept + found)
+    return Inspection(sorted_by_harm(findings + across), outlook, files, across)
 
 
 def _inspect(
@@ -161,27 +162,41 @@ def _inspect(
         file.paths, names = image_paths(images, file.image_root)
         there = {row: p for row, p in enumerate(file.paths) if p and os.path.isfile(p)}
         if reread:
-            file.facts = dict(zip(there, read_images(list(there.values()), quick=quick)))
+            file.facts = dict(zip(there.values(), read_images(list(there.values()), quick=quick)))
+        facts = {row: file.facts[p] for row, p in there.items() if p in file.facts}
         sizes = {
-            row: file.facts[row].upright_size
+            row: facts[row].upright_size
             for row in rows_without_size(images).tolist()
-            if row in file.facts and not file.facts[row].problem
+            if row in facts and not facts[row].problem
         }
         found += name_findings(path, images, file.paths, names, image_root=file.image_root)
-        found += image_file_findings(path, images, there, file.facts, train=file.train)
+        found += image_file_findings(path, images, there, facts, train=file.train)
         found += size_mending(path, images, sizes)
     file.mended, file.changes = mended_json(content, root=root, file_names=names, sizes=sizes)
     if any(one.kind in ("bom", "encoding") for one in file.json.findings):
         file.changes["encoding"] = 1
     found += entry_findings(path, content)
-    found += category_findings(path, content, root=category_named(content, root))
+    found += category_findings(path, content, root=category_named(content, root), train=file.train)
     found += annotation_findings(path, content, file.mended["annotations"])
     return found + mask_findings(path, content, use=masks)
 
 
-def _across(files: Sequence[InspectedFile]) -> list[Finding]:
+def _across(files: Sequence[InspectedFile], findings: Sequence[Finding]) -> list[Finding]:
+    """Return the findings between files; those with broken categories are compared with none."""
+    broken = {
+        one.file
+        for one in findings
+        if one.harm == "error"
+        and "categor" in one.kind
+        and "unknown" not in one.kind
+        and not one.mendable
+    }
     train, val = (
-        [(f.json.path, f.mended) for f in files if f.mended is not None and f.train is kind]
+        [
+            (f.json.path, f.mended)
+            for f in files
+            if f.mended is not None and f.train is kind and f.json.path not in broken
+        ]
         for kind in (True, False)
     )
     found = split_findings(train, val)

@@ -125,7 +125,7 @@ def _parsed(file: JsonFile, data: bytes) -> Any:
         file.add("foreign-json", "the json is nested too deeply", "export in COCO's format")
     except ValueError as error:
         place = getattr(error, "pos", 0)
-        cut = place >= len(text.rstrip()) - 1 or "Unterminated" in str(error)
+        cut = place >= len(text.rstrip()) or not text.rstrip().endswith(("}", "]"))
         file.add(
             "cut-json" if cut else "no-json",
             f"the file ends in the middle of the json ({len(data)} bytes)"

@@ -53,7 +53,9 @@ class Finding:
         total = f" of {self.total}" if self.total else ""
         counted = f"{self.count}{total} {self.of}: " if self.count else ""
         first = f"; first {', '.join(self.first)}" if self.first else ""
-        return f"{counted}{self.what}{first}. {self.advice[:1].upper()}{self.advice[1:]}."
+        advice = self.advice if self.advice.startswith("lt_det") else _capital(self.advice)
+        end = "" if advice.endswith(("?", ".")) else "."
+        return f"{counted}{self.what}{first}. {advice}{end}"
 
 
 def sorted_by_harm(findings: Iterable[Finding]) -> list[Finding]:
@@ -162,3 +164,7 @@ def of_images(
     return [
         Finding(harm, kind, file, what, advice, len(rows), len(images), "images", first, mendable)
     ]
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

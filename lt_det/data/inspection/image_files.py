@@ -88,7 +88,7 @@ def image_file_findings(
     deep = set(deep_images(modes.values()))
     rotated, other, turned = [], [], []
     details: dict[int, str] = {
-        **{row: fact.problem for row, fact in facts.items()},
+        **{row: fact.problem for row, fact in facts.items() if fact.problem},
         **{row: f"mode {readable[row].mode}" for row in modes},
     }
     for row, fact in readable.items():
@@ -169,7 +169,7 @@ def _facts(path: str, quick: bool) -> ImageFacts:
             return ImageFacts(problem=_EMPTY)
         with Image.open(path) as image:
             size, mode = image.size, image.mode
-            orientation = image.getexif().get(_ORIENTATION)
+            orientation = _exif(image, quick).get(_ORIENTATION)
             alpha = mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
             if not quick:
                 # Decoding a small version of a JPEG reads all of it, in a third of the time.
@@ -183,6 +183,16 @@ def _facts(path: str, quick: bool) -> ImageFacts:
         orientation=orientation if isinstance(orientation, int) else None,
         has_alpha=alpha,
     )
+
+
+def _exif(image: Any, quick: bool) -> Any:
+    if not quick or image.format != "PNG":
+        return image.getexif()
+    from PIL import Image  # would decode a PNG whole
+
+    exif = Image.Exif()
+    exif.load(image.info.get("exif", b""))
+    return exif
 
 
 def _shape(size: tuple[Any, Any]) -> str:
