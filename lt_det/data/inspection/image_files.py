@@ -86,7 +86,9 @@ def image_file_findings(
     # One judge of depth for this and for the start of a training.
     modes = {row: paths[row] for row, f in readable.items() if f.mode[:1] in ("I", "F")}
     deep = set(deep_images(modes.values()))
-    rotated, other, turned = [], [], []
+    rotated: list[int] = []
+    other: list[int] = []
+    turned: list[int] = []
     details: dict[int, str] = {
         **{row: fact.problem for row, fact in facts.items() if fact.problem},
         **{row: f"mode {readable[row].mode}" for row in modes},
