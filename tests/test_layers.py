@@ -192,6 +192,7 @@ def test_lower_layers_run_without_detectron2():
         "lt_det.api",
         "lt_det.cli.commands",
         "lt_det.cli.class_stats",
+        "lt_det.cli.check_data",
         "lt_det.cli.evaluate",
         "lt_det.losses.criterion",
         "lt_det.meta.meta_reweighter",

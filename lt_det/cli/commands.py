@@ -21,8 +21,8 @@ class Command:
     Attributes:
         name: on the command line.
         summary: in ``lt-det --help``.
-        module: has ``main(arguments)``, which gets the words after the name. It is imported only
-            when the command is called.
+        module: has ``main(arguments)``, which gets the words after the name and returns None or
+            an exit status. It is imported only when the command is called.
     """
 
     name: str
@@ -31,6 +31,9 @@ class Command:
 
 
 COMMANDS = (
+    Command(
+        "check-data", "find what is wrong with a data set before training", "lt_det.cli.check_data"
+    ),
     Command("train", "train a config, or several stages in a row", "lt_det.cli.train"),
     Command("evaluate", "evaluate a checkpoint, or a json of detections", "lt_det.cli.evaluate"),
     Command("sweep", "train a config with many values and seeds", "lt_det.cli.sweep"),
@@ -66,11 +69,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = {command.name: command for command in COMMANDS}[name]
     try:
         with user_errors():
-            importlib.import_module(command.module).main(words[1:])
+            status = importlib.import_module(command.module).main(words[1:])
     except UserError as error:
         print(f"lt-det {name}: error: {error} (--debug shows the traceback)", file=sys.stderr)
         return 1
-    return 0
+    return status or 0
 
 
 def _parser() -> argparse.ArgumentParser:

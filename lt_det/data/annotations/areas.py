@@ -35,7 +35,7 @@ def areas_of(
         The file's ``area`` where it is a positive number, else the mask's, else the box's; 0 for
         an object without any.
     """
-    areas, mended = _areas(annotations, sizes)
+    areas, mended = mended_areas(annotations, sizes)
     warn_of(_finding(annotations, mended), name=name)
     return areas
 
@@ -44,7 +44,7 @@ def check_areas(
     annotations: Sequence[Mapping[str, Any]], sizes: Mapping[Any, tuple[int, int]]
 ) -> list[str]:
     """Return what :func:`areas_of` would warn of, without warning."""
-    return _finding(annotations, _areas(annotations, sizes)[1])
+    return _finding(annotations, mended_areas(annotations, sizes)[1])
 
 
 def image_sizes(images: Sequence[Mapping[str, Any]]) -> dict[Any, tuple[int, int]]:
@@ -54,10 +54,10 @@ def image_sizes(images: Sequence[Mapping[str, Any]]) -> dict[Any, tuple[int, int
     }
 
 
-def _areas(
+def mended_areas(
     annotations: Sequence[Mapping[str, Any]], sizes: Mapping[Any, tuple[int, int]]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the areas, and the indices of those that are not the file's."""
+    """Return the areas of :func:`areas_of`, and the indices of those that are not the file's."""
     areas = np.array([_number(one.get("area")) for one in annotations], dtype=np.float64)
     unusable = np.flatnonzero(~(areas > 0) | np.isinf(areas))
     for index in unusable:

@@ -5,12 +5,12 @@ Functions over arrays, so that a million boxes take a second.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from lt_det.data.annotations.naming import named
+from lt_det.data.annotations.naming import Doubt
 
 # Boxes beyond the edge by no more than this are rounding: px, and share of the image's side.
 _EDGE_PX, _EDGE_SHARE = 1.0, 0.01
@@ -39,18 +39,15 @@ def box_array(boxes: Sequence[Any], is_valid: Any) -> tuple[np.ndarray, np.ndarr
     return array, valid
 
 
-def box_findings(
-    annotations: Sequence[Mapping[str, Any]], boxes: np.ndarray, sizes: np.ndarray
-) -> tuple[list[str], list[str]]:
-    """Return what makes the boxes unusable, and what is to be warned of; texts.
+def box_findings(boxes: np.ndarray, sizes: np.ndarray) -> list[Doubt]:
+    """Return what makes the boxes unusable, else what is to be warned of.
 
     Args:
-        annotations: M of the json, for their ids.
         boxes: ``(M, 4)`` float64 x, y, width, height; finite, no negative size.
         sizes: ``(M, 2)`` float64 width and height of each one's image in px; nan if unknown.
     """
     if not len(boxes):
-        return [], []
+        return []
     start, extent = boxes[:, :2], boxes[:, 2:]
     end = start + extent
     known = np.isfinite(sizes).all(axis=1)
@@ -63,48 +60,54 @@ def box_findings(
     tiny = ~flat & (boxes <= 1).all(axis=1) & (start >= 0).all(axis=1)
     large = ~known | (sizes > 2).all(axis=1)
 
-    def text(rows: np.ndarray) -> str:
-        return named(annotations, rows, show="bbox")
+    def doubt(kind: str, what: str, rows: np.ndarray, advice: str, error: bool = False) -> Doubt:
+        return Doubt(kind, what, np.flatnonzero(rows), advice, show="bbox", is_error=error)
 
     if (tiny & large).sum() == (large & ~flat).sum() > 0:
-        return [
-            f"no 'bbox' is larger than 1 pixel: fractions of the image? {text(tiny)}; write [x, y, "
-            "width, height] in pixels"
-        ], []
+        what = "no 'bbox' is larger than 1 pixel (fractions of the image?)"
+        return [doubt("box-fractions", what, tiny, "write [x, y, width, height] in pixels", True)]
     if (
         len(boxes) >= _FEWEST
         and in_corners[known].all()
         and beyond.sum() >= max(_SHARE_OUTSIDE * known.sum(), 1)
     ):
-        return [
-            f"'bbox' ends outside its image in {text(beyond)}, and all {known.sum()} would fit "
-            "as corners [x0, y0, x1, y1]: write [x, y, width, height]"
-        ], []
-    warnings = []
-    if beyond.any():
-        warnings.append(
-            f"'bbox' reaches outside its image in {text(beyond)}; training cuts such boxes at the "
-            "edge. Are they [x, y, width, height] in pixels of this image?"
+        advice = (
+            f"all {known.sum()} would fit as corners [x0, y0, x1, y1]: write [x, y, width, height]"
         )
-    if apart.any():
-        warnings.append(
-            f"'bbox' lies wholly outside its image in {text(apart)}; training drops these, the "
-            "counts and the evaluation do not"
-        )
-    if flat.any():
-        warnings.append(
-            f"'bbox' has no width or no height in {text(flat)}; training drops these, the counts "
-            "do not"
-        )
-    if tiny.any():
-        warnings.append(
-            f"'bbox' is within one pixel in {text(tiny)}; fractions of the image in place of "
-            "pixels?"
-        )
+        return [doubt("box-corners", "'bbox' ends outside its image", beyond, advice, True)]
     wide = known & (sizes >= 200).all(axis=1)
-    if wide.sum() >= _FEWEST and (end[wide] <= 101).all() and (end[wide] > 50).any():
-        warnings.append(
-            f"no 'bbox' of the {wide.sum()} in images of 200 pixels and more reaches beyond pixel "
-            "100: percent of the image in place of pixels?"
-        )
-    return [], warnings
+    percent = wide.sum() >= _FEWEST and (end[wide] <= 101).all() and (end[wide] > 50).any()
+    found = [
+        doubt(
+            "box-outside",
+            "'bbox' reaches outside its image",
+            beyond,
+            "training cuts such boxes at the edge. Are they [x, y, width, height] in pixels of "
+            "this image?",
+        ),
+        doubt(
+            "box-apart",
+            "'bbox' lies wholly outside its image",
+            apart,
+            "training drops these, the counts and the evaluation do not",
+        ),
+        doubt(
+            "box-flat",
+            "'bbox' has no width or no height",
+            flat,
+            "training drops these, the counts do not",
+        ),
+        doubt(
+            "box-tiny",
+            "'bbox' is within one pixel",
+            tiny,
+            "fractions of the image in place of pixels?",
+        ),
+        doubt(
+            "box-percent",
+            "no 'bbox' reaches beyond pixel 100, though the images are larger,",
+            wide if percent else np.zeros_like(wide),
+            "percent of the image in place of pixels?",
+        ),
+    ]
+    return [one for one in found if len(one.rows)]

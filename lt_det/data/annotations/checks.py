@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from lt_det.data.annotations.box_checks import box_array, box_findings
 from lt_det.data.annotations.mask_checks import MASK_PROBLEMS, mask_is_usable, mask_problem
-from lt_det.data.annotations.naming import NUM_NAMED, first_named, named
+from lt_det.data.annotations.naming import NUM_NAMED, Doubt, named
 
 # How exports write that a flag is not set, in small letters.
 _FALSE_TEXTS = ("", "0", "0.0", "false", "no", "none", "null")
@@ -131,43 +131,19 @@ def check_annotations(json_dict: Mapping[str, Any], *, name: str) -> list[str]:
     check_unique((image.get("id") for image in images), what=f"{where}: 'id' of 'images'")
     sizes = {image.get("id"): (image.get("width"), image.get("height")) for image in images}
     category_ids = {category["id"] for category in json_dict["categories"]}
-    boxes, is_box = box_array([one.get("bbox") for one in annotations], box_is_valid)
+    wrong, boxes = wrong_annotations(annotations, sizes, category_ids)
+    for found in wrong:
+        raise ValueError(
+            f"{where}: '{found.show}' of {len(found.rows)} of {len(annotations)} annotations "
+            f"{found.what}, first {found.first(annotations)}; {found.advice}"
+        )
+    doubts = box_findings(boxes, image_size_rows(sizes, [one["image_id"] for one in annotations]))
+    for doubt in doubts:
+        if doubt.is_error:
+            raise ValueError(f"{where}: {doubt.text(annotations)}")
+    warnings = [doubt.text(annotations) for doubt in doubts]
     flags = [one.get("iscrowd", 0) for one in annotations]
     strange = [flag not in (0, 1, None) for flag in flags]
-    problems = [mask_problem(one.get("segmentation")) for one in annotations]
-    for key, wrong, expected in (
-        (
-            "image_id",
-            [one.get("image_id") not in sizes for one in annotations],
-            "is not the id of any of 'images'",
-        ),
-        (
-            "category_id",
-            [one.get("category_id") not in category_ids for one in annotations],
-            "is not the id of any of 'categories'",
-        ),
-        (
-            "bbox",
-            ~is_box,
-            "is not [x, y, width, height] of finite numbers with width and height >= 0",
-        ),
-        *(
-            ("segmentation", [found == problem for found in problems], text)
-            for problem, text in MASK_PROBLEMS.items()
-            if problem in problems
-        ),
-    ):
-        rows = np.flatnonzero(np.asarray(wrong, dtype=bool))
-        if len(rows):
-            raise ValueError(
-                f"{where}: '{key}' of {len(rows)} of {len(annotations)} annotations {expected}, "
-                f"first {first_named(annotations, rows, show=key)}; correct or remove them"
-            )
-    errors, warnings = box_findings(
-        annotations, boxes, _image_sizes(sizes, [one["image_id"] for one in annotations])
-    )
-    if errors:
-        raise ValueError(f"{where}: {errors[0]}")
     if any(strange):
         crowds = sum(is_crowd(one) for one, odd in zip(annotations, strange) if odd)
         warnings.append(
@@ -182,8 +158,65 @@ def check_annotations(json_dict: Mapping[str, Any], *, name: str) -> list[str]:
     return warnings
 
 
-def _image_sizes(sizes: Mapping[Any, tuple[Any, Any]], image_ids: Sequence[Any]) -> np.ndarray:
-    """Return ``(M, 2)`` float64 width and height for each image id; nan where they are no sizes."""
+def wrong_annotations(
+    annotations: Sequence[Mapping[str, Any]],
+    image_ids: Container[Any],
+    category_ids: Container[Any],
+) -> tuple[list[Doubt], np.ndarray]:
+    """Return everything that makes an annotation unusable by itself, and ``(M, 4)`` boxes.
+
+    Args:
+        annotations: M of the json.
+        image_ids: of its images.
+        category_ids: of its categories.
+
+    Returns:
+        One for each kind that occurs, with the rows of all offenders; and float64 boxes, 0 where
+        there is none.
+    """
+    boxes, is_box = box_array([one.get("bbox") for one in annotations], box_is_valid)
+    problems = [mask_problem(one.get("segmentation")) for one in annotations]
+    found = []
+    for key, kind, wrong, expected in (
+        (
+            "image_id",
+            "unknown-image",
+            [one.get("image_id") not in image_ids for one in annotations],
+            "is not the id of any of 'images'",
+        ),
+        (
+            "category_id",
+            "unknown-category",
+            [one.get("category_id") not in category_ids for one in annotations],
+            "is not the id of any of 'categories'",
+        ),
+        (
+            "bbox",
+            "no-box",
+            ~is_box,
+            "is not [x, y, width, height] of finite numbers with width and height >= 0",
+        ),
+        *(
+            ("segmentation", f"mask-{problem}", [one == problem for one in problems], text)
+            for problem, text in MASK_PROBLEMS.items()
+            if problem in problems
+        ),
+    ):
+        rows = np.flatnonzero(np.asarray(wrong, dtype=bool))
+        if len(rows):
+            found.append(
+                Doubt(kind, expected, rows, "correct or remove them", show=str(key), is_error=True)
+            )
+    return found, boxes
+
+
+def image_size_rows(sizes: Mapping[Any, tuple[Any, Any]], image_ids: Sequence[Any]) -> np.ndarray:
+    """Return ``(M, 2)`` float64 width and height for each image id; nan where they are no sizes.
+
+    Args:
+        sizes: image id -> width and height as the json has them.
+        image_ids: M of them.
+    """
     numbers = {
         image_id: size if all(_is_size(side) for side in size) else (math.nan, math.nan)
         for image_id, size in sizes.items()

@@ -1,8 +1,9 @@
-"""Name annotations in a message: how many there are, and the first."""
+"""Name annotations in a message: how many there are, the first, and what is doubtful in them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -49,3 +50,32 @@ def first_named(
 def _short(value: Any) -> str:
     text = str(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """What is wrong with some annotations of a json.
+
+    Attributes:
+        kind: short name, for machines.
+        what: in words.
+        rows: int64 indices of the annotations.
+        advice: what happens to them, or what to do.
+        show: key whose value is given with each.
+        is_error: whether they cannot be used.
+    """
+
+    kind: str
+    what: str
+    rows: np.ndarray
+    advice: str
+    show: str = ""
+    is_error: bool = False
+
+    def first(self, annotations: Sequence[Mapping[str, Any]]) -> str:
+        """Return the first of them with their ids, see :func:`first_named`."""
+        return first_named(annotations, self.rows, show=self.show)
+
+    def text(self, annotations: Sequence[Mapping[str, Any]]) -> str:
+        """Return one line."""
+        return f"{self.what} in {named(annotations, self.rows, show=self.show)}; {self.advice}"

@@ -1,0 +1,166 @@
+"""Annotations of one json: ids, boxes, crowds, areas and absent fields."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from lt_det.data.annotations.areas import image_sizes, mended_areas
+from lt_det.data.annotations.box_checks import box_findings
+from lt_det.data.annotations.checks import (
+    image_size_rows,
+    is_crowd,
+    wrong_annotations,
+)
+from lt_det.data.annotations.naming import Doubt
+from lt_det.data.inspection.findings import Finding, Harm, of_annotations, of_doubt
+from lt_det.data.inspection.ids import is_int, repeated
+from lt_det.data.inspection.mended_masks import box_of_mask, can_be_nested
+
+_UNKNOWN = ("unknown-image", "unknown-category")
+
+
+def annotation_findings(
+    file: str, content: Mapping[str, Any], mended: Sequence[Mapping[str, Any]]
+) -> list[Finding]:
+    """Return what is wrong with the annotations of a json, masks left out where they are masks.
+
+    Args:
+        file: the json, for the findings.
+        content: lists ``images``, ``annotations`` and ``categories`` of dicts.
+        mended: the same annotations, mended; they say which troubles mending ends.
+    """
+    images, annotations = content["images"], content["annotations"]
+    sizes = {image.get("id"): (image.get("width"), image.get("height")) for image in images}
+    categories = {category.get("id") for category in content["categories"]}
+    if not annotations:
+        return [
+            Finding(
+                "error",
+                "no-annotations",
+                file,
+                "there is not one annotation",
+                "a test split without ground truth can neither be trained on nor evaluated",
+            )
+        ]
+    wrong, boxes = wrong_annotations(annotations, sizes, categories)
+    found: list[Finding] = []
+    unusable = np.zeros(len(annotations), dtype=bool)
+    for doubt in wrong:
+        unusable[doubt.rows] = True
+        found += of_doubt(file, annotations, doubt, mendable=_is_mended(doubt, annotations, mended))
+    good = [one for one, bad in zip(annotations, unusable) if not bad]
+    rows = image_size_rows(sizes, [one["image_id"] for one in good])
+    for doubt in box_findings(boxes[~unusable], rows):
+        found += of_doubt(file, good, doubt)
+    return found + _ids(file, annotations) + _flags(file, annotations) + _areas(file, content)
+
+
+def _is_mended(
+    doubt: Doubt,
+    annotations: Sequence[Mapping[str, Any]],
+    mended: Sequence[Mapping[str, Any]],
+) -> bool:
+    """Return whether all offenders of a kind are gone in the mended annotations."""
+    kind, rows = doubt.kind, doubt.rows
+    if kind in ("mask-flat", "mask-points"):
+        return all(can_be_nested(annotations[row].get("segmentation")) for row in rows)
+    if kind == "no-box":
+        return all(
+            annotations[row].get("bbox") in (None, [])
+            and box_of_mask(annotations[row].get("segmentation")) is not None
+            for row in rows
+        )
+    if kind in _UNKNOWN and len(mended) == len(annotations):
+        key = "image_id" if kind == "unknown-image" else "category_id"
+        return all(mended[row].get(key) != annotations[row].get(key) for row in rows)
+    return False
+
+
+def _ids(file: str, annotations: Sequence[Mapping[str, Any]]) -> list[Finding]:
+    ids = [one.get("id") for one in annotations]
+    absent = [i for i, value in enumerate(ids) if value is None]
+    twice = repeated(value for value in ids if value is not None)
+    texts = [i for i, value in enumerate(ids) if value is not None and not is_int(value)]
+    boxes = [
+        (one.get("image_id"), one.get("category_id"), str(one.get("bbox"))) for one in annotations
+    ]
+    seen: set[Any] = set()
+    copies = []
+    for row, box in enumerate(boxes):
+        if box in seen:
+            copies.append(row)
+        seen.add(box)
+    return [
+        *of_annotations(
+            file, annotations, [i for i, value in enumerate(ids) if value in twice],
+            harm="error", kind="repeated-annotation-id", what="'id' occurs more than once",
+            advice="the evaluation would drop one of each two: give every annotation its own id",
+            mendable=True,
+        ),
+        *of_annotations(
+            file, annotations, texts, harm="warning", kind="annotation-id-type",
+            what="'id' is no whole number", advice="other tools stop at it", mendable=True,
+        ),
+        *of_annotations(
+            file, annotations, absent, harm="note", kind="absent-annotation-id",
+            what="no 'id'", advice="lt_det does without, other tools do not", mendable=True,
+        ),
+        *of_annotations(
+            file, annotations, copies, harm="warning", kind="same-object-twice", show="bbox",
+            what="same image, class and box as another",
+            advice="exported or merged twice? Each is counted, and evaluated, as an object",
+        ),
+    ]  # fmt: skip
+
+
+def _flags(file: str, annotations: Sequence[Mapping[str, Any]]) -> list[Finding]:
+    strange = [one.get("iscrowd", 0) not in (0, 1, None) for one in annotations]
+    crowds = [is_crowd(one) for one in annotations]
+    found = of_annotations(
+        file, annotations, np.array(strange), harm="warning", kind="iscrowd-type", show="iscrowd",
+        what="'iscrowd' is not 0 or 1", mendable=True,
+        advice=f"{sum(map(all, zip(strange, crowds)))} of these are taken as crowds, which are not "
+        "trained on: write 0 or 1",
+    )  # fmt: skip
+    if all(crowds):
+        found += of_annotations(
+            file, annotations, np.array(crowds), harm="error", kind="all-crowds",
+            what="'iscrowd' is 1 in all of them; crowds are neither trained on nor evaluated",
+            advice="set it to 0 if each is one object (masks of SAM and CVAT come so)",
+        )  # fmt: skip
+    elif any(crowds):
+        found += of_annotations(
+            file, annotations, np.array(crowds), harm="note", kind="crowds",
+            what="crowds", advice="they are neither trained on nor evaluated",
+        )  # fmt: skip
+    absent = ["iscrowd" not in one for one in annotations]
+    if any(absent) and not all(absent):
+        found += of_annotations(
+            file, annotations, np.array(absent), harm="note", kind="absent-iscrowd",
+            what="no 'iscrowd', which others have", advice="taken as 0", mendable=True,
+        )  # fmt: skip
+    return found
+
+
+def _areas(file: str, content: Mapping[str, Any]) -> list[Finding]:
+    annotations = content["annotations"]
+    rows = mended_areas(annotations, image_sizes(content["images"]))[1]
+    absent = [row for row in rows.tolist() if annotations[row].get("area") is None]
+    wrong = [row for row in rows.tolist() if annotations[row].get("area") is not None]
+    taken = "lt_det takes the area of the mask, else of the box"
+    cases: list[tuple[list[int], Harm, str, str]] = [
+        (wrong, "warning", "wrong-area", "'area' is no positive number though box or mask are not "
+         "empty"),
+        (absent, "note", "absent-area", "no 'area'"),
+    ]  # fmt: skip
+    found = []
+    for rows_, harm, kind, what in cases:
+        found += of_annotations(
+            file, annotations, rows_, harm=harm, kind=kind, what=what, mendable=True,
+            advice=f"{taken}; other tools take such objects for small ones, or for none",
+            show="area" if kind == "wrong-area" else "",
+        )  # fmt: skip
+    return found

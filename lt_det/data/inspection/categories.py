@@ -1,0 +1,140 @@
+"""Categories of one json, and of several against each other."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lt_det.data.annotations.naming import NUM_NAMED
+from lt_det.data.inspection.findings import Finding, Harm
+from lt_det.data.inspection.ids import is_int, repeated
+
+
+def category_findings(
+    file: str, content: Mapping[str, Any], *, root: Mapping[str, Any] | None, train: bool
+) -> list[Finding]:
+    """Return what is wrong with the categories of a json.
+
+    Args:
+        file: the json, for the findings.
+        content: lists ``categories`` and ``annotations`` of dicts.
+        root: the category that is the parent of all others, see :func:`root_category`.
+        train: whether it is trained on; what a file of evaluation lacks is said against that.
+    """
+    categories = content["categories"]
+    if not categories:
+        return [
+            Finding("error", "no-categories", file, "'categories' is empty",
+                    "list every class, with a whole number 'id' and a text 'name'")
+        ]  # fmt: skip
+    ids, names = [c.get("id") for c in categories], [c.get("name") for c in categories]
+    twice_ids, twice_names = repeated(ids), repeated(names)
+    folded = repeated({str(name): " ".join(str(name).lower().split()) for name in names}.values())
+    cases: list[tuple[Harm, str, list[bool], str, str, bool]] = [
+        (
+            "error", "category-id-type", [not is_int(i) for i in ids], "'id' is no whole number",
+            "write numbers, here and in 'category_id'", all(i is not None for i in ids),
+        ),
+        ("error", "repeated-category-id", [i in twice_ids for i in ids],
+         "'id' occurs more than once", "give every class its own id", False),
+        (
+            "error", "category-name", [not isinstance(n, str) for n in names],
+            "'name' is no text", "give every class a name", False,
+        ),
+        (
+            "error", "repeated-category-name", [n in twice_names for n in names],
+            "'name' occurs more than once",
+            "rename one, or give the objects of both the same id and remove the other", False,
+        ),
+        (
+            "warning", "similar-names",
+            [n not in twice_names and " ".join(str(n).lower().split()) in folded for n in names],
+            "'name' differs from another by capitals or spaces only", "one class or two?", False,
+        ),
+    ]  # fmt: skip
+    found = []
+    for harm, kind, wrong, what, advice, mendable in cases:
+        rows = [row for row, is_wrong in enumerate(wrong) if is_wrong]
+        if rows:
+            found.append(_finding(file, categories, rows, harm, kind, what, advice, mendable))
+    used = {one.get("category_id") for one in content["annotations"]}
+    empty = [row for row, c in enumerate(categories) if c.get("id") not in used and c is not root]
+    if root is not None:
+        row = next(row for row, c in enumerate(categories) if c is root)
+        found.append(
+            _finding(
+                file, categories, [row], "warning", "root-category",
+                "the parent of all others, as Roboflow writes it: no object is of it",
+                "remove it, it would be one class more without an object", True,
+            )
+        )  # fmt: skip
+    if train and empty and content["annotations"]:
+        found.append(
+            _finding(
+                file, categories, empty, "warning", "class-without-object", "no object is of it",
+                "it cannot be learned; its prior is that of one image", False,
+            )
+        )  # fmt: skip
+    if len(categories) - (root is not None) == 1:
+        found.append(
+            Finding("note", "one-class", file, "there is one class only",
+                    "no loss can balance it against others")
+        )  # fmt: skip
+    return found
+
+
+def root_category(contents: Sequence[Mapping[str, Any]]) -> str | None:
+    """Return the name of a category without objects that all others name as their parent.
+
+    Args:
+        contents: of all splits; it must be so in each that has the category.
+    """
+    names = {
+        category.get("name")
+        for content in contents
+        for category in content["categories"]
+        if category.get("supercategory") in (None, "", "none")
+    }
+    for name in sorted(filter(lambda one: isinstance(one, str), names)):
+        if all(_is_root(content, name) for content in contents):
+            return str(name)
+    return None
+
+
+def category_named(content: Mapping[str, Any], name: str | None) -> Mapping[str, Any] | None:
+    """Return the first category with a name, or None."""
+    if name is None:
+        return None
+    return next((c for c in content["categories"] if c.get("name") == name), None)
+
+
+def _is_root(content: Mapping[str, Any], name: Any) -> bool:
+    own = [c for c in content["categories"] if c.get("name") == name]
+    others = [c for c in content["categories"] if c.get("name") != name]
+    used = Counter(str(one.get("category_id")) for one in content["annotations"])
+    return (
+        len(own) == 1
+        and len(others) > 0
+        and all(c.get("supercategory") == name for c in others)
+        and not used[str(own[0].get("id"))]
+    )
+
+
+def _finding(
+    file: str,
+    categories: Sequence[Mapping[str, Any]],
+    rows: Sequence[int],
+    harm: Harm,
+    kind: str,
+    what: str,
+    advice: str,
+    mendable: bool,
+) -> Finding:
+    first = tuple(
+        f"category {categories[row].get('id')!r} ({categories[row].get('name')})"
+        for row in rows[:NUM_NAMED]
+    )
+    return Finding(
+        harm, kind, file, what, advice, len(rows), len(categories), "categories", first, mendable
+    )

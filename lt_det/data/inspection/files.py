@@ -1,0 +1,174 @@
+"""Reading of a json that may be anything: truncated, foreign, or nearly one of COCO's."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import os
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+from typing import Any
+
+from lt_det.data.inspection.findings import Finding
+from lt_det.storage.regular_file import open_regular
+
+_LISTS = ("images", "annotations", "categories")
+# Keys at the top of other formats -> their name.
+_FOREIGN_KEYS = {
+    "shapes": "LabelMe's format, one file an image",
+    "_via_settings": "a project of VIA",
+    "_via_img_metadata": "a project of VIA",
+    "imagePath": "LabelMe's format, one file an image",
+    "database": "ActivityNet's format",
+    "segmentations": "another format",
+}
+# Keys in the records of a list -> their name.
+_FOREIGN_RECORDS = {
+    "score": "detections, the results of a model, not ground truth",
+    "annotations": "CreateML's format or Label Studio's own",
+    "data": "Label Studio's own format",
+    "Label": "Labelbox's format",
+}
+
+
+@dataclass
+class JsonFile:
+    """A json as far as it can be looked into.
+
+    Attributes:
+        path: of the file.
+        content: ``images``, ``annotations`` and ``categories`` are lists of dicts whose ids can
+            be keys; None if there is nothing to look into.
+        findings: what is wrong with the rest.
+    """
+
+    path: str
+    content: dict[str, Any] | None = None
+    findings: list[Finding] = field(default_factory=list)
+
+    def add(self, kind: str, what: str, advice: str, **more: Any) -> None:
+        """Append a finding about the file; an error unless ``harm`` says otherwise."""
+        harm = more.pop("harm", "error")
+        self.findings.append(Finding(harm, kind, self.path, what, advice, **more))
+
+
+def read_json_file(path: str | os.PathLike[str]) -> JsonFile:
+    """Return what can be read of a json; raises nothing that is the file's fault."""
+    file = JsonFile(os.fspath(path))
+    try:
+        with open_regular(path) as stream:
+            data = stream.read()
+    except (OSError, ValueError) as error:
+        file.add("no-file", str(error), "correct the path")
+        return file
+    raw = _parsed(file, data)
+    if raw is None:
+        return file
+    if not isinstance(raw, dict):
+        file.add(
+            "foreign-json",
+            f"the json holds {_foreign_list(raw)}",
+            "export in COCO's format: an object with images, annotations and categories",
+        )
+        return file
+    missing = [key for key in _LISTS if key not in raw]
+    if missing:
+        names = {name for key, name in _FOREIGN_KEYS.items() if key in raw}
+        if len(missing) == len(_LISTS):
+            known = " or ".join(sorted(names)) or f"keys {list(raw)[:5]}"
+            advice = "export in COCO's format"
+        else:
+            known = f"no {' and no '.join(missing)}"
+            advice = (
+                "a file without annotations (a test split) can neither be trained on nor evaluated"
+                if missing == ["annotations"]
+                else "export it again, with all three"
+            )
+        file.add("foreign-json", f"the json has {known}, it must have images, annotations and "
+                 "categories", advice)  # fmt: skip
+    file.content = {**raw, **{key: _records(file, raw.get(key, []), key) for key in _LISTS}}
+    if "images" in raw and not file.content["images"]:
+        file.add("no-images", "'images' is empty", "export it again with images")
+    if len(missing) == len(_LISTS):
+        file.content = None
+    return file
+
+
+def _parsed(file: JsonFile, data: bytes) -> Any:
+    """Return the content, None after a finding."""
+    if not data.strip():
+        file.add("empty-json", "the file is empty", "download or write it again")
+        return None
+    if data.startswith(codecs.BOM_UTF8):
+        file.add(
+            "bom",
+            "the file begins with a byte order mark, as Windows tools write it",
+            "lt_det reads over it, other tools stop",
+            harm="note",
+            mendable=True,
+        )
+    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        text = data.decode("utf-16" if wide else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        file.add("encoding", f"the file is no utf-8 text: {error}", "write it as utf-8")
+        return None
+    if wide:
+        file.add("encoding", "the file is utf-16", "write it as utf-8", mendable=True)
+    if text.lstrip().startswith("<"):
+        file.add("foreign-json", "the file is XML (Pascal VOC?) or HTML (an error page?), no json",
+                 "export in COCO's format, or download it again")  # fmt: skip
+        return None
+    try:
+        return json.loads(text)
+    except RecursionError:
+        file.add("foreign-json", "the json is nested too deeply", "export in COCO's format")
+    except ValueError as error:
+        place = getattr(error, "pos", 0)
+        cut = place >= len(text.rstrip()) or not text.rstrip().endswith(("}", "]"))
+        file.add(
+            "cut-json" if cut else "no-json",
+            f"the file ends in the middle of the json ({len(data)} bytes)"
+            if cut
+            else f"the file is no json: {error}",
+            "download or write it again",
+        )
+    return None
+
+
+def _foreign_list(raw: Any) -> str:
+    if not isinstance(raw, list):
+        return f"a {type(raw).__name__}"
+    first = raw[0] if raw else None
+    if isinstance(first, dict):
+        for key, name in _FOREIGN_RECORDS.items():
+            if key in first:
+                return f"a list of {name}"
+    return "a list"
+
+
+def _records(file: JsonFile, value: Any, key: str) -> list[dict[str, Any]]:
+    """Return the entries that are dicts with usable ids; the others become a finding."""
+    if not isinstance(value, list):
+        file.add("no-list", f"'{key}' is a {type(value).__name__}, not a list", "export it again")
+        return []
+    good = [one for one in value if isinstance(one, dict) and _has_plain_ids(one)]
+    if len(good) < len(value):
+        odd = [i for i, one in enumerate(value) if not isinstance(one, dict)
+               or not _has_plain_ids(one)]  # fmt: skip
+        file.add(
+            "no-record",
+            f"not an object with ids that are numbers or texts in '{key}'",
+            "correct or remove them",
+            count=len(odd),
+            total=len(value),
+            of="entries",
+            first=tuple(f"#{i}: {str(value[i])[:60]}" for i in odd[:5]),
+        )
+    return good
+
+
+def _has_plain_ids(record: dict[str, Any]) -> bool:
+    return all(
+        isinstance(record.get(key), Hashable) for key in ("id", "image_id", "category_id", "name")
+    )

@@ -1,0 +1,62 @@
+"""Ids of a json: text that is a number, repeated ones, and new ones in their place."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Any
+
+
+def as_int(value: Any) -> int | None:
+    """Return the whole number that an id means: 7 of 7, "7" and 7.0; None if it means none."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return value
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else None
+    if isinstance(value, str):
+        text = value.strip()
+        if text.isascii() and text.removeprefix("-").isdigit():
+            return int(text)
+    return None
+
+
+def is_int(value: Any) -> bool:
+    """Return whether an id is a whole number already."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def repeated(values: Iterable[Hashable]) -> set[Any]:
+    """Return the values that occur more than once."""
+    return {value for value, count in Counter(values).items() if count > 1}
+
+
+def whole_numbers(ids: Sequence[Any]) -> dict[Any, int] | None:
+    """Return id -> whole number, without a guess; None if two ids would become one.
+
+    Numbers written as text keep their value. Where one id is no number at all, all that are none
+    get the next free ones in the order of the file.
+
+    Args:
+        ids: of images or of categories; different from each other.
+    """
+    numbers = {value: as_int(value) for value in ids}
+    taken = {number for number in numbers.values() if number is not None}
+    if len(taken) < sum(number is not None for number in numbers.values()):
+        return None
+    following = max(taken, default=0) + 1
+    result: dict[Any, int] = {}
+    for value, number in numbers.items():
+        if number is None:
+            number, following = following, following + 1
+        result[value] = number
+    return result
+
+
+def looked_up(value: Any, numbers: dict[Any, int]) -> Any:
+    """Return the new id that a reference to an old one gets; the reference if there is none."""
+    if value in numbers:
+        return numbers[value]
+    number = as_int(value)
+    return number if number is not None and number in set(numbers.values()) else value

@@ -1,0 +1,146 @@
+"""Images of one json as it lists them: ids, sizes, names, and lists of classes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lt_det.data.annotations.lvis_format import FEDERATED_KEYS
+from lt_det.data.inspection.findings import Finding, of_images
+from lt_det.data.inspection.ids import is_int, repeated
+
+
+def entry_findings(file: str, content: Mapping[str, Any]) -> list[Finding]:
+    """Return what is wrong with the image entries of a json, files left out.
+
+    Args:
+        file: the json, for the findings.
+        content: lists ``images``, ``annotations`` and ``categories`` of dicts.
+    """
+    images = content["images"]
+    ids = [image.get("id") for image in images]
+    twice = repeated(ids)
+    names = [str(image.get("file_name") or image.get("coco_url")) for image in images]
+    same_file = repeated(name for name in names if name != "None")
+    annotated = {one.get("image_id") for one in content["annotations"]}
+    empty = [row for row, i in enumerate(ids) if i not in annotated]
+
+    def rows(wrong: list[bool]) -> list[int]:
+        return [row for row, is_wrong in enumerate(wrong) if is_wrong]
+
+    return [
+        *of_images(
+            file, images, rows([i in twice for i in ids]), harm="error", kind="repeated-image-id",
+            what="'id' occurs more than once", advice="give every image its own id",
+            mendable=_all_copies(images, twice),
+        ),
+        *of_images(
+            file, images, rows([not is_int(i) for i in ids]), harm="warning", kind="image-id-type",
+            what="'id' is no whole number", mendable=True,
+            advice="LVIS's and COCO's tools expect numbers, here and in 'image_id'",
+        ),
+        *of_images(
+            file, images, rows([not _has_size(image) for image in images]), harm="error",
+            kind="no-image-size", what="no 'width' and 'height' in pixels",
+            advice="write those of the image file", mendable=False,
+        ),
+        *of_images(
+            file, images, rows([n in same_file and ids[r] not in twice
+                                for r, n in enumerate(names)]),
+            harm="warning", kind="same-file-twice", what="same 'file_name' as another image",
+            advice="the objects of each are background in the other: make it one image",
+        ),
+        *of_images(
+            file, images, empty if annotated else [], harm="note", kind="empty-images",
+            what="no annotation",
+            advice="training leaves these out (DATALOADER.FILTER_EMPTY_ANNOTATIONS False keeps "
+            "them as background); the evaluation has them",
+        ),
+        *_federated(file, images),
+    ]  # fmt: skip
+
+
+def size_mending(
+    file: str, images: Sequence[Mapping[str, Any]], sizes: Mapping[int, tuple[int, int]]
+) -> list[Finding]:
+    """Return one note of how many absent sizes the image files give."""
+    rows = [row for row in sizes if not _has_size(images[row])]
+    return of_images(
+        file, images, rows, harm="note", kind="size-known", what="the image file has the size that "
+        "the json lacks", advice="a mended copy gets it", mendable=True,
+    )  # fmt: skip
+
+
+def name_findings(
+    file: str,
+    images: Sequence[Mapping[str, Any]],
+    paths: Sequence[str | None],
+    names: Mapping[int, str],
+    *,
+    image_root: str,
+) -> list[Finding]:
+    """Return what is wrong with file names.
+
+    Args:
+        file: the json, for the findings.
+        images: its N entries.
+        paths: N paths of :func:`~lt_det.data.inspection.file_names.image_paths`.
+        names: its second value.
+        image_root: folder, for the text.
+    """
+    missing = [
+        row
+        for row, path in enumerate(paths)
+        if row not in names and (path is None or not os.path.isfile(path))
+    ]
+    nowhere = [row for row in missing if paths[row] is None]
+    return [
+        *of_images(
+            file, images, nowhere, harm="error", kind="no-file-name", what="no 'file_name'",
+            advice="write the path below the folder of the images",
+        ),
+        *of_images(
+            file, images, [row for row in missing if paths[row] is not None], harm="error",
+            kind="missing-image", what=f"there is no such file under {image_root!r}",
+            advice="correct --images or 'file_name', or take the images out of the json",
+            details={row: f"not at {paths[row]}" for row in missing},
+        ),
+        *of_images(
+            file, images, sorted(names), harm="error", kind="file-name", mendable=True,
+            what="'file_name' leads nowhere, the file is there under another name",
+            advice="write the path below the folder of the images, with slashes",
+            details={row: f"is {name}" for row, name in names.items()},
+        ),
+    ]  # fmt: skip
+
+
+def _has_size(image: Mapping[str, Any]) -> bool:
+    return all(
+        isinstance(image.get(key), (int, float)) and image[key] > 0 for key in ("width", "height")
+    )
+
+
+def _all_copies(images: Sequence[Mapping[str, Any]], twice: set[Any]) -> bool:
+    """Return whether entries of the same id are the same in all."""
+    first: dict[Any, Mapping[str, Any]] = {}
+    return all(
+        first.setdefault(image.get("id"), image) == image
+        for image in images
+        if image.get("id") in twice
+    )
+
+
+def _federated(file: str, images: Sequence[Mapping[str, Any]]) -> list[Finding]:
+    found = []
+    for key in FEDERATED_KEYS:
+        without = [row for row, image in enumerate(images) if key not in image]
+        if len(without) < len(images):
+            found += of_images(
+                file, images, without, harm="warning", kind=f"absent-{key.replace('_', '-')}",
+                what=f"no {key!r}, which other images have",
+                advice="the evaluation counts no false positive of absent classes there"
+                if key == "neg_category_ids"
+                else "the evaluation takes every class as annotated completely there",
+            )  # fmt: skip
+    return found
