@@ -69,7 +69,7 @@ class LossSpec:
         # The loss's own default comes first: it may be another than that of what it hands on to.
         defaults = {
             name: parameter.default
-            for name, parameter in {**parameters, **{**more, **parameters}}.items()
+            for name, parameter in {**parameters, **more, **parameters}.items()
             if parameter.kind is parameter.KEYWORD_ONLY and name not in _NOT_HYPERPARAMETERS
         }
         for name, value in (
