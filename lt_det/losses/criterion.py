@@ -146,7 +146,7 @@ class Criterion(KeptDtypes, BaseCriterion):
         return self.state
 
     def extra_columns(self, *, background: bool) -> Columns:
-        """Return the columns after those of the classes; see :meth:`BaseCriterion.extra_columns`."""
+        """Return the columns after the classes'; see :meth:`BaseCriterion.extra_columns`."""
         return self.spec.extra_columns(background=background, **self.hyperparameters)
 
     def scoring(self, *, background: bool) -> str:

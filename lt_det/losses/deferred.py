@@ -41,20 +41,13 @@ class DeferredCriterion(BaseCriterion):
             current_iteration: called at each loss; None means outside of training: ``after``.
 
         Raises:
-            ValueError: if the kinds, the columns of the logits or the scores differ.
+            ValueError: if the kinds differ.
         """
         if before.kind != after.kind:
             raise ValueError(
                 f"before and after must be of one kind, got {before.name!r} of kind "
                 f"{before.kind!r} and {after.name!r} of kind {after.kind!r}"
             )
-        for what in ("extra_columns", "scoring"):
-            one, other = (getattr(c, what)(background=True) for c in (before, after))
-            if one != other:
-                raise ValueError(
-                    f"before and after must have the same {what.replace('_', ' ')}, got "
-                    f"{before.name!r} with {one!r} and {after.name!r} with {other!r}"
-                )
         super().__init__()
         self.before, self.after = before, after
         self.name, self.kind = after.name, after.kind
@@ -92,12 +85,25 @@ class DeferredCriterion(BaseCriterion):
         return self.current()(logits, targets, reduction=reduction)
 
     def fit_head(self, num_classes: int, *, background: bool) -> None:
-        """Tell both losses of the head; see :meth:`BaseCriterion.fit_head`."""
+        """Tell both losses of the head; see :meth:`BaseCriterion.fit_head`.
+
+        Raises:
+            ValueError: if their columns or scores differ: one classifier cannot serve both.
+        """
+        for what in ("extra_columns", "scoring"):
+            one, other = (
+                getattr(c, what)(background=background) for c in (self.before, self.after)
+            )
+            if one != other:
+                raise ValueError(
+                    f"before and after must have the same {what.replace('_', ' ')}, got "
+                    f"{self.before.name!r} with {one!r} and {self.after.name!r} with {other!r}"
+                )
         for criterion in (self.before, self.after):
             criterion.fit_head(num_classes, background=background)
 
     def extra_columns(self, *, background: bool) -> Columns:
-        """Return the columns after those of the classes; see :meth:`BaseCriterion.extra_columns`."""
+        """Return the columns after the classes'; see :meth:`BaseCriterion.extra_columns`."""
         return self.after.extra_columns(background=background)
 
     def scoring(self, *, background: bool) -> str:
