@@ -87,6 +87,9 @@ class LongTailCascadeROIHeads(CascadeROIHeads):
         check_switches(cfg.MODEL)
         ret = super()._init_box_head(cfg, input_shape)
         predictors = [build_predictor(cfg, stock) for stock in ret["box_predictors"]]
+        for stage, predictor in enumerate(predictors):
+            if predictor.post_hoc is not None:
+                predictor.post_hoc.stage = stage
         return {**ret, "box_predictors": predictors}
 
     def _forward_box(self, features: Any, proposals: Any, targets: Any = None) -> Any:
