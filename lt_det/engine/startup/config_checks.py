@@ -16,7 +16,6 @@ from lt_det.engine.meta.build import METHODS
 from lt_det.engine.startup.output_folder import check_output_folder
 from lt_det.losses import get_loss
 from lt_det.losses.base_criterion import BaseCriterion
-from lt_det.modeling.classifiers.classification_head import classification_heads
 from lt_det.tasks import Task, build_task
 
 logger = logging.getLogger(__name__)
@@ -176,12 +175,14 @@ def check_post_hoc_is_used(cfg: Any, model: nn.Module) -> None:
     Raises:
         ValueError: names the keys.
     """
-    chosen = [f"LT_DET.POST_HOC.{key}" for key, value in cfg.LT_DET.POST_HOC.items() if value]
-    if chosen and not any(classification_heads(model)):
+    defaults = default_keys().POST_HOC
+    node = cfg.LT_DET.POST_HOC
+    chosen = [f"LT_DET.POST_HOC.{key}" for key, value in node.items() if value != defaults[key]]
+    if chosen and not any(getattr(module, "post_hoc", None) for module in model.modules()):
         raise ValueError(
             f"{' and '.join(chosen)} would do nothing to {type(model).__name__}: set LT_DET.PATCH "
             "True, MODEL.ROI_HEADS.NAME to LongTailROIHeads, LongTailCascadeROIHeads or "
-            "LongTailRes5ROIHeads, or MODEL.META_ARCHITECTURE to LongTailImageClassifier"
+            "LongTailRes5ROIHeads, or MODEL.META_ARCHITECTURE to one of this package"
         )
 
 

@@ -90,6 +90,8 @@ class LongTailCascadeROIHeads(CascadeROIHeads):
         predictors = [build_predictor(cfg, stock) for stock in ret["box_predictors"]]
         for stage, predictor in enumerate(predictors):
             set_place_of_draws(predictor.criterion, stage)
+            if predictor.post_hoc is not None:
+                predictor.post_hoc.stage = stage
         return {**ret, "box_predictors": predictors}
 
     def _forward_box(self, features: Any, proposals: Any, targets: Any = None) -> Any:
