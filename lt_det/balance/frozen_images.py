@@ -86,8 +86,8 @@ def box_stages(model: nn.Module) -> list[Any]:
         if type(stage) not in _PREDICTORS or type(classifier) is not nn.Linear:
             raise ValueError(
                 f"the box predictor {type(stage).__name__} with the classifier "
-                f"{type(classifier).__name__} cannot be replayed: balance knows FastRCNNOutputLayers "
-                "and those of lt_det with LT_DET.CLASSIFIER.NAME 'linear'"
+                f"{type(classifier).__name__} cannot be replayed: balance knows "
+                "FastRCNNOutputLayers and those of lt_det with LT_DET.CLASSIFIER.NAME 'linear'"
             )
         if getattr(stage, "post_hoc", None) is not None:
             raise ValueError(
