@@ -30,10 +30,12 @@ MAY_IMPORT = {
     "engine": {"data", "losses", "meta", "tasks", "modeling", "evaluation", "config", "report"},
     # The record of a run belongs to the loop, the table to the report.
     "experiments": {"data", "engine", "evaluation", "tasks", "modeling", "config", "report"},
+    # Recipes are made of what the inspection of data found.
+    "projects": {"data"},
     # The public functions hand on to all of them.
     "api": {"data", "losses", "modeling", "evaluation", "config", "engine"},
     "__init__": {"api", "data", "engine"},
-    "cli": {"api", "data", "evaluation", "engine", "experiments", "report"},
+    "cli": {"api", "data", "evaluation", "engine", "experiments", "projects", "report"},
     "__main__": {"cli"},
 }
 FREE = {
