@@ -30,24 +30,19 @@ MAY_IMPORT = {
     "engine": {"data", "losses", "meta", "tasks", "modeling", "evaluation", "config", "report"},
     # The record of a run belongs to the loop, the table to the report.
     "experiments": {"data", "engine", "evaluation", "tasks", "modeling", "config", "report"},
-<<<<<<< HEAD
     # Second stages and evaluations of one detector, many times over.
     "balance": {
         *("data", "losses", "engine", "evaluation", "experiments", "tasks", "modeling", "config"),
         "report",
     },
-=======
     # Recipes are made of what the inspection of data found.
     "projects": {"data"},
->>>>>>> project
     # The public functions hand on to all of them.
     "api": {"data", "losses", "modeling", "evaluation", "config", "engine", "balance"},
     "__init__": {"api", "data", "engine"},
-<<<<<<< HEAD
-    "cli": {"api", "balance", "data", "evaluation", "engine", "experiments", "report"},
-=======
-    "cli": {"api", "data", "evaluation", "engine", "experiments", "projects", "report"},
->>>>>>> project
+    "cli": {
+        *("api", "balance", "data", "evaluation", "engine", "experiments", "projects", "report"),
+    },
     "__main__": {"cli"},
 }
 FREE = {

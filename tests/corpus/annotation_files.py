@@ -249,7 +249,9 @@ def _segmentations() -> Iterator[Case]:
         ("size nan", [NAN, SIDE], [10, full - 10]),
     ):
         value = {"size": size, "counts": counts}
-        yield _annotation("segmentation", value, "segmentation|run-length", name=f"run lengths: {name}")
+        yield _annotation(
+            "segmentation", value, "segmentation|run-length", name=f"run lengths: {name}"
+        )
 
 
 def _categories() -> Iterator[Case]:
