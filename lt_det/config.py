@@ -87,7 +87,7 @@ def add_lt_det_config(cfg: CfgNode) -> None:
     node.RETINANET.NORMALIZER = "global"
 
     # Detections by our code, equal to Detectron2's and faster (True), or by Detectron2's (False).
-    # None: by ours on a CPU; on a GPU it was not measured yet.
+    # None: by ours on a CPU (on a GPU it was not measured yet), and by Detectron2's with PATCH.
     node.FAST_INFERENCE = None
 
     # LVIS-format data sets to register: [[name, json_file, image_root], ...]
