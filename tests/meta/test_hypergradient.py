@@ -294,7 +294,7 @@ def test_linear_classifiers_that_do_more_are_not_taken_for_plain_ones(make):
     }
     weights = torch.rand(10, dtype=torch.float64)
     found = row_hypergradient(module, row_weights=weights, **arguments)
-    assert found.shape == (10,) and found.abs().max() > 0
+    assert found.abs().max() > 0
 
     weights.requires_grad_()
     params = dict(module.named_parameters())
