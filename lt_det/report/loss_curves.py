@@ -89,14 +89,21 @@ def loss_curve(
     # Element-wise losses: the other class's logit is 0 and does not matter to sigmoid kinds.
     own = torch.logit(p) if positive else -torch.logit(p)
     logits = torch.stack([own if i == column else torch.zeros_like(p) for i in range(2)], dim=1)
-    if criterion.kind == "softmax":
-        losses = criterion(logits, torch.full(p.shape, column))
-    else:
-        targets = torch.zeros_like(logits)
-        targets[:, column] = float(positive)
-        losses = criterion(logits, targets)[:, column]
+    # A loss that draws among the rows of a batch gets one at a time.
+    batches = logits.split(1) if criterion.spec.draws else [logits]
+    losses = torch.cat([_row_losses(criterion, z, column, positive=positive) for z in batches])
     (gradient,) = torch.autograd.grad(losses.sum(), p)
     return LossCurve(label, np.asarray(probability), losses.detach().numpy(), gradient.numpy())
+
+
+def _row_losses(
+    criterion: Criterion, logits: torch.Tensor, column: int, *, positive: bool
+) -> torch.Tensor:
+    if criterion.kind == "softmax":
+        return criterion(logits, torch.full((len(logits),), column))
+    targets = torch.zeros_like(logits)
+    targets[:, column] = float(positive)
+    return criterion(logits, targets)[:, column]
 
 
 def loss_curves(name: str, probability: np.ndarray) -> list[LossCurve]:

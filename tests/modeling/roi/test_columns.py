@@ -90,7 +90,7 @@ def test_a_sigmoid_starts_from_the_prior_whatever_its_activation(name):
         pytest.skip("a softmax starts from biases of 0")
     head = predictor(name, prior_prob=0.01)
     scores = head.criterion.scores(head.cls_score.bias[None])
-    if head.has_background:
+    if head.criterion.scoring(background=True) == "sigmoid_beside_background":
         scores = scores[:, :K] / (1 - scores[:, K:])
     torch.testing.assert_close(scores[0, :K], torch.full((K,), 0.01))
 
