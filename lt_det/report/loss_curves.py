@@ -153,7 +153,11 @@ def overview(probability: np.ndarray) -> dict[str, list[LossCurve]]:
 
 
 def save_loss_plot(
-    rows: Mapping[str, Sequence[LossCurve]], path: str | os.PathLike[str], *, reference: bool = True
+    rows: Mapping[str, Sequence[LossCurve]],
+    path: str | os.PathLike[str],
+    *,
+    reference: bool = True,
+    dpi: int = 90,
 ) -> None:
     """Draw loss, likelihood gradient and logit gradient side by side into an image file.
 
@@ -161,6 +165,7 @@ def save_loss_plot(
         rows: title -> curves; one row of three panels each.
         path: its ending says the format; written whole or not at all.
         reference: draw cross-entropy in grey beneath.
+        dpi: dots an inch.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -190,7 +195,7 @@ def save_loss_plot(
         axes[1].set_title("gradient by p", loc="left", fontsize=10)
         axes[2].set_title("gradient by the logit of p", loc="left", fontsize=10)
         axes[2].legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
-    save_figure(figure, path, dpi=90)
+    save_figure(figure, path, dpi=dpi)
 
 
 def _choices(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
