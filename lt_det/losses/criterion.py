@@ -164,7 +164,7 @@ class Criterion(KeptDtypes, BaseCriterion):
 
     def step(self, logits: Tensor, targets: Tensor) -> AbstractContextManager[None]:
         """Return a context in which the state moves; see :meth:`BaseCriterion.step`."""
-        if self.spec.state is None or not (self.training and torch.is_grad_enabled()):
+        if self.spec.state is None or not torch.is_grad_enabled():
             return nullcontext()
         return self._moving(logits.detach(), targets)
 
