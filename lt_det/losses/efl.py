@@ -53,7 +53,8 @@ class FocalGradientSums(LossState):
         logits, targets = at_least_float32(logits), at_least_float32(targets)
         with torch.enable_grad():
             logits = logits.detach().requires_grad_()
-            loss = efl_loss(logits, targets, **self.arguments(), **parameters, reduction="sum")
+            balance = self.arguments()["balance"]
+            loss = efl_loss(logits, targets, balance=balance, **parameters, reduction="sum")
             (gradient,) = torch.autograd.grad(loss, logits)
         gradient = gradient.abs()
         parts = torch.stack([gradient * targets, gradient * (1 - targets)])
