@@ -61,8 +61,8 @@ def build_train_sampler(cfg: Any, dicts: Sequence[dict], *, seed: int) -> Sample
 
     Sources: Kang et al., arXiv:1910.09217, section 4.1 (class-balanced, square root, progressive);
     Gupta et al., arXiv:1908.03195 (repeat factors); Cui et al., arXiv:1901.05555 (effective
-    number); of irfs, eirfs and class_aware in their files; deferred resampling: Cao et al., arXiv:1906.07413. An image of several classes is drawn
-    as the rarest of them.
+    number); of irfs, eirfs and class_aware in their files; deferred resampling: Cao et al.,
+    arXiv:1906.07413. An image of several classes is drawn as the rarest of them.
 
     Raises:
         ValueError: if there is no sampler of that name.
