@@ -139,10 +139,13 @@ def add_lt_det_config(cfg: CfgNode) -> None:
     node.META.INNER_STEP = "sgd"
     # Images of a meta batch, all ranks together; 0: SOLVER.IMS_PER_BATCH
     node.META.IMS_PER_BATCH = 0
-    # Where the meta batch's region features come from. "forward": one forward of the frozen
-    # detector for each meta batch. "bank": computed once, for BANK_IMAGES images a rank.
-    node.META.REGIONS = "forward"
+    # Where the meta batch's region features come from where there is no region cache. "forward":
+    # one forward of the frozen detector for each meta batch. "bank": the last BANK_IMAGES images a
+    # rank of a class-balanced stream. "": "bank" for detectors, "forward" for image classifiers.
+    node.META.REGIONS = ""
     node.META.BANK_IMAGES = 256
+    # Images of the bank that an update renews, as a share of a meta batch; 0: none.
+    node.META.BANK_RENEWAL = 0.1
 
     # Second stage from cached region features instead of through the frozen detector.
     node.REGION_CACHE = CfgNode()

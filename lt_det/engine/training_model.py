@@ -26,7 +26,8 @@ def bind_class_stats(model: nn.Module, stats: ClassStats, *, unit: Unit) -> None
     background = getattr(model, "task", Detection).has_background
     for module in model.modules():
         if isinstance(module, Criterion):
-            module.bind(*bound_counts(stats, kind=module.kind, unit=unit, background=background))
+            counted = background and module.spec.counts_background
+            module.bind(*bound_counts(stats, kind=module.kind, unit=unit, background=counted))
     bind_post_hoc(model, stats, unit=unit)
 
 

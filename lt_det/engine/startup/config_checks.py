@@ -60,6 +60,11 @@ def check_config(cfg: Any) -> None:
     ):
         if not 0 < number < math.inf:
             raise ValueError(f"{key} must be a finite number above 0, got {number}")
+    if not 0 <= node.META.BANK_RENEWAL < math.inf:
+        raise ValueError(
+            "LT_DET.META.BANK_RENEWAL must be a finite number of at least 0, got "
+            f"{node.META.BANK_RENEWAL}"
+        )
     if not cfg.OUTPUT_DIR:
         raise ValueError('OUTPUT_DIR is "": set it to the folder that the results go to')
     if not cfg.DATASETS.TRAIN:
@@ -186,7 +191,7 @@ def _check_meta(cfg: Any, task: Task) -> None:
     for key, known in (
         ("METHOD", METHODS),
         ("SCOPE", ("classifier", "network")),
-        ("REGIONS", ("forward", "bank")),
+        ("REGIONS", ("", "forward", "bank")),
     ):
         if meta[key] not in known:
             raise ValueError(f"LT_DET.META.{key} must be one of {known}, got {meta[key]!r}")
