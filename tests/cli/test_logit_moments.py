@@ -9,6 +9,7 @@ import torch
 from detectron2.data import DatasetMapper
 from detectron2.modeling import build_model
 from detectron2.utils.events import EventStorage
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from lt_det.cli.commands import main
 from lt_det.data.records.dataset_dicts import build_train_dicts
@@ -67,6 +68,9 @@ def test_moments_are_those_of_all_regions(tmp_path):
     model = build_model(cfg)
     load_evaluated_model(cfg, model, resume=False)
     (predictor,) = box_predictors(model.train())
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            module.eval()  # running statistics, as at inference
     seen = []
     predictor.cls_score.register_forward_hook(lambda _m, _i, out: seen.append(out.detach()))
     model.roi_heads.mask_on = False
