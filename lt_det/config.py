@@ -239,8 +239,11 @@ def _add_classification(node: CfgNode) -> None:
 
     node.SAMPLER = CfgNode()
     # "": by DATALOADER.SAMPLER_TRAIN. Else one of lt_det.tasks.train_samplers.SAMPLERS: instance,
-    # class_balanced, square_root, repeat_factor, progressive, effective_number.
+    # class_balanced, square_root, repeat_factor, progressive, effective_number, irfs, eirfs,
+    # eirfs_release, class_aware.
     node.SAMPLER.NAME = ""
+    # "eirfs": factor of the exponent; t is DATALOADER.REPEAT_THRESHOLD (release: 1e-4).
+    node.SAMPLER.ALPHA = 2.0
     # "effective_number": the beta of 1 - beta^n.
     node.SAMPLER.BETA = 0.9999
 

@@ -46,6 +46,11 @@ COMMANDS = (
         "lt_det.cli.posthoc_sweep",
     ),
     Command(
+        "logit-moments",
+        "collect what the calibration LogN needs, in one pass over the training images",
+        "lt_det.cli.logit_moments",
+    ),
+    Command(
         "class-stats", "count the classes of a data set and draw them", "lt_det.cli.class_stats"
     ),
 )
