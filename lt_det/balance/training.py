@@ -76,7 +76,8 @@ def training_config(cfg: Any, recipe: Recipe, *, iterations: int, dtype: str) ->
     cfg.DATALOADER.NUM_WORKERS = 0
     cfg.DATASETS.TEST = ()
     cfg.SOLVER.MAX_ITER = iterations
-    cfg.SOLVER.STEPS = (int(_STEP * iterations),)
+    step = int(_STEP * iterations)
+    cfg.SOLVER.STEPS = (step,) if step else ()
     cfg.SOLVER.WARMUP_ITERS = int(_WARMUP * iterations)
     cfg.merge_from_list(list(recipe.options))
     cfg.freeze()
