@@ -146,7 +146,7 @@ def test_a_stopped_balance_goes_on(tmp_path, monkeypatch):
     calls[:] = [""] * 3
     again = run_balance(cfg, OPTIONS, tmp_path / "balance")
     assert calls == [""] * 3
-    assert again.outcome.rows == balanced.outcome.rows
+    assert repr(again.outcome.rows) == repr(balanced.outcome.rows)  # nan is not equal to itself
 
 
 def test_a_budget_leaves_out_what_does_not_fit(tmp_path):
