@@ -98,6 +98,19 @@ def check_same_balance(folder: Path, about: Mapping[str, Any]) -> None:
         )
 
 
+def kept_images(folder: Path) -> tuple[list[int], list[int] | None] | None:
+    """Return ids of the test images and rows of the training images of a balance begun before.
+
+    How many fit into a budget depends on what else the machine does; a balance that goes on keeps
+    those that it has. None where none was begun.
+    """
+    try:
+        was = json.loads((folder / "balance.json").read_text(encoding="utf-8"))
+        return was["test images"], was["training images"]
+    except (FileNotFoundError, json.JSONDecodeError, KeyError):
+        return None
+
+
 def file_digest(path: str) -> str:
     """Return the sha256 of a file, in hex."""
     digest = hashlib.sha256()

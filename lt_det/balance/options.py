@@ -30,7 +30,7 @@ class BalanceOptions:
     objective: Objective = field(default_factory=Objective)
     budget: float = float("inf")
     images: int = 0
-    iterations: int = 2000
+    iterations: int = 1000
     dtype: str = "float32"
     losses: tuple[str, ...] = ()
     train: bool = True

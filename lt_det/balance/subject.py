@@ -14,7 +14,7 @@ from torch import nn
 from lt_det.balance.candidates import settings_to_try
 from lt_det.balance.evaluation_cache import EvaluationCache, images_of_all_classes
 from lt_det.balance.frozen_images import box_stages
-from lt_det.balance.kept import file_digest
+from lt_det.balance.kept import file_digest, kept_images
 from lt_det.balance.matches import Objects
 from lt_det.balance.options import BalanceOptions
 from lt_det.balance.plan import Rates, Sizes, within
@@ -146,10 +146,14 @@ def build_subject(cfg: Any, options: BalanceOptions, output: Path) -> Subject:
         classes=stats.num_classes,
     )
     test_rows = _test_rows(Objects.of(truth), test_dicts, sizes.test_images, seed=options.seed)
+    train_rows = _train_rows(train_dicts, stats, sizes.train_images, seed=options.seed)
+    begun = kept_images(output)
+    if begun is not None and not options.images:
+        ids, train_rows = set(begun[0]), begun[1]
+        test_rows = [row for row, record in enumerate(test_dicts) if record["image_id"] in ids]
     if len(test_rows) < len(test_dicts):
         notes.append(f"{len(test_rows)} of {len(test_dicts)} images of {name} are chosen on.")
     test_dicts = [test_dicts[row] for row in test_rows]
-    train_rows = _train_rows(train_dicts, stats, sizes.train_images, seed=options.seed)
     if train_rows is not None and options.train:
         notes.append(f"{len(train_rows)} of {len(train_dicts)} training images are trained on.")
     sizes = replace(sizes, train_images=len(train_dicts if train_rows is None else train_rows))

@@ -156,6 +156,12 @@ def test_a_budget_leaves_out_what_does_not_fit(tmp_path):
     balanced = run_balance(cfg, options, tmp_path / "balance", say=said.append)
     assert "balanced_softmax" in balanced.left_out
     assert "No time was left" in said[-1]
+    chosen_on = json.loads((tmp_path / "balance" / "balance.json").read_text())["test images"]
+    # With more time it goes on with the same images, however many would fit now.
+    more = BalanceOptions(iterations=3, budget=600.0, tau=(), nms_thresholds=())
+    assert not run_balance(cfg, more, tmp_path / "balance").left_out
+    now = json.loads((tmp_path / "balance" / "balance.json").read_text())["test images"]
+    assert now == chosen_on
 
 
 @pytest.mark.parametrize(
