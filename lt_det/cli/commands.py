@@ -39,6 +39,11 @@ COMMANDS = (
     ),
     Command("train", "train a config, or several stages in a row", "lt_det.cli.train"),
     Command("evaluate", "evaluate a checkpoint, or a json of detections", "lt_det.cli.evaluate"),
+    Command(
+        "balance",
+        "find the rare classes with a detector that is trained, in minutes",
+        "lt_det.cli.balance",
+    ),
     Command("sweep", "train a config with many values and seeds", "lt_det.cli.sweep"),
     Command(
         "posthoc-sweep",
