@@ -36,6 +36,7 @@ COMMANDS = (
     ),
     Command("train", "train a config, or several stages in a row", "lt_det.cli.train"),
     Command("evaluate", "evaluate a checkpoint, or a json of detections", "lt_det.cli.evaluate"),
+    Command("predict", "predict on images with a trained model", "lt_det.cli.predict"),
     Command("sweep", "train a config with many values and seeds", "lt_det.cli.sweep"),
     Command(
         "posthoc-sweep",
