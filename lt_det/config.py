@@ -65,8 +65,17 @@ def add_lt_det_config(cfg: CfgNode) -> None:
     node.POST_HOC = CfgNode()
     # tau-normalisation: weights w_k / |w_k|^tau, biases made equal.
     node.POST_HOC.TAU_NORM = 0.0
-    # Post-hoc logit adjustment: z_k - tau log pi_k.
+    # Of the following at most one. Post-hoc logit adjustment: z_k - tau log pi_k.
     node.POST_HOC.LOGIT_ADJUSTMENT = 0.0
+    # NorCal, softmax heads: scores over n_k^gamma, renormalised with the background (0.6 on LVIS);
+    # "effective": over (1 - gamma^n_k) / (1 - gamma).
+    node.POST_HOC.NORCAL = 0.0
+    node.POST_HOC.NORCAL_COUNTS = "power"
+    # FRACAL, detectors: strength of the fractal dimensions of the training boxes (paper: 2.0);
+    # 0.0 still shifts by frequency, None is off.
+    node.POST_HOC.FRACAL = None
+    # LogN: file of logit moments that lt-det logit-moments wrote for these weights; "": off.
+    node.POST_HOC.LOGN = ""
 
     # In training, class-specific box deltas of the foreground regions and their classes only: the
     # same loss to rounding, faster with many classes. Off: Detectron2's to the last bit.
@@ -130,10 +139,13 @@ def add_lt_det_config(cfg: CfgNode) -> None:
     node.META.INNER_STEP = "sgd"
     # Images of a meta batch, all ranks together; 0: SOLVER.IMS_PER_BATCH
     node.META.IMS_PER_BATCH = 0
-    # Where the meta batch's region features come from. "forward": one forward of the frozen
-    # detector for each meta batch. "bank": computed once, for BANK_IMAGES images a rank.
-    node.META.REGIONS = "forward"
+    # Where the meta batch's region features come from where there is no region cache. "forward":
+    # one forward of the frozen detector for each meta batch. "bank": the last BANK_IMAGES images a
+    # rank of a class-balanced stream. "": "bank" for detectors, "forward" for image classifiers.
+    node.META.REGIONS = ""
     node.META.BANK_IMAGES = 256
+    # Images of the bank that an update renews, as a share of a meta batch; 0: none.
+    node.META.BANK_RENEWAL = 0.1
 
     # Second stage from cached region features instead of through the frozen detector.
     node.REGION_CACHE = CfgNode()

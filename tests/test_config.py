@@ -28,7 +28,11 @@ TAKEN_BY = [
     ("", SigmoidOutputLayers.__init__, ["prior_prob"]),
     ("", LongTailOutputLayers.__init__, ["fast_inference"]),
     ("CLASSIFIER", CosineClassifier, ["scale"]),
-    ("POST_HOC", PostHocCorrection, ["tau_norm", "logit_adjustment"]),
+    (
+        "POST_HOC",
+        PostHocCorrection,
+        ["tau_norm", "logit_adjustment", "norcal", "norcal_counts", "fracal"],
+    ),
     ("", ByClassBoxRegression.__init__, ["fast_box_regression"]),
     ("RETINANET", LongTailRetinaNet.__init__, ["normalizer"]),
     ("META", MetaSampler, ["estimator", "temperature", "init_power"]),

@@ -34,6 +34,9 @@ COMMANDS = (
     Command(
         "check-data", "find what is wrong with a data set before training", "lt_det.cli.check_data"
     ),
+    Command(
+        "new-project", "write the configs of a training from your data", "lt_det.cli.new_project"
+    ),
     Command("train", "train a config, or several stages in a row", "lt_det.cli.train"),
     Command("evaluate", "evaluate a checkpoint, or a json of detections", "lt_det.cli.evaluate"),
     Command("predict", "predict on images with a trained model", "lt_det.cli.predict"),

@@ -155,7 +155,7 @@ class LongTailCheckpointer(DetectionCheckpointer):
         As :meth:`SigmoidOutputLayers.adopt`: the bias stays that of the prior.
         """
         for name, module in self.model.named_modules():
-            if not isinstance(module, SigmoidOutputLayers):
+            if not isinstance(module, SigmoidOutputLayers) or module.has_background:
                 continue
             rows = module.num_classes + 1
             weight = state.get(f"{name}.cls_score.weight")

@@ -16,7 +16,7 @@ from torch import nn
 from lt_det.data.stats.class_stats import ClassStats
 from lt_det.engine.checkpoint import LongTailCheckpointer
 from lt_det.engine.startup.config_checks import check_post_hoc_is_used
-from lt_det.engine.training_model import bind_post_hoc
+from lt_det.engine.training_model import bind_post_hoc, post_hoc_corrections
 from lt_det.engine.weights_fit import check_weights_fit
 from lt_det.evaluation.rank_watch import mark
 from lt_det.tasks import build_class_stats, build_task
@@ -98,6 +98,8 @@ def load_evaluated_model(cfg: Any, model: nn.Module, *, resume: bool) -> Evaluat
         stats = ClassStats.from_dict(extra["class_stats"])
         stats = replace(stats, rare_max=task.rare_max, common_max=task.common_max)
         bind_post_hoc(model, stats, unit=task.unit)
+    for correction in post_hoc_corrections(model):
+        correction.prepare(num_classes=build_task(cfg).num_classes())
     _check_held_out(cfg, stats, weights)
     model.register_forward_pre_hook(lambda *_: mark("evaluation"))
     # Checkpoints count iterations from 0.

@@ -14,7 +14,8 @@ from detectron2.utils import comm
 
 from lt_det.engine.stages import run_stages
 from lt_det.engine.startup.launch import launch
-from lt_det.engine.startup.setup import argument_parser, setup
+from lt_det.engine.startup.output_folder import config_of_started_runs
+from lt_det.engine.startup.setup import argument_parser, load_config, setup
 from lt_det.engine.trainer import LongTailTrainer
 
 logger = logging.getLogger(__name__)
@@ -23,7 +24,8 @@ logger = logging.getLogger(__name__)
 def run_config(args: argparse.Namespace) -> Any:
     """Train one config, or with ``args.eval_only`` evaluate it.
 
-    An exception of the training loop has the attribute ``in_training``, True.
+    An exception of the training loop has the attribute ``in_training``, True. One before it leaves
+    the config.yaml of OUTPUT_DIR as it was.
 
     Args:
         args: as :func:`~lt_det.engine.startup.setup.argument_parser` returns them.
@@ -32,16 +34,17 @@ def run_config(args: argparse.Namespace) -> Any:
         ValueError: if the config contradicts itself, the data or the machine.
         FileNotFoundError: if config, data or weights are missing.
     """
-    cfg = setup(args)
-    if args.eval_only:
-        results = LongTailTrainer.evaluate_checkpoint(cfg, resume=args.resume)
-        if comm.is_main_process():
-            verify_results(cfg, results)
-        return results
-    if not args.resume:
-        _say_if_finished(cfg.OUTPUT_DIR)
-    trainer = LongTailTrainer(cfg)
-    trainer.resume_or_load(resume=args.resume)
+    with config_of_started_runs(load_config(args.config_file, args.opts).OUTPUT_DIR):
+        cfg = setup(args)
+        if args.eval_only:
+            results = LongTailTrainer.evaluate_checkpoint(cfg, resume=args.resume)
+            if comm.is_main_process():
+                verify_results(cfg, results)
+            return results
+        if not args.resume:
+            _say_if_finished(cfg.OUTPUT_DIR)
+        trainer = LongTailTrainer(cfg)
+        trainer.resume_or_load(resume=args.resume)
     if trainer.start_iter >= trainer.max_iter and _is_evaluated(trainer.cfg):
         logger.info(
             "Nothing to do: the training in OUTPUT_DIR %s has had all %d iterations "

@@ -11,7 +11,7 @@ from lt_det.data.stats.class_prior import bound_counts
 from lt_det.data.stats.class_stats import ClassStats, Unit
 from lt_det.losses.criterion import Criterion
 from lt_det.meta.ranks import average_over_ranks
-from lt_det.modeling.classifiers.classification_head import classification_heads
+from lt_det.modeling.classifiers.posthoc import PostHocCorrection
 from lt_det.tasks import Detection
 
 
@@ -26,15 +26,22 @@ def bind_class_stats(model: nn.Module, stats: ClassStats, *, unit: Unit) -> None
     background = getattr(model, "task", Detection).has_background
     for module in model.modules():
         if isinstance(module, Criterion):
-            module.bind(*bound_counts(stats, kind=module.kind, unit=unit, background=background))
+            counted = background and module.spec.counts_background
+            module.bind(*bound_counts(stats, kind=module.kind, unit=unit, background=counted))
     bind_post_hoc(model, stats, unit=unit)
 
 
 def bind_post_hoc(model: nn.Module, stats: ClassStats, *, unit: Unit) -> None:
     """Hand the class counts of the training set to the post-hoc corrections in ``model``."""
-    for head in classification_heads(model):
-        if head.post_hoc is not None:
-            head.post_hoc.bind(torch.from_numpy(stats.counts(unit)))
+    counts = torch.from_numpy(stats.counts(unit))
+    for correction in post_hoc_corrections(model):
+        correction.bind(counts, num_images=stats.num_images)
+
+
+def post_hoc_corrections(model: nn.Module) -> list[PostHocCorrection]:
+    """Return the post-hoc corrections of all classifiers in ``model``."""
+    found = [getattr(module, "post_hoc", None) for module in model.modules()]
+    return [value for value in found if isinstance(value, PostHocCorrection)]
 
 
 def wrap_ddp(module: nn.Module) -> nn.Module:

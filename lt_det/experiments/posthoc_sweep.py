@@ -13,6 +13,7 @@ from detectron2.modeling import build_model
 from torch import nn
 from tqdm import tqdm
 
+from lt_det.config import default_keys
 from lt_det.engine.checkpoint import ClassStatsState, LongTailCheckpointer
 from lt_det.engine.evaluated_model import EvaluatedModel, evaluating, load_evaluated_model
 from lt_det.engine.evaluators import build_evaluator, prepare_evaluation
@@ -118,7 +119,8 @@ def run_post_hoc_sweep(
         )
     if len(cfg.DATASETS.TEST) != 1:
         raise ValueError(f"DATASETS.TEST must name one data set, got {tuple(cfg.DATASETS.TEST)}")
-    own = [f"LT_DET.POST_HOC.{key}" for key, value in cfg.LT_DET.POST_HOC.items() if value]
+    node, defaults = cfg.LT_DET.POST_HOC, default_keys().POST_HOC
+    own = [f"LT_DET.POST_HOC.{key}" for key, value in node.items() if value != defaults[key]]
     if own:
         raise ValueError(f"{' and '.join(own)} would do nothing: this sweep has its own settings")
     check_folders_differ(points)

@@ -9,12 +9,15 @@ from __future__ import annotations
 import difflib
 
 from lt_det.losses import equalization, eureka, halted_focal
+from lt_det.losses.activations import sigmoid_beside_background
 from lt_det.losses.balanced_sigmoid import balanced_sigmoid_loss
 from lt_det.losses.balanced_softmax import balanced_softmax_loss
 from lt_det.losses.bonus import bonus_of_margin
 from lt_det.losses.cross_entropy import sigmoid_ce_loss, softmax_ce_loss
+from lt_det.losses.eqlv2 import GradientSums, eqlv2_loss
 from lt_det.losses.equalization import softmax_equalization_loss
 from lt_det.losses.eureka import sigmoid_eureka_loss, softmax_eureka_loss
+from lt_det.losses.fedloss import fed_loss
 from lt_det.losses.focal import sigmoid_focal_loss, softmax_focal_loss
 from lt_det.losses.halted_focal import sigmoid_halted_focal_loss, softmax_halted_focal_loss
 from lt_det.losses.ldam import ldam_loss
@@ -63,6 +66,15 @@ LOSSES: dict[str, LossSpec] = {
         needs_counts=eureka.needs_counts,
         weighs_classes_by="beta",
     ),
+    "fedloss": LossSpec(fed_loss, "sigmoid", "arXiv:2103.07461; Detectron2, CenterNet2"),
+    "eqlv2": LossSpec(
+        eqlv2_loss,
+        "sigmoid",
+        "arXiv:2012.08548, Eq. 5-7",
+        columns=("background",),
+        scores=sigmoid_beside_background,
+        state=GradientSums,
+    ),
 }
 
 #: The loss without any correction, for each kind: what a meta loss or a baseline uses.
@@ -88,6 +100,8 @@ __all__ = [
     "LossSpec",
     "balanced_sigmoid_loss",
     "balanced_softmax_loss",
+    "eqlv2_loss",
+    "fed_loss",
     "get_loss",
     "ldam_loss",
     "sigmoid_ce_loss",

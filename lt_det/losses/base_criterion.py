@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager, nullcontext
 
 from torch import Tensor, nn
 
 from lt_det.losses.reduction import Reduction
-from lt_det.losses.spec import Kind
+from lt_det.losses.spec import Columns, Kind
 from lt_det.losses.targets import one_hot_targets
 
 
@@ -20,12 +21,14 @@ class BaseCriterion(nn.Module):
         kind: "softmax" or "sigmoid".
         mean_is_over_weights: whether a mean is divided by the sum of the rows' class weights, and
             so is not the mean of the rows' losses.
+        logit_of: see :class:`~lt_det.losses.spec.LossSpec`.
         unmet_keys: config keys that must be in effect before the first loss, and are not yet.
     """
 
     name: str
     kind: Kind
     mean_is_over_weights: bool = False
+    logit_of: Callable[[Tensor], Tensor] | None = None
     unmet_keys: Collection[str] = ()
 
     @abstractmethod
@@ -63,6 +66,44 @@ class BaseCriterion(nn.Module):
             return self(logits, labels, reduction="mean")
         total = self(logits, self._targets(logits, labels), reduction="sum")
         return total / max(labels.numel(), 1)
+
+    def fit_head(self, num_classes: int, *, background: bool) -> None:
+        """Learn of the head: K, and whether its labels have a background; heads call it once."""
+
+    def extra_columns(self, *, background: bool) -> Columns:
+        """Return the names of the logits' columns after those of the K classes.
+
+        Args:
+            background: whether the labels have a background.
+        """
+        return ("background",) if self.kind == "softmax" and background else ()
+
+    def scoring(self, *, background: bool) -> str:  # noqa: ARG002
+        """Return how logits become scores: "softmax", "sigmoid" or another name."""
+        return self.kind
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """Return scores in [0, 1] of the K classes, the background's last if it has a column.
+
+        Args:
+            logits: ``(N, C)`` float.
+        """
+        return logits.softmax(dim=1) if self.kind == "softmax" else logits.sigmoid()
+
+    def step(self, logits: Tensor, targets: Tensor) -> AbstractContextManager[None]:  # noqa: ARG002
+        """Return a context for the loss of one training step: a running state moves, once.
+
+        Losses outside of it leave the state alone, such as those for logging. In evaluation and
+        without gradients it does not move either::
+
+            with criterion.step(logits, labels):
+                loss = criterion.mean_loss(logits, labels)
+
+        Args:
+            logits: of the loss.
+            targets: labels ``(N,)``, or what :meth:`forward` takes.
+        """
+        return nullcontext()
 
     @staticmethod
     def _targets(logits: Tensor, labels: Tensor) -> Tensor:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,7 +15,11 @@ from lt_det.losses import get_loss
 from lt_det.losses.base_criterion import BaseCriterion
 from lt_det.losses.checks import check_class_counts
 from lt_det.losses.class_weights import ClassWeights, row_weights
+from lt_det.losses.draws import Draws
+from lt_det.losses.kept_dtypes import KeptDtypes
 from lt_det.losses.reduction import Reduction, reduce_loss
+from lt_det.losses.spec import Columns
+from lt_det.losses.state import LossState
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +27,7 @@ logger = logging.getLogger(__name__)
 CountsLoader = Callable[[], "tuple[Tensor, int]"]
 
 
-class Criterion(BaseCriterion):
+class Criterion(KeptDtypes, BaseCriterion):
     """A loss of :data:`lt_det.losses.LOSSES` with its hyper-parameters and class counts.
 
     Class weights, if any, multiply the loss of each row, for "none" and "sum" as well. What a mean
@@ -32,13 +38,20 @@ class Criterion(BaseCriterion):
     It never averages: how to normalise (by regions, by anchors, by images) is a property of the
     head. Class counts may come late: inference needs none, so a model can be built where the
     training set is not.
+
+    Attributes:
+        background: whether the last column is the background of a detector; its head sets it.
+        state: running state, if the loss has one and the number of classes is known: from the
+            head, the counts or the first logits. It moves by :meth:`step` alone.
+        draws: where a loss that draws gets its numbers from; None is torch's own random state.
     """
 
     class_counts: Tensor | None
     weights: Tensor | None
     _anchor: Tensor
-    #: Whether the last column is the background of a detector; its box predictor sets it.
     background: bool = False
+    state: LossState | None
+    draws: Draws | None = None
 
     def __init__(
         self,
@@ -94,13 +107,16 @@ class Criterion(BaseCriterion):
         self._warn_without_effect(counts)
         self.num_images = num_images
         self.load_counts = load_counts
-        # Buffers, so that they follow .to(device); their dtype stays, see _apply. Not persistent:
+        # Buffers, so that they follow .to(device); their dtype stays. Not persistent:
         # they belong to the data set, and a checkpoint must load on one with other counts.
         self.register_buffer("class_counts", counts, persistent=False)
         self.class_weights = class_weights
         self.register_buffer("weights", None, persistent=False)
         # Empty; says on which device the model is before there are counts.
         self.register_buffer("_anchor", torch.empty(0), persistent=False)
+        self.state, self.logit_of = None, self.spec.logit_of
+        if counts is not None and not self.spec.counts_background:
+            self._begin_state(counts.numel())
 
     def _check_hyperparameters(self) -> None:
         """Try the parameters on one row: a deferred loss would fail hours later."""
@@ -115,6 +131,61 @@ class Criterion(BaseCriterion):
                 **{name: counts[name] for name in self._needed},
                 **self.hyperparameters,
             )
+
+    def fit_head(self, num_classes: int, *, background: bool) -> None:
+        """Learn of the head; see :meth:`BaseCriterion.fit_head`. A state starts here."""
+        self.background = "background" in self.extra_columns(background=background)
+        self._begin_state(num_classes)
+
+    def _begin_state(self, num_classes: int) -> LossState | None:
+        if self.spec.state is None:
+            return None
+        if self.state is None or self.state.num_classes != num_classes:
+            state = self.spec.state(num_classes).to(self._anchor.device)
+            self.state = state.train(self.training)
+        return self.state
+
+    def extra_columns(self, *, background: bool) -> Columns:
+        """Return the columns after the classes'; see :meth:`BaseCriterion.extra_columns`."""
+        return self.spec.extra_columns(background=background, **self.hyperparameters)
+
+    def scoring(self, *, background: bool) -> str:
+        """Return how logits become scores; see :meth:`BaseCriterion.scoring`."""
+        return self.spec.scoring(background=background)
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """Return the scores; see :meth:`BaseCriterion.scores`."""
+        bound = {}
+        if self.spec.scores_are_bound:
+            bound = {"class_counts": self._counts(logits), "num_images": self.num_images}
+        return self.spec.scores_of(
+            logits, background=self.background, **bound, **self.hyperparameters
+        )
+
+    def step(self, logits: Tensor, targets: Tensor) -> AbstractContextManager[None]:
+        """Return a context in which the state moves; see :meth:`BaseCriterion.step`."""
+        if self.spec.state is None or not (self.training and torch.is_grad_enabled()):
+            return nullcontext()
+        return self._moving(logits.detach(), targets)
+
+    @contextmanager
+    def _moving(self, logits: Tensor, targets: Tensor) -> Iterator[None]:
+        state = self._state_of(logits)
+        assert state is not None
+        if self.kind == "sigmoid" and not targets.is_floating_point():
+            targets = self._targets(logits, targets)
+        parameters = {"background": self.background, **self.hyperparameters}
+        if state.moves == "before":
+            state.update(logits, targets, **parameters)
+        yield
+        if state.moves == "after":
+            state.update(logits, targets, **parameters)
+
+    def _state_of(self, logits: Tensor) -> LossState | None:
+        if self.state is None and self.spec.state is not None:
+            extra = self.extra_columns(background=self.background)
+            self._begin_state(logits.shape[1] - len(extra))
+        return self.state
 
     def bind(self, class_counts: Tensor, num_images: int) -> None:
         """Set the class counts ``(C,)`` and the number of annotated images.
@@ -135,16 +206,6 @@ class Criterion(BaseCriterion):
         self.num_images = num_images
         self.weights = None
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **kwargs: Any) -> Criterion:
-        """Move the buffers as a module does, but cast none: half precision holds no 100,000."""
-        before = dict(self._buffers)
-        super()._apply(fn, *args, **kwargs)
-        for name, value in before.items():
-            moved = self._buffers[name]
-            if value is not None and moved is not None and moved.dtype != value.dtype:
-                self._buffers[name] = value.to(moved.device)
-        return self
-
     def _warn_without_effect(self, class_counts: Tensor | None) -> None:
         if class_counts is None or self.spec.without_effect is None:
             return
@@ -156,6 +217,11 @@ class Criterion(BaseCriterion):
     def forward(self, logits: Tensor, targets: Tensor, *, reduction: Reduction = "none") -> Tensor:
         """Return the loss times the weights; see :meth:`BaseCriterion.forward`."""
         arguments = {**self._bound(logits), **self._of_background(), **self.hyperparameters}
+        state = self._state_of(logits)
+        if state is not None:
+            arguments.update(state.arguments())
+        if self.spec.draws and self.draws is not None:
+            arguments["generator"] = self.draws.generator(logits.device)
         if self.class_weights is None:
             return self.spec.function(logits, targets, reduction=reduction, **arguments)
         dtype = torch.promote_types(logits.dtype, torch.float32)  # as the losses
@@ -173,8 +239,11 @@ class Criterion(BaseCriterion):
     def _weights(self, class_weights: ClassWeights, logits: Tensor) -> Tensor:
         if self.weights is None or self.weights.device != logits.device:
             counts = self._counts(logits)
-            check_class_counts(counts, num_columns=logits.shape[1])
-            self.weights = class_weights.of_counts(counts)
+            extra = self.extra_columns(background=self.background)
+            uncounted = 0 if self.spec.counts_background else len(extra)
+            check_class_counts(counts, num_columns=logits.shape[1] - uncounted)
+            weights = class_weights.of_counts(counts)
+            self.weights = torch.cat([weights, weights.new_ones(uncounted)])
         return self.weights
 
     def _of_background(self) -> dict[str, bool]:
@@ -216,3 +285,10 @@ class Criterion(BaseCriterion):
         values = ", ".join(f"{name}={value!r}" for name, value in self.hyperparameters.items())
         weights = f", class_weights={self.class_weights}" if self.class_weights else ""
         return f"{self.name!r}" + (f", {values}" if values else "") + weights
+
+
+def set_place_of_draws(criterion: BaseCriterion, place: int) -> None:
+    """Make a criterion draw other numbers than those at other places of a model, in place."""
+    for part in criterion.modules():
+        if isinstance(part, Criterion) and part.draws is not None:
+            part.draws = replace(part.draws, place=place)

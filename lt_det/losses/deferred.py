@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from torch import Tensor
 
 from lt_det.losses.base_criterion import BaseCriterion
 from lt_det.losses.reduction import Reduction
+from lt_det.losses.spec import Columns
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +52,7 @@ class DeferredCriterion(BaseCriterion):
         self.before, self.after = before, after
         self.name, self.kind = after.name, after.kind
         self.mean_is_over_weights = before.mean_is_over_weights or after.mean_is_over_weights
+        self.logit_of = after.logit_of
         self._start, self._iteration = start_iteration, current_iteration
         self._switch_is_logged = False
 
@@ -80,3 +83,37 @@ class DeferredCriterion(BaseCriterion):
     def forward(self, logits: Tensor, targets: Tensor, *, reduction: Reduction = "none") -> Tensor:
         """Return the loss of this iteration; see :meth:`BaseCriterion.forward`."""
         return self.current()(logits, targets, reduction=reduction)
+
+    def fit_head(self, num_classes: int, *, background: bool) -> None:
+        """Tell both losses of the head; see :meth:`BaseCriterion.fit_head`.
+
+        Raises:
+            ValueError: if their columns or scores differ: one classifier cannot serve both.
+        """
+        for what in ("extra_columns", "scoring"):
+            one, other = (
+                getattr(c, what)(background=background) for c in (self.before, self.after)
+            )
+            if one != other:
+                raise ValueError(
+                    f"before and after must have the same {what.replace('_', ' ')}, got "
+                    f"{self.before.name!r} with {one!r} and {self.after.name!r} with {other!r}"
+                )
+        for criterion in (self.before, self.after):
+            criterion.fit_head(num_classes, background=background)
+
+    def extra_columns(self, *, background: bool) -> Columns:
+        """Return the columns after the classes'; see :meth:`BaseCriterion.extra_columns`."""
+        return self.after.extra_columns(background=background)
+
+    def scoring(self, *, background: bool) -> str:
+        """Return how logits become scores; see :meth:`BaseCriterion.scoring`."""
+        return self.after.scoring(background=background)
+
+    def scores(self, logits: Tensor) -> Tensor:
+        """Return the scores; see :meth:`BaseCriterion.scores`."""
+        return self.after.scores(logits)
+
+    def step(self, logits: Tensor, targets: Tensor) -> AbstractContextManager[None]:
+        """Return the context of this iteration's loss; the state of the other one stays."""
+        return self.current().step(logits, targets)

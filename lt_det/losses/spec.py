@@ -9,11 +9,16 @@ from typing import Any, Literal
 
 from torch import Tensor
 
+from lt_det.losses.activations import sigmoid_beside_background, sigmoid_scores, softmax_scores
+from lt_det.losses.state import LossState
+
 Kind = Literal["softmax", "sigmoid"]
 
 #: Arguments that a data set fixes; every other keyword-only argument is a hyper-parameter.
 BOUND_ARGUMENTS = ("class_counts", "num_images")
-_NOT_HYPERPARAMETERS = (*BOUND_ARGUMENTS, "background", "base_weights", "reduction")
+_NOT_HYPERPARAMETERS = (*BOUND_ARGUMENTS, "background", "base_weights", "generator", "reduction")
+#: Names of the columns that come after those of the K classes, in their order.
+Columns = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -24,8 +29,7 @@ class LossSpec:
         function: the loss, ``f(logits, labels_or_targets, *, ...) -> Tensor``, element-wise by
             default.
         kind: "softmax" takes logits ``(N, C)`` and labels ``(N,)`` and returns ``(N,)``;
-            "sigmoid" takes logits and targets ``(N, K)`` and returns ``(N, K)``. The kind also
-            fixes how logits become scores at test time.
+            "sigmoid" takes logits and targets ``(N, K)`` and returns ``(N, K)``.
         source: the paper, as ``arXiv:NUMBER`` or in words.
         hands_on_to: function that gets the loss's ``**kwargs``; its keyword-only arguments are
             hyper-parameters as well. Where both have one, the default is the loss's.
@@ -36,10 +40,23 @@ class LossSpec:
         weighs_classes_by: hyper-parameter that makes a part of the loss weigh the classes by their
             counts where it is not 0; class weights beside it would weigh that part twice.
         takes_out_prior: whether training with the loss takes the class prior out of the logits.
+        columns: of a detector's logits, after those of the K classes: the rows of a classifier in
+            a checkpoint, in this order. "background" takes its row from a classifier with one.
+            None: the background for kind "softmax", none for "sigmoid". Where there is no
+            background (images, dense detectors) there are none of them; a function of
+            ``background`` and the hyper-parameters says otherwise.
+        scores: logits ``(N, C)`` to scores, see :mod:`lt_det.losses.activations`; gets
+            ``background``, and what it asks for of :data:`BOUND_ARGUMENTS` and the
+            hyper-parameters. None: softmax or sigmoid, as the kind.
+        logit_of: probability to logit, the inverse of ``scores`` for one class of a sigmoid kind,
+            for the bias at the start. None: that of the sigmoid.
+        state: class of the running state; None: the loss has none.
         wants_cosine: whether the loss is meant for the bounded logits of a cosine classifier.
         knows_background: whether the loss treats a last column that is the background in another
             way. Read from the signature, as all below.
         weighs_base: whether the loss takes weights of its rows that leave its bonus alone.
+        draws: whether the loss draws numbers from a generator.
+        counts_background: whether class counts have an entry for the background.
         defaults: name -> default of every argument that a config may set.
         takes: which of :data:`BOUND_ARGUMENTS` are arguments of the loss.
     """
@@ -52,11 +69,18 @@ class LossSpec:
     without_effect: Callable[..., str] | None = None
     weighs_classes_by: str = ""
     takes_out_prior: bool = False
+    columns: Columns | Callable[..., Columns] | None = None
+    scores: Callable[..., Tensor] | None = None
+    logit_of: Callable[[Tensor], Tensor] | None = None
+    state: type[LossState] | None = None
     wants_cosine: bool = False
     knows_background: bool = field(init=False)
     weighs_base: bool = field(init=False)
+    draws: bool = field(init=False)
+    counts_background: bool = field(init=False)
     defaults: Mapping[str, Any] = field(init=False, repr=False, compare=False)
     takes: tuple[str, ...] = field(init=False)
+    _scores_take: tuple[str, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Read the signatures, once: heads ask at each training batch.
@@ -66,17 +90,23 @@ class LossSpec:
         """
         parameters = inspect.signature(self.function).parameters
         more = inspect.signature(self.hands_on_to).parameters if self.hands_on_to else {}
+        provided = self.state.provides if self.state is not None else ()
         # The loss's own default comes first: it may be another than that of what it hands on to.
         defaults = {
             name: parameter.default
             for name, parameter in {**parameters, **more, **parameters}.items()
-            if parameter.kind is parameter.KEYWORD_ONLY and name not in _NOT_HYPERPARAMETERS
+            if parameter.kind is parameter.KEYWORD_ONLY
+            and name not in (*_NOT_HYPERPARAMETERS, *provided)
         }
+        scores_take = inspect.signature(self._scores).parameters
         for name, value in (
             ("knows_background", "background" in parameters),
             ("weighs_base", "base_weights" in parameters),
+            ("draws", "generator" in parameters),
+            ("counts_background", self.kind == "softmax" and self.columns is None),
             ("defaults", defaults),
             ("takes", tuple(name for name in BOUND_ARGUMENTS if name in parameters)),
+            ("_scores_take", tuple(n for n in (*BOUND_ARGUMENTS, *defaults) if n in scores_take)),
         ):
             object.__setattr__(self, name, value)  # frozen
         if self.weighs_classes_by and self.weighs_classes_by not in defaults:
@@ -94,3 +124,47 @@ class LossSpec:
     def hyperparameters(self) -> dict[str, Any]:
         """Return name -> default of every argument that a config may set."""
         return dict(self.defaults)
+
+    @property
+    def _scores(self) -> Callable[..., Tensor]:
+        if self.scores is not None:
+            return self.scores
+        return softmax_scores if self.kind == "softmax" else sigmoid_scores
+
+    def scores_of(self, logits: Tensor, *, background: bool, **arguments: Any) -> Tensor:
+        """Return the scores of ``(N, C)`` logits; of ``arguments``, ``scores`` gets what it takes.
+
+        Args:
+            logits: of one kind of head.
+            background: whether the last column is the background's.
+            arguments: hyper-parameters and bound arguments.
+        """
+        taken = {name: arguments[name] for name in self._scores_take}
+        return self._scores(logits, background=background, **taken)
+
+    @property
+    def scores_are_bound(self) -> bool:
+        """Whether ``scores`` needs one of :data:`BOUND_ARGUMENTS`."""
+        return any(name in BOUND_ARGUMENTS for name in self._scores_take)
+
+    def scoring(self, *, background: bool) -> str:
+        """Return "softmax", "sigmoid", or the name of another activation."""
+        plain = self.scores is sigmoid_beside_background and not background
+        if self.scores is None or plain:
+            return self.kind
+        return self.scores.__name__
+
+    def extra_columns(self, *, background: bool, **hyperparameters: Any) -> Columns:
+        """Return the columns after those of the K classes.
+
+        Args:
+            background: whether the labels have a background.
+            hyperparameters: of the loss.
+        """
+        if callable(self.columns):
+            return self.columns(background=background, **hyperparameters)
+        if not background:
+            return ()
+        if self.columns is None:
+            return ("background",) if self.kind == "softmax" else ()
+        return self.columns

@@ -7,16 +7,18 @@ import logging
 from dataclasses import fields
 from typing import Any
 
+import torch
 from detectron2.utils.events import get_event_storage
 from torch import Tensor
 
 from lt_det.config_errors import naming_keys
 from lt_det.data.stats.class_prior import bound_counts
-from lt_det.losses import get_loss
+from lt_det.losses import LossSpec, get_loss
 from lt_det.losses.base_criterion import BaseCriterion
 from lt_det.losses.class_weights import ClassWeights
 from lt_det.losses.criterion import Criterion
 from lt_det.losses.deferred import DeferredCriterion
+from lt_det.losses.draws import Draws
 from lt_det.modeling.trainer_keys import refuse_other_trainers
 from lt_det.tasks import Task, build_task
 from lt_det.tasks.deferral import Deferral
@@ -85,7 +87,7 @@ def _build_class_weights(cfg: Any) -> ClassWeights | None:
                 "effective_number or inverse_frequency"
             )
         return None
-    background = get_loss(cfg.LT_DET.LOSS).kind == "softmax" and build_task(cfg).has_background
+    background = get_loss(cfg.LT_DET.LOSS).counts_background and build_task(cfg).has_background
     with naming_keys(
         **{f.name: f"LT_DET.CLASS_WEIGHTS.{f.name.upper()}" for f in fields(ClassWeights)}
     ):
@@ -117,14 +119,18 @@ def _build_undeferred(cfg: Any, name: str, *, class_weights: ClassWeights | None
             key.upper(),
         )
     # No function of this one's own: a model with it could not be pickled.
-    criterion.load_counts = functools.partial(_load_counts, build_task(cfg), kind=criterion.kind)
+    spec = criterion.spec
+    criterion.load_counts = functools.partial(_load_counts, build_task(cfg), spec=spec)
+    if spec.draws:
+        # Without SEED, Detectron2 has drawn one for the process.
+        seed = cfg.SEED if cfg.SEED >= 0 else torch.initial_seed()
+        criterion.draws = Draws(seed, storage_iteration)
     return criterion
 
 
-def _load_counts(task: Task, *, kind: str) -> tuple[Tensor, int]:
-    return bound_counts(
-        task.class_stats(), kind=kind, unit=task.unit, background=task.has_background
-    )
+def _load_counts(task: Task, *, spec: LossSpec) -> tuple[Tensor, int]:
+    background = task.has_background and spec.counts_background
+    return bound_counts(task.class_stats(), kind=spec.kind, unit=task.unit, background=background)
 
 
 def build_prior(cfg: Any) -> dict[str, Any]:

@@ -126,3 +126,19 @@ def test_weights_that_cannot_be_downloaded_say_what_to_do(tmp_path, monkeypatch)
 
 def _no_network(path, *args, **kwargs):
     raise OSError("Name or service not known")
+
+
+def test_a_refused_run_leaves_the_config_of_another(tmp_path):
+    config = write_config(tmp_path, "config", **STAGE_1)
+    out = tmp_path / "out"
+    refused = ("--config-file", config, "OUTPUT_DIR", str(out), "MODEL.WEIGHTS", "no_file.pth")
+    with pytest.raises(FileNotFoundError):
+        run(*refused)
+    assert not (out / "config.yaml").exists()
+    (out / "config.yaml").write_text("# of a training\n")
+    with pytest.raises(FileNotFoundError):
+        run(*refused)
+    with pytest.raises(FileNotFoundError):
+        run("--eval-only", *refused)
+    assert (out / "config.yaml").read_text() == "# of a training\n"
+    assert not list(out.glob("*.partial"))

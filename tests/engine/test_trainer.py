@@ -130,7 +130,6 @@ def test_meta_batches_from_either_source(tmp_path, stage_1, regions, meta_loss):
         MODEL__WEIGHTS=stage_1,
         DATASETS__TEST=(),
         LT_DET__META__REGIONS=regions,
-        LT_DET__META__BANK_IMAGES=6,
         LT_DET__META__LOSS=meta_loss,
         LT_DET__META__INNER_STEP="optimizer",
     )

@@ -70,6 +70,8 @@ def tiny_config(folder: Path, kind: str = "standard", **keys: object) -> CfgNode
     cfg = small_config(kind)
     cfg.LT_DET.DATASETS = [[name, json_file, root]]
     cfg.LT_DET.PROGRESS_BAR = False
+    cfg.LT_DET.META.BANK_IMAGES = 6
+    cfg.LT_DET.META.BANK_RENEWAL = 0.5
     cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = (name,)
     cfg.DATALOADER.NUM_WORKERS = 0
     cfg.DATALOADER.ASPECT_RATIO_GROUPING = False

@@ -48,7 +48,9 @@ def train(name: str, hyperparameters: dict[str, object]) -> tuple[bool, float]:
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
         for _ in range(NUM_STEPS):
             optimizer.zero_grad()
-            criterion.mean_loss(model(points), labels).backward()
+            logits = model(points)
+            with criterion.step(logits, labels):
+                criterion.mean_loss(logits, labels).backward()
             optimizer.step()
     with torch.no_grad():
         right = (model(points).argmax(dim=1) == labels).double()

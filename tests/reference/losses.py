@@ -202,3 +202,25 @@ def equalization(logits: list[float], label: int, spared: list[bool]) -> float:
     return -math.log(
         math.exp(logits[label]) / sum(w * math.exp(z) for w, z in zip(weights, logits))
     )
+
+
+def weighted_sigmoid_ce(
+    logits: list[float], label: int, positive: list[float], negative: list[float]
+) -> list[float]:
+    """Binary cross-entropies, times a weight of the column for positives and for negatives.
+
+    A label beyond the last column is none of them.
+    """
+    return [
+        (positive[j] if j == label else negative[j]) * sigmoid_ce(z, float(j == label))
+        for j, z in enumerate(logits)
+    ]
+
+
+def eqlv2_weights(
+    positive: list[float], negative: list[float], gamma=12.0, mu=0.8, alpha=4.0
+) -> tuple[list[float], list[float]]:
+    """Weights of positives, 1 + alpha (1 - v), and of negatives, v, from sums of gradients."""
+    ratios = [p / (q + 1e-10) if p + q else 100.0 for p, q in zip(positive, negative)]
+    v = [1 / (1 + math.exp(-gamma * (g - mu))) for g in ratios]
+    return [1 + alpha * (1 - one) for one in v], v

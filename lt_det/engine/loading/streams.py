@@ -15,14 +15,14 @@ from torch.utils.data import Sampler
 from lt_det.data.sampling.class_rate_sampler import ClassRateSampler
 from lt_det.data.sampling.samplers import classes_of_images
 from lt_det.engine.loading.build import build_meta_stream, build_train_stream, shared_seed
-from lt_det.engine.loading.train_stream import TrainStream, seed_everything
+from lt_det.engine.loading.train_stream import TrainStream
 from lt_det.engine.meta.batches import (
     MetaBatches,
     cached_regions,
-    fill_bank,
     regions_by_forward,
     whole_images,
 )
+from lt_det.engine.meta.region_bank import RegionBank
 from lt_det.engine.regions.cache import build_region_cache
 from lt_det.engine.regions.store import ImageRegions
 from lt_det.meta.meta_learner import MetaLearner
@@ -139,31 +139,41 @@ def _model_meta(cfg: Any, model: Any, training: TrainStream) -> MetaBatches:
         dicts = get_detection_dataset_dicts(node.DATASETS)
         training = build_train_stream(cfg, dicts, mapper=training.mapper)
     ims_per_batch = _meta_ims_per_batch(cfg)
-    stream = build_meta_stream(cfg, training, ims_per_batch=ims_per_batch)
-    if node.SCOPE == "network":
-        return MetaBatches(stream, partial(whole_images, model))
-    if node.REGIONS == "forward":
-        return MetaBatches(stream, partial(regions_by_forward, model))
-    model.train()
-    if cfg.SEED >= 0:
-        # Regions of the bank are drawn now, before the first step.
-        seed_everything(cfg.SEED, comm.get_rank(), 2)
-    bank = fill_bank(
+    if node.SCOPE == "network" or _meta_regions(cfg) == "forward":
+        stream = build_meta_stream(cfg, training, ims_per_batch=ims_per_batch)
+        regions_of = whole_images if node.SCOPE == "network" else regions_by_forward
+        return MetaBatches(stream, partial(regions_of, model))
+    bank = RegionBank(
         model,
-        stream,
+        build_meta_stream(cfg, training, ims_per_batch=comm.get_world_size()),
         num_images=node.BANK_IMAGES,
-        ims_per_forward=ims_per_batch // comm.get_world_size(),
+        renewed=node.BANK_RENEWAL * ims_per_batch / comm.get_world_size(),
+        seed=shared_seed(cfg) + 2,
     )
-    # Its images were drawn class-balanced, so now they are drawn evenly: as if of one class.
-    return _cached_meta(cfg, model, bank, [[0]] * len(bank))
+    # Its images are drawn class-balanced, so from it they are drawn evenly: as if of one class.
+    return _cached_meta(cfg, model, bank, [[0]] * len(bank), bank=bank)
+
+
+def _meta_regions(cfg: Any) -> str:
+    """Return the value of LT_DET.META.REGIONS, or its default for the task."""
+    if cfg.LT_DET.META.REGIONS:
+        return str(cfg.LT_DET.META.REGIONS)
+    # Small images are augmented in whole batches, of which a bank of single images has nothing.
+    return "forward" if build_task(cfg).one_class_an_image else "bank"
 
 
 def _cached_meta(
-    cfg: Any, model: nn.Module, records: Sequence[ImageRegions], classes: list[list[int]]
+    cfg: Any,
+    model: nn.Module,
+    records: Sequence[ImageRegions],
+    classes: list[list[int]],
+    *,
+    bank: RegionBank | None = None,
 ) -> MetaBatches:
     stream = TrainStream(
         records,
         sampler=class_balanced_sampler(classes, seed=shared_seed(cfg) + 1),
         ims_per_batch=_meta_ims_per_batch(cfg),
     )
-    return MetaBatches(stream, partial(cached_regions, next(model.parameters()).device))
+    device = next(model.parameters()).device
+    return MetaBatches(stream, partial(cached_regions, device), bank=bank)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,34 @@ def seed_everything(*entropy: int) -> None:
     random.seed(words[0])
     np.random.seed(words[1])
     torch.manual_seed(words[2])
+
+
+@contextlib.contextmanager
+def seeded(*entropy: int, device: torch.device | None = None) -> Iterator[None]:
+    """Seed python, numpy and torch in the block; give back the states of before at its end.
+
+    Args:
+        entropy: non-negative numbers.
+        device: GPU that is seeded as well.
+    """
+    generators = [torch.default_generator]
+    if device is not None and device.type == "cuda":
+        index = torch.cuda.current_device() if device.index is None else device.index
+        generators.append(torch.cuda.default_generators[index])
+    before = random.getstate(), np.random.get_state(), [g.get_state() for g in generators]
+    words = _hashed(*entropy)
+    random.seed(words[0])
+    np.random.seed(words[1])
+    for generator in generators:
+        # Not torch.manual_seed(): it seeds all GPUs, which the step draws from.
+        generator.manual_seed(words[2])
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+        for generator, state in zip(generators, before[2]):
+            generator.set_state(state)
 
 
 def _hashed(*entropy: int) -> list[int]:
@@ -88,25 +117,10 @@ class PositionedDataset(Dataset):
         with self._seeded(position):
             return self.mapper(item)
 
-    @contextlib.contextmanager
-    def _seeded(self, position: int) -> Iterator[None]:
-        """Seed python, numpy and torch on the CPU; give back the states of before at the end."""
+    def _seeded(self, position: int) -> AbstractContextManager[None]:
         if self.seed is None:
-            yield
-            return
-        generator = torch.default_generator
-        before = random.getstate(), np.random.get_state(), generator.get_state()
-        words = _hashed(self.seed, position, self.rank)
-        random.seed(words[0])
-        np.random.seed(words[1])
-        # Not torch.manual_seed(): it seeds GPUs as well, which the step draws from.
-        generator.manual_seed(words[2])
-        try:
-            yield
-        finally:
-            random.setstate(before[0])
-            np.random.set_state(before[1])
-            generator.set_state(before[2])
+            return contextlib.nullcontext()
+        return seeded(self.seed, position, self.rank)
 
 
 class PositionedBatches(PositionedDataset):

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from lt_det.engine.loading.train_stream import TrainStream
-from lt_det.engine.regions.cache import compute_regions
+from lt_det.engine.meta.region_bank import RegionBank
 from lt_det.engine.regions.classifier import collate_regions
 from lt_det.engine.regions.store import ImageRegions
 from lt_det.engine.regions.tap import frozen_regions
@@ -21,26 +19,38 @@ from lt_det.modeling.classifiers.image_classifier import LongTailImageClassifier
 class MetaBatches:
     """Meta batches: those of a class-balanced stream, made into what a learner wants."""
 
-    def __init__(self, stream: TrainStream, regions_of: Callable[[list], list[Regions]]) -> None:
+    def __init__(
+        self,
+        stream: TrainStream,
+        regions_of: Callable[[list], list[Regions]],
+        *,
+        bank: RegionBank | None = None,
+    ) -> None:
         """Take batches from ``stream``.
 
         Args:
             stream: class-balanced.
             regions_of: batch -> regions, one item for each classifier.
+            bank: what ``stream`` draws from, where it changes from update to update.
         """
-        self._stream, self._regions_of = stream, regions_of
+        self._stream, self._regions_of, self._bank = stream, regions_of, bank
         self._batches: Iterator | None = None
 
     def start_at(self, update: int) -> None:
         """Begin with the batch of the given update."""
         self._stream.start_at(update)
         self._batches = None
+        if self._bank is not None:
+            self._bank.start_at(update)
 
     def __call__(self) -> list[Regions]:
         """Return the regions of the next meta batch, one item for each classifier."""
         if self._batches is None:
             self._batches = iter(self._stream)
-        return self._regions_of(next(self._batches))
+        regions = self._regions_of(next(self._batches))
+        if self._bank is not None:
+            self._bank.advance()
+        return regions
 
 
 def regions_by_forward(model: nn.Module, batch: list[dict]) -> list[Regions]:
@@ -56,20 +66,3 @@ def cached_regions(device: torch.device, batch: list[ImageRegions]) -> list[Regi
 def whole_images(model: LongTailImageClassifier, batch: list[dict]) -> list[Regions]:
     """Return normalised images for regions: the inner step is the whole network's."""
     return [Regions(model.images(batch), model.labels(batch))]
-
-
-def fill_bank(
-    detector: nn.Module, stream: TrainStream, *, num_images: int, ims_per_forward: int
-) -> list[ImageRegions]:
-    """Return region records of the first ``num_images`` images of a class-balanced stream.
-
-    The stream is class-balanced already, so a bank of it is drawn from uniformly.
-    """
-    samples: list[Any] = []
-    for batch in stream:
-        samples += batch
-        if len(samples) >= num_images:
-            break
-    samples = samples[:num_images]
-    with tqdm(total=len(samples), desc="meta regions", unit="img", disable=None) as bar:
-        return compute_regions(detector, samples, bar=bar, ims_per_forward=ims_per_forward)

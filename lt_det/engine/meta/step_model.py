@@ -6,6 +6,7 @@ Wrapping the model instead of the loop keeps Detectron2's trainers (plain, AMP) 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from lt_det.engine.regions.tap import RegionTap, TappedStage
 from lt_det.losses import PLAIN_LOSS
 from lt_det.losses.criterion import Criterion
+from lt_det.losses.state import frozen_states
 from lt_det.meta.hypergradient import Regions
 from lt_det.meta.meta_learner import ClassifierStage, MetaLearner
 from lt_det.modeling.classifiers.classification_head import ClassificationHead
@@ -87,7 +89,12 @@ class MetaStepModel(nn.Module):
         """Return what ``model`` returns; in training with re-weighted classification losses."""
         if not self.training:
             return self.model(data)
-        with RegionTap(self.model) as stages:
+        # Where the losses are computed again below, with weights, that is the step.
+        is_step = not self.meta.weighs_losses
+        with (
+            nullcontext() if is_step else frozen_states(self.model),
+            RegionTap(self.model) as stages,
+        ):
             losses = self.model(data)
         if get_event_storage().iter % self._interval == 0:
             self._move_psi(stages, data)

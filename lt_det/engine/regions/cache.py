@@ -58,7 +58,11 @@ def split_by_image(stages: Sequence[TappedStage]) -> list[ImageRegions]:
 
 
 def compute_regions(
-    detector: nn.Module, samples: Iterable[dict], *, bar: tqdm, ims_per_forward: int = 8
+    detector: nn.Module,
+    samples: Iterable[dict],
+    *,
+    bar: tqdm | None = None,
+    ims_per_forward: int = 8,
 ) -> list[ImageRegions]:
     """Return the regions of each sample, in order.
 
@@ -72,7 +76,8 @@ def compute_regions(
     samples = iter(samples)
     while batch := list(itertools.islice(samples, ims_per_forward)):
         records += split_by_image(frozen_regions(detector, batch))
-        bar.update(len(batch))
+        if bar is not None:
+            bar.update(len(batch))
         mark("region features")
     return records
 

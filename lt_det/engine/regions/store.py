@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 import torch
@@ -25,13 +25,20 @@ ImageRegions = list[tuple[Tensor, Tensor]]
 DTYPES = {"float32": torch.float32, "float16": torch.float16}
 
 
-def write_shard(path: str, records: Sequence[ImageRegions], *, dtype: torch.dtype) -> None:
+def write_shard(
+    path: str,
+    records: Sequence[ImageRegions],
+    *,
+    dtype: torch.dtype,
+    exact: Container[int] = (),
+) -> None:
     """Write the regions of some images to the file ``path``, atomically.
 
     Args:
         path: any file there is replaced.
         records: one item an image.
         dtype: of the features on disk.
+        exact: items of a record that stay float32 whatever ``dtype`` is, such as boxes.
 
     Raises:
         ValueError: if features are not finite, or not in ``dtype``.
@@ -42,7 +49,7 @@ def write_shard(path: str, records: Sequence[ImageRegions], *, dtype: torch.dtyp
         sizes = [labels.numel() for _, labels in stage]
         features = torch.cat([features for features, _ in stage])
         labels = torch.cat([labels for _, labels in stage]).to(torch.int32)
-        stored = features.to(dtype)
+        stored = features.to(torch.float32 if i in exact else dtype)
         if not bool(torch.isfinite(stored).all()):
             raise ValueError(_why_not_finite(features, dtype))
         tensors[f"features_{i}"], tensors[f"labels_{i}"] = stored, labels

@@ -16,7 +16,6 @@ from lt_det.engine.meta.build import METHODS
 from lt_det.engine.startup.output_folder import check_output_folder
 from lt_det.losses import get_loss
 from lt_det.losses.base_criterion import BaseCriterion
-from lt_det.modeling.classifiers.classification_head import classification_heads
 from lt_det.tasks import Task, build_task
 
 logger = logging.getLogger(__name__)
@@ -61,6 +60,11 @@ def check_config(cfg: Any) -> None:
     ):
         if not 0 < number < math.inf:
             raise ValueError(f"{key} must be a finite number above 0, got {number}")
+    if not 0 <= node.META.BANK_RENEWAL < math.inf:
+        raise ValueError(
+            "LT_DET.META.BANK_RENEWAL must be a finite number of at least 0, got "
+            f"{node.META.BANK_RENEWAL}"
+        )
     if not cfg.OUTPUT_DIR:
         raise ValueError('OUTPUT_DIR is "": set it to the folder that the results go to')
     if not cfg.DATASETS.TRAIN:
@@ -171,12 +175,14 @@ def check_post_hoc_is_used(cfg: Any, model: nn.Module) -> None:
     Raises:
         ValueError: names the keys.
     """
-    chosen = [f"LT_DET.POST_HOC.{key}" for key, value in cfg.LT_DET.POST_HOC.items() if value]
-    if chosen and not any(classification_heads(model)):
+    defaults = default_keys().POST_HOC
+    node = cfg.LT_DET.POST_HOC
+    chosen = [f"LT_DET.POST_HOC.{key}" for key, value in node.items() if value != defaults[key]]
+    if chosen and not any(getattr(module, "post_hoc", None) for module in model.modules()):
         raise ValueError(
             f"{' and '.join(chosen)} would do nothing to {type(model).__name__}: set LT_DET.PATCH "
             "True, MODEL.ROI_HEADS.NAME to LongTailROIHeads, LongTailCascadeROIHeads or "
-            "LongTailRes5ROIHeads, or MODEL.META_ARCHITECTURE to LongTailImageClassifier"
+            "LongTailRes5ROIHeads, or MODEL.META_ARCHITECTURE to one of this package"
         )
 
 
@@ -185,7 +191,7 @@ def _check_meta(cfg: Any, task: Task) -> None:
     for key, known in (
         ("METHOD", METHODS),
         ("SCOPE", ("classifier", "network")),
-        ("REGIONS", ("forward", "bank")),
+        ("REGIONS", ("", "forward", "bank")),
     ):
         if meta[key] not in known:
             raise ValueError(f"LT_DET.META.{key} must be one of {known}, got {meta[key]!r}")

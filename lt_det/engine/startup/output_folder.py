@@ -1,12 +1,16 @@
-"""Check OUTPUT_DIR before anything is computed for it."""
+"""Check OUTPUT_DIR before anything is computed for it, and keep what it holds."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 from detectron2.utils import comm
+
+from lt_det.storage.atomic_write import atomic_file
 
 
 def check_output_folder(folder: str) -> None:
@@ -38,3 +42,29 @@ def check_output_folder(folder: str) -> None:
             f"OUTPUT_DIR {folder!r} cannot be written ({error.strerror or error} in {place}): set "
             "another OUTPUT_DIR, or make room"
         ) from error
+
+
+@contextlib.contextmanager
+def config_of_started_runs(folder: str) -> Iterator[None]:
+    """Put config.yaml back as it was if the block raises.
+
+    Detectron2 writes it before data, weights and machine are checked: a run that is refused must
+    not leave its config beside the checkpoints of another.
+
+    Args:
+        folder: value of OUTPUT_DIR.
+    """
+    if "://" in folder or not comm.is_main_process():
+        yield
+        return
+    path = Path(folder, "config.yaml")
+    before = path.read_bytes() if path.is_file() else None
+    try:
+        yield
+    except BaseException:
+        if before is None:
+            path.unlink(missing_ok=True)
+        elif path.read_bytes() != before:
+            with atomic_file(path, "wb") as file:
+                file.write(before)
+        raise

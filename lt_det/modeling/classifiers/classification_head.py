@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from lt_det.losses.base_criterion import BaseCriterion
@@ -43,6 +44,11 @@ class ClassificationHead(nn.Module):
     post_hoc: PostHocCorrection | None = None
 
     @property
+    def num_other_columns(self) -> int:
+        """Number of the logits' columns after those of the K classes; the background is last."""
+        return int(self.has_background)
+
+    @property
     def feature_module(self) -> nn.Module:
         """The module whose first input is that of :attr:`cls_score`."""
         return self.cls_score
@@ -55,12 +61,19 @@ class ClassificationHead(nn.Module):
         """Return the logits ``(R, C)`` to predict from: corrected, if there is a correction."""
         if self.post_hoc is None:
             return logits
-        return self.post_hoc(logits, self.cls_score, background=self.has_background)
+        others = self.num_other_columns
+        if others < 2:
+            return self.post_hoc(logits, self.cls_score, background=self.has_background)
+        classes, rest = logits[:, :-others], logits[:, -others:]
+        corrected = self.post_hoc(classes, self.cls_score, background=False)
+        return torch.cat([corrected, rest.to(corrected)], dim=1)
 
     def classification_loss(
         self, logits: Tensor, labels: Tensor, *, regions_per_image: Sequence[int] = ()
     ) -> Tensor:
         """Return the scalar training loss: losses of the regions, weighted, over all R.
+
+        It is one training step of the loss: a running state moves.
 
         Args:
             logits: as ``cls_score`` gives them.
@@ -70,13 +83,14 @@ class ClassificationHead(nn.Module):
         if self.loss_observer is not None:
             self.loss_observer(logits, labels, regions_per_image)
         logits = self.trained_columns(logits)
-        # Over all R regions, background included: each region weighs the same in every batch.
-        if self.region_weighting is None:
-            loss = self.criterion.mean_loss(logits, labels)
-        else:
-            losses = self.criterion.row_losses(logits, labels)
-            weights = self.region_weighting(labels).to(losses)
-            loss = (losses * weights).sum() / max(labels.numel(), 1)
+        with self.criterion.step(logits, labels):
+            # Over all R regions, background included: each region weighs the same in every batch.
+            if self.region_weighting is None:
+                loss = self.criterion.mean_loss(logits, labels)
+            else:
+                losses = self.criterion.row_losses(logits, labels)
+                weights = self.region_weighting(labels).to(losses)
+                loss = (losses * weights).sum() / max(labels.numel(), 1)
         return loss * self.loss_weight.get("loss_cls", 1.0)
 
 

@@ -71,6 +71,9 @@ class LongTailImageClassifier(ClassificationHead):
             )
         self.backbone, self.cls_score, self.criterion = backbone, cls_score, criterion
         self.feature, self.post_hoc = feature, post_hoc
+        others = criterion.extra_columns(background=False)
+        num_classes = int(cls_score.out_features) - len(others)  # type: ignore[arg-type]
+        criterion.fit_head(num_classes, background=False)
         for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
             # Not persistent, as in Detectron2: they belong to the config.
             self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
@@ -132,8 +135,7 @@ class LongTailImageClassifier(ClassificationHead):
             logits: ``(B, K)``.
         """
         logits = logits.float()
-        softmax = self.criterion.kind == "softmax"
-        scores = logits.softmax(dim=1) if softmax else logits.sigmoid()
+        scores = self.criterion.scores(logits)
         return [{"scores": s, "logits": z} for s, z in zip(scores, logits)]
 
     def images(self, batched_inputs: Batch) -> Tensor:

@@ -1,35 +1,41 @@
-"""Correct a trained classifier class by class at inference.
+"""Correct a trained classifier class by class at inference, by calibrations chosen together.
 
-Both are an affine map of the logits, class by class:
-
-* tau-normalisation, Kang et al., arXiv:1910.09217, section 4.3: weights ``w_k / |w_k|^tau``;
-* logit adjustment, Menon et al., arXiv:2007.07314, section 4.2: ``z_k - tau log pi_k``.
-
-What would be the same for all foreground classes is left out of both: weights keep their mean
-norm, biases their mean, and pi is relative to the uniform prior. No prediction among foreground
-classes depends on that. But the background of a box head, whose logit is left as it is, then keeps
-its odds against the foreground, and the scores of a sigmoid head stay where its threshold is.
+Each calibration is described in its file of :mod:`lt_det.modeling.calibration`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from lt_det.losses.checks import check_class_counts
-from lt_det.modeling.classifiers.layers import linear_parameters
+from lt_det.modeling.calibration.affine import Affine, Calibration, check_strength
+from lt_det.modeling.calibration.fracal import fracal as softmax_fracal
+from lt_det.modeling.calibration.fracal import sigmoid_fracal
+from lt_det.modeling.calibration.logit_adjustment import logit_adjustment as adjust
+from lt_det.modeling.calibration.logn import LogitMoments
+from lt_det.modeling.calibration.logn import logn as standardise
+from lt_det.modeling.calibration.norcal import NorcalCounts
+from lt_det.modeling.calibration.norcal import norcal as divide
+from lt_det.modeling.calibration.tau_norm import tau_norm as normalise
+
+#: Class counts ``(K,)`` and the number of images that they are of.
+Counts = tuple[Tensor, float]
 
 
 class PostHocCorrection:
-    """Tau-normalisation and logit adjustment of the logits that a classifier gives.
+    """Calibrations of the logits that a classifier gives: tau-norm, then at most one other.
 
     No module: it has no state that belongs into a checkpoint, and weights may change under it.
+    What it needs is bound or, once, loaded at the first logits (:meth:`prepare`: earlier).
 
     Attributes:
-        tau_norm: see :func:`tau_normalised`.
-        logit_adjustment: tau of :func:`prior_adjusted`.
+        tau_norm: see :func:`lt_det.modeling.calibration.tau_norm.tau_norm`.
+        logit_adjustment: tau of :func:`~lt_det.modeling.calibration.logit_adjustment`.
+        stage: which of the logit moments are of this classifier: the stage of a cascade, else 0.
     """
 
     def __init__(
@@ -37,37 +43,87 @@ class PostHocCorrection:
         *,
         tau_norm: float = 0.0,
         logit_adjustment: float = 0.0,
+        norcal: float = 0.0,
+        norcal_counts: NorcalCounts = "power",
+        fracal: float | None = None,
+        moments: Sequence[LogitMoments] | None = None,
+        kind: Literal["softmax", "sigmoid"] = "softmax",
         class_counts: Tensor | None = None,
-        load_counts: Callable[[], Tensor] | None = None,
+        load_counts: Callable[[], Counts] | None = None,
+        load_dimensions: Callable[[], Tensor] | None = None,
     ) -> None:
-        """Choose the corrections; 0 leaves one out.
+        """Choose the calibrations; 0 and None leave one out.
 
         Args:
             tau_norm: in [0, 1] as a rule; 1 makes all weights equally long.
             logit_adjustment: 1 takes out the prior of cross-entropy.
+            norcal: gamma; for softmax heads.
+            norcal_counts: "power" or "effective".
+            fracal: strength of the fractal dimensions, 2 in the paper; 0 still shifts by frequency.
+            moments: for LogN; logit moments of each stage, background included if there is one.
+            kind: how logits become scores.
             class_counts: ``(K,)`` training frequency of the foreground classes, positive.
-            load_counts: called for them at the first logits, if ``class_counts`` was not given.
+            load_counts: called for them and the number of images, if ``class_counts`` was not
+                given.
+            load_dimensions: called for the ``(K,)`` fractal dimensions.
 
         Raises:
-            ValueError: if a tau is negative, or a count is not positive and finite.
+            ValueError: if a strength is negative, a count is not positive and finite, calibrations
+                exclude each other, or one does not go with ``kind``.
         """
-        for key, value in (("TAU_NORM", tau_norm), ("LOGIT_ADJUSTMENT", logit_adjustment)):
-            if not 0.0 <= value < float("inf"):
-                raise ValueError(f"LT_DET.POST_HOC.{key} must be at least 0, got {value}")
+        strengths = {"tau_norm": tau_norm, "logit_adjustment": logit_adjustment, "norcal": norcal}
+        for name, value in {**strengths, "fracal": fracal or 0.0}.items():
+            check_strength(value, name=name)
+        chosen = [name for name in ("logit_adjustment", "norcal") if strengths[name]]
+        chosen += ["fracal"] * (fracal is not None) + ["logn"] * (moments is not None)
+        if len(chosen) > 1:
+            raise ValueError(f"{' and '.join(chosen)} correct for the same: choose one")
+        if moments is not None and tau_norm:
+            raise ValueError(
+                "logn has the moments of the logits without tau_norm: choose one of them"
+            )
+        if norcal and kind == "sigmoid":
+            raise ValueError(
+                "norcal divides the scores of a softmax, and this loss has sigmoids: take "
+                "logit_adjustment, which is the same shift of their odds"
+            )
+        if norcal:
+            divide(torch.ones(1), gamma=norcal, counts=norcal_counts)  # checks both
+        elif norcal_counts != "power":
+            raise ValueError(
+                f"norcal_counts {norcal_counts!r} would do nothing: set norcal, or leave it 'power'"
+            )
         self.tau_norm, self.logit_adjustment = tau_norm, logit_adjustment
-        self._counts: Tensor | None = None
-        self._load_counts = load_counts
+        self.norcal, self.norcal_counts, self.fracal = norcal, norcal_counts, fracal
+        self.kind, self.stage, self._moments = kind, 0, moments
+        self._load_counts, self._load_dimensions = load_counts, load_dimensions
+        self._counts: Counts | None = None
+        self._dimensions: Tensor | None = None
+        self._fixed: Calibration | None = None
         if class_counts is not None:
             self.bind(class_counts)
 
-    def bind(self, class_counts: Tensor) -> None:
-        """Set the training frequency ``(K,)`` of the foreground classes.
+    def bind(
+        self,
+        class_counts: Tensor,
+        *,
+        num_images: float | None = None,
+        dimensions: Tensor | None = None,
+    ) -> None:
+        """Set what is known of the training set.
+
+        Args:
+            class_counts: ``(K,)`` training frequency of the foreground classes.
+            num_images: that the counts are of; for FRACAL.
+            dimensions: ``(K,)`` fractal dimensions; None keeps those that are there.
 
         Raises:
             ValueError: if a count is not positive and finite.
         """
         check_class_counts(class_counts.cpu(), num_columns=class_counts.numel())
-        self._counts = class_counts
+        self._counts = class_counts, num_images or float("nan")
+        self._dimensions = self._dimensions if dimensions is None else dimensions
+        self._fixed = None
 
     def __call__(self, logits: Tensor, classifier: nn.Module, *, background: bool) -> Tensor:
         """Return ``(R, C)`` corrected logits, float32, or ``logits`` where nothing is to be done.
@@ -80,78 +136,95 @@ class PostHocCorrection:
         Raises:
             TypeError: if the classifier has no weights whose norm means anything.
             RuntimeError: if class counts are needed and there are none.
+            ValueError: if they are not of as many classes as there are logits.
         """
-        if not self.tau_norm and not self.logit_adjustment:
-            return logits
-        foreground = logits.float()
-        foreground = foreground[:, :-1] if background else foreground
-        if self.tau_norm:
-            foreground = tau_normalised(foreground, classifier, tau=self.tau_norm)
-        if self.logit_adjustment:
-            counts = self._class_counts().to(logits.device)
-            foreground = prior_adjusted(foreground, counts, tau=self.logit_adjustment)
-        if not background:
-            return foreground
-        return torch.cat([foreground, logits[:, -1:].float()], dim=1)
+        parts = self.calibrations(classifier, num_classes=logits.shape[1] - background)
+        for calibration in parts:
+            logits = calibration(logits, background=background)
+        return logits
 
-    def _class_counts(self) -> Tensor:
+    def calibrations(self, classifier: nn.Module, *, num_classes: int) -> list[Calibration]:
+        """Return the maps of the foreground logits, in order; affine ones as one.
+
+        With one :class:`~lt_det.modeling.calibration.affine.Affine` it can be folded into the
+        classifier: :func:`lt_det.modeling.calibration.fold.fold_into_weights`.
+
+        Args:
+            classifier: where the weights are.
+            num_classes: K.
+
+        Raises:
+            TypeError, RuntimeError, ValueError: as :meth:`__call__`.
+        """
+        first: Calibration | None = None
+        if self.tau_norm:
+            first = normalise(classifier, num_classes=num_classes, tau=self.tau_norm)
+        fixed = self._fixed_part(num_classes)
+        if isinstance(first, Affine) and isinstance(fixed, Affine):
+            return [first.then(fixed)]
+        return [part for part in (first, fixed) if part is not None]
+
+    def prepare(self, *, num_classes: int) -> None:
+        """Load all that is needed now, so that an error comes before the first image.
+
+        Raises:
+            RuntimeError, ValueError: as :meth:`__call__`, and what the loading raises.
+        """
+        self._fixed_part(num_classes)
+
+    def _fixed_part(self, num_classes: int) -> Calibration | None:
+        """Return the calibration that does not depend on the weights; computed once."""
+        if self._fixed is None:
+            self._fixed = self._make_fixed(num_classes)
+        if self._fixed is not None and self._fixed.num_classes != num_classes:
+            raise ValueError(
+                f"the correction is of {self._fixed.num_classes} classes and the classifier has "
+                f"{num_classes}: it belongs to another model or training set"
+            )
+        return self._fixed
+
+    def _make_fixed(self, num_classes: int) -> Calibration | None:
+        if self._moments is not None:
+            return self._standardised(num_classes)
+        if not self.logit_adjustment and not self.norcal and self.fracal is None:
+            return None
+        counts, num_images = self._class_counts()
+        if self.logit_adjustment:
+            return adjust(counts, tau=self.logit_adjustment)
+        if self.fracal is None:
+            return divide(counts, gamma=self.norcal, counts=self.norcal_counts)
+        if self._dimensions is None:
+            if self._load_dimensions is None or not num_images > 0:
+                raise RuntimeError(
+                    "FRACAL needs the fractal dimensions of the classes and the number of training "
+                    "images, and they are not bound: call bind() with both"
+                )
+            self._dimensions = self._load_dimensions()
+        make = sigmoid_fracal if self.kind == "sigmoid" else softmax_fracal
+        return make(counts, self._dimensions, num_images=num_images, strength=self.fracal)
+
+    def _standardised(self, num_classes: int) -> Affine:
+        moments: Sequence[LogitMoments] = self._moments or ()
+        if self.stage >= len(moments) or len(moments[self.stage].mean) < num_classes:
+            raise ValueError(
+                f"the logit moments are of {[len(m.mean) for m in moments]} columns, and stage "
+                f"{self.stage} of the model has {num_classes} classes: collect those of this model"
+            )
+        mine = moments[self.stage]
+        return standardise(mine.mean[:num_classes], mine.variance[:num_classes])
+
+    def _class_counts(self) -> Counts:
         if self._counts is None:
             if self._load_counts is None:
                 raise RuntimeError(
-                    "logit adjustment needs class counts and none are bound: pass class_counts= "
-                    "to PostHocCorrection, or call bind()"
+                    "logit adjustment, NorCal and FRACAL need class counts and none are bound: "
+                    "pass class_counts= to PostHocCorrection, or call bind()"
                 )
-            self.bind(self._load_counts())
+            counts, num_images = self._load_counts()
+            self.bind(counts, num_images=num_images)
         return self._counts  # type: ignore[return-value]
 
     def __repr__(self) -> str:
-        return (
-            f"PostHocCorrection(tau_norm={self.tau_norm}, logit_adjustment={self.logit_adjustment})"
-        )
-
-
-def tau_normalised(logits: Tensor, classifier: nn.Module, *, tau: float) -> Tensor:
-    """Return ``(R, K)`` logits of tau-normalised weights: ``(m / |w_k|)^tau w_k x + mean(b)``.
-
-    m is the mean of the norms ``|w_k|``, b the bias. Kang et al. have neither: they leave the bias
-    out, and so is here all of it that differs between classes. So tau near 0 is the classifier
-    without its biases, not the classifier.
-
-    Args:
-        logits: ``(R, K)`` of ``classifier``, foreground only.
-        classifier: linear or "lws", with K rows, or K + 1 of which the last is left out.
-        tau: exponent.
-
-    Raises:
-        TypeError: for another classifier.
-    """
-    weight, bias = (p[: logits.shape[1]].detach().float() for p in linear_parameters(classifier))
-    norms = weight.norm(dim=1)
-    # A row of zeros has no direction and stays one. What its logits differ from the bias by is
-    # rounding, which no factor must magnify.
-    has_direction = norms > torch.finfo(torch.float32).eps * norms.mean()
-    factors = torch.where(has_direction, norms.mean() / norms, 0.0) ** tau
-    return factors * (logits - bias) + bias.mean()
-
-
-def prior_adjusted(logits: Tensor, class_counts: Tensor, *, tau: float) -> Tensor:
-    """Return ``(R, K)`` logits ``z_k - tau log(K pi_k)``, pi the shares of the class counts.
-
-    With tau 1 and a classifier that gives the posterior under pi, their softmax is the posterior
-    under equal priors. With a sigmoid classifier each class is shifted by itself.
-
-    Args:
-        logits: ``(R, K)``, foreground only.
-        class_counts: ``(K,)``, positive.
-        tau: factor.
-
-    Raises:
-        ValueError: if there are not K counts.
-    """
-    if class_counts.shape != logits.shape[1:]:
-        raise ValueError(
-            f"class_counts must have shape ({logits.shape[1]},), one for each foreground class, "
-            f"got {tuple(class_counts.shape)}"
-        )
-    counts = class_counts.double()
-    return logits - tau * (counts / counts.mean()).log().to(logits.dtype)
+        values = ("tau_norm", "logit_adjustment", "norcal", "fracal")
+        shown = ", ".join(f"{name}={getattr(self, name)}" for name in values)
+        return f"PostHocCorrection({shown}, logn={self._moments is not None})"

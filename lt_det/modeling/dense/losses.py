@@ -22,6 +22,29 @@ from lt_det.modeling.classifiers.layers import class_prior_bias
 Normalizer = Literal["global", "stock"]
 
 
+def check_dense(criterion: BaseCriterion, where: str) -> None:
+    """Raise unless ``criterion`` is for K sigmoid scores of an anchor.
+
+    Args:
+        criterion: the loss.
+        where: name of the detector, for messages.
+
+    Raises:
+        ValueError: names the loss and what it needs.
+    """
+    if criterion.kind != "sigmoid":
+        raise ValueError(
+            f"{where} needs a loss of kind 'sigmoid', got {criterion.name!r} of kind "
+            f"{criterion.kind!r} (LT_DET.LOSS)"
+        )
+    scoring, extra = criterion.scoring(background=False), criterion.extra_columns(background=False)
+    if scoring != "sigmoid" or extra:
+        raise ValueError(
+            f"{where} scores K columns by the sigmoid; loss {criterion.name!r} needs "
+            f"{scoring!r} and the columns {list(extra)} beside them (LT_DET.LOSS)"
+        )
+
+
 class DenseLosses(DenseDetector):
     """Mixin that replaces the classification loss of a dense detector; goes first in the bases.
 
@@ -57,11 +80,7 @@ class DenseLosses(DenseDetector):
             ValueError: if the criterion is of another kind, ``normalizer`` unknown, or a count
                 not positive and finite.
         """
-        if criterion.kind != "sigmoid":
-            raise ValueError(
-                f"{type(self).__name__} needs a loss of kind 'sigmoid', got "
-                f"{criterion.name!r} of kind {criterion.kind!r} (LT_DET.LOSS)"
-            )
+        check_dense(criterion, type(self).__name__)
         if normalizer not in ("global", "stock"):
             raise ValueError(
                 "normalizer (LT_DET.RETINANET.NORMALIZER) must be 'global' or 'stock', got "
@@ -69,6 +88,7 @@ class DenseLosses(DenseDetector):
             )
         super().__init__(**kwargs)
         self.criterion = criterion
+        criterion.fit_head(self.num_classes, background=False)
         if prior_counts is not None:
             bias = self.head.cls_score.bias
             mean_prior = float(bias.double().sigmoid().mean())
@@ -120,7 +140,8 @@ class DenseLosses(DenseDetector):
         logits = torch.cat(pred_logits, dim=1)[valid]
         targets = one_hot_targets(labels[valid], num_classes=self.num_classes, dtype=logits.dtype)
         # By foreground anchors, not by all: nearly all are easy background.
-        loss = self.criterion(logits, targets, reduction="sum") / self._last_normalizer
+        with self.criterion.step(logits, targets):
+            loss = self.criterion(logits, targets, reduction="sum") / self._last_normalizer
         return {**losses, self.classification_loss: loss}
 
     def _ema_update(

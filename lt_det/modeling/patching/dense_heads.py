@@ -74,7 +74,8 @@ class PatchedDense(Patch):
         targets = one_hot_targets(
             labels[valid], num_classes=self.logits.num_classes, dtype=logits.dtype
         )
-        loss = self.criterion(logits, targets, reduction="sum") / self._normalizer
+        with self.criterion.step(logits, targets):
+            loss = self.criterion(logits, targets, reduction="sum") / self._normalizer
         return {**losses, classification_key(losses, where=self.logits.where): loss}
 
     def _ema_update(self, *args: Any, **kwargs: Any) -> float:

@@ -48,12 +48,13 @@ def patch_from_config(cfg: Any, model: nn.Module, *, defaults: CfgNode) -> nn.Mo
             f"predictors of {type(model).__name__}: leave the defaults, or name heads of lt_det "
             "(MODEL.ROI_HEADS.NAME LongTailROIHeads) and set PATCH False"
         )
-    criterion, post_hoc = build_criterion(cfg), build_post_hoc(cfg)
+    criterion = build_criterion(cfg)
     for head in found:
         check_fits(criterion, head.logits)
-    for head in found:
+    for stage, head in enumerate(found):
         fit(criterion, head.logits)
         head.take(criterion)
+        post_hoc = build_post_hoc(cfg, stage=stage)
         if post_hoc is not None and isinstance(head, PatchedBoxHead):
             head.correct(post_hoc)
         reason = head.why_own_post_processing()

@@ -112,12 +112,21 @@ def check_fits(criterion: BaseCriterion, logits: Logits) -> None:
     """
     check_kind(criterion.kind, criterion.name, logits)
     k = logits.num_classes
+    background = criterion.kind == "softmax" and logits.columns > k
+    scoring = criterion.scoring(background=background)
+    extra = criterion.extra_columns(background=background)
+    if scoring != criterion.kind or extra not in ((), ("background",)):
+        raise ValueError(
+            f"loss {criterion.name!r} has scores and columns of its own ({scoring}, {list(extra)} "
+            f"beside the classes); a patch keeps those of {logits.where}: name heads of lt_det "
+            "(MODEL.ROI_HEADS.NAME LongTailROIHeads)"
+        )
     for part in _criteria(criterion):
         _check_bound(part)
         if part.class_counts is None:
             continue
         given = part.class_counts.numel()
-        allowed = (k, k + 1) if part.kind == "softmax" and logits.columns > k else (k,)
+        allowed = (k, k + 1) if part.spec.counts_background and logits.columns > k else (k,)
         if given not in allowed:
             wanted = " or ".join(map(str, allowed))
             raise ValueError(
@@ -132,10 +141,13 @@ def fit(criterion: BaseCriterion, logits: Logits) -> None:
     K counts become K + 1, see :func:`~lt_det.data.stats.class_prior.counts_with_background`; class
     weights leave the background alone.
     """
-    if criterion.kind != "softmax" or logits.columns == logits.num_classes:
+    has_background = criterion.kind == "softmax" and logits.columns > logits.num_classes
+    criterion.fit_head(logits.num_classes, background=has_background)
+    if not has_background:
         return
     for part in _criteria(criterion):
-        part.background = True
+        if not part.spec.counts_background:
+            continue
         if part.class_weights is not None:
             part.class_weights, part.weights = replace(part.class_weights, background=True), None
         counts = part.class_counts

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-#: Name of the child module that a patched module gets. It has no parameters and no state.
+#: Name of the child module that a patched module gets. It has no parameters.
 PATCH = "lt_det_patch"
 
 
@@ -14,7 +14,7 @@ class Patch(nn.Module):
     """Patch of a module: its loss, and how to take everything back.
 
     It is a child of the module that it changes, so that copies, pickles and moves of the model
-    include it; it adds no key to a ``state_dict``.
+    include it; it adds no key to a ``state_dict``, but for the running state of a loss with one.
     """
 
     _owner: Any

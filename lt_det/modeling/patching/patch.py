@@ -36,7 +36,7 @@ class PatchedHead(Patch):
             classes = int(head.cls_score.out_features)
             self.logits = Logits(where, classes, classes)
         else:
-            columns = head.num_classes + int(getattr(head, "has_background", False))
+            columns = head.num_classes + getattr(head, "num_other_columns", 0)
             self.logits = Logits(where, head.num_classes, columns, kind)
 
     def take(self, criterion: BaseCriterion) -> None:

@@ -6,6 +6,7 @@ Box regression, detections and parameter names are those of Detectron2, so its c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,7 +17,6 @@ from detectron2.structures import Instances
 from torch import Tensor, nn
 
 from lt_det.losses.base_criterion import BaseCriterion
-from lt_det.losses.criterion import Criterion
 from lt_det.modeling.build import build_criterion, build_prior
 from lt_det.modeling.classifiers.build_posthoc import build_post_hoc
 from lt_det.modeling.classifiers.classification_head import ClassificationHead
@@ -76,12 +76,38 @@ class LongTailOutputLayers(ClassificationHead, ByClassBoxRegression):
                 )
         super().__init__(input_shape, **kwargs)
         self.criterion, self.post_hoc = criterion, post_hoc
+        self._others = criterion.extra_columns(background=True)
+        self.has_background = "background" in self._others
+        criterion.fit_head(self.num_classes, background=True)
         self.fast_inference, self.cosine_scale = fast_inference, cosine_scale
         self._build_classifier()
 
+    @property
+    def num_other_columns(self) -> int:
+        """Number of the logits' columns after those of the K classes."""
+        return len(self._others)
+
     def _build_classifier(self) -> None:
+        if self._others != ("background",):
+            stock: nn.Linear = self.cls_score
+            rows = self.num_classes + len(self._others)
+            self.cls_score = nn.Linear(stock.in_features, rows)
+            nn.init.normal_(self.cls_score.weight, std=0.01)  # as Detectron2 does
+            nn.init.zeros_(self.cls_score.bias)
+            # The rows Detectron2 has drawn, so that a seed gives the same start as there.
+            self._take_rows(stock, names=("weight",))
         if self.cosine_scale is not None:
             self.cls_score = CosineClassifier(self.cls_score, scale=self.cosine_scale)
+
+    def _take_rows(self, stock: Any, *, names: Sequence[str] = ("weight", "bias")) -> None:
+        """Take over the rows of the K classes and of the background from K + 1 rows, in place."""
+        k = self.num_classes
+        with torch.no_grad():
+            for name in names:
+                rows, source = getattr(self.cls_score, name), getattr(stock, name)
+                rows[:k].copy_(source[:k])
+                if self.has_background:
+                    rows[k + self._others.index("background")].copy_(source[k])
 
     @classmethod
     def _build_keywords(cls, cfg: Any, input_shape: ShapeSpec) -> dict[str, Any]:
@@ -146,8 +172,11 @@ class LongTailOutputLayers(ClassificationHead, ByClassBoxRegression):
             predictions: logits and box deltas of :meth:`forward`.
             proposals: one item an image.
         """
-        logits, deltas = predictions
-        return super().predict_probs((self.inference_logits(logits), deltas), proposals)
+        logits, _ = predictions
+        scores = self.criterion.scores(self.inference_logits(logits))
+        if scores.shape[1] == self.num_classes:
+            scores = torch.cat([scores, scores.new_zeros(scores.shape[0], 1)], dim=1)
+        return scores.split([len(p) for p in proposals], dim=0)
 
     def _predicted_classes(self, logits: Tensor) -> Tensor:
         """Return ``(R,)`` int64 in [0, K], K = background."""
@@ -159,10 +188,12 @@ class LongTailOutputLayers(ClassificationHead, ByClassBoxRegression):
 
 
 class SoftmaxOutputLayers(LongTailOutputLayers):
-    """Output layers with K + 1 logits, background last, and any softmax-kind loss."""
+    """Output layers with K + 1 logits, background last, and any softmax-kind loss.
+
+    Where a loss has other columns beside those of the classes, there are these instead.
+    """
 
     kind = "softmax"
-    has_background = True
 
     @configurable
     def __init__(
@@ -179,9 +210,6 @@ class SoftmaxOutputLayers(LongTailOutputLayers):
             ValueError: if the criterion is of another kind.
         """
         super().__init__(input_shape, criterion=criterion, **kwargs)
-        for module in criterion.modules():
-            if isinstance(module, Criterion):
-                module.background = True
 
     @classmethod
     def from_config(cls, cfg: Any, input_shape: ShapeSpec) -> dict[str, Any]:
@@ -189,15 +217,25 @@ class SoftmaxOutputLayers(LongTailOutputLayers):
         return cls._build_keywords(cfg, input_shape)
 
     def _predicted_classes(self, logits: Tensor) -> Tensor:
-        return logits.argmax(dim=1)
+        plain = self._others == ("background",)
+        return (logits if plain else self.criterion.scores(logits)).argmax(dim=1)
 
     def adopt(self, stock: FastRCNNOutputLayers) -> None:
-        """Take over all parameters of Detectron2's predictor, in place."""
-        self.load_state_dict(stock.state_dict())
+        """Take over all parameters of Detectron2's predictor, in place.
+
+        Columns that it has not keep their own start.
+        """
+        if stock.cls_score.weight.shape == self.cls_score.weight.shape:
+            self.load_state_dict(stock.state_dict())
+            return
+        self.bbox_pred.load_state_dict(stock.bbox_pred.state_dict())
+        self._take_rows(stock.cls_score)
 
 
 class SigmoidOutputLayers(LongTailOutputLayers):
     """Output layers with K logits, no background, and any sigmoid-kind loss.
+
+    Where a loss has a column for the background, it is the last, and starts from bias 0.
 
     (Detectron2's ``use_sigmoid_ce`` has K + 1 columns, of which the last is never trained, and
     starts from bias 0, i.e. from a loss of about K ln 2.)
@@ -229,37 +267,28 @@ class SigmoidOutputLayers(LongTailOutputLayers):
             ValueError: if the criterion is of another kind, or ``prior_prob`` not in (0, 1).
         """
         super().__init__(input_shape, criterion=criterion, **kwargs)
-        set_prior_bias(self.cls_score.bias, prior_prob=prior_prob, prior_counts=prior_counts)
-
-    def _build_classifier(self) -> None:
-        stock = self.cls_score
-        self.cls_score = nn.Linear(stock.in_features, self.num_classes)
         with torch.no_grad():
-            # The rows Detectron2 has drawn, so that a seed gives the same start as there.
-            self.cls_score.weight.copy_(stock.weight[: self.num_classes])
-        super()._build_classifier()
+            bias = self.cls_score.bias[: self.num_classes]
+            set_prior_bias(bias, prior_prob=prior_prob, prior_counts=prior_counts)
+            if criterion.logit_of is not None:
+                bias.copy_(criterion.logit_of(bias.double().sigmoid()))
+            self.cls_score.bias[self.num_classes :] = 0.0
 
     @classmethod
     def from_config(cls, cfg: Any, input_shape: ShapeSpec) -> dict[str, Any]:
         """Read Detectron2's keys, LT_DET.LOSS, CLASSIFIER, POST_HOC, PRIOR and PRIOR_PROB."""
         return {**cls._build_keywords(cfg, input_shape), **build_prior(cfg)}
 
-    def predict_probs(
-        self, predictions: tuple[Tensor, Tensor], proposals: list[Instances]
-    ) -> tuple[Tensor, ...]:
-        """Return, for each image, ``(Ri, K + 1)`` scores in [0, 1]; the background's are 0."""
-        logits, _ = predictions
-        scores = self.inference_logits(logits).sigmoid()
-        scores = torch.cat([scores, scores.new_zeros(scores.shape[0], 1)], dim=1)
-        return scores.split([len(p) for p in proposals], dim=0)
-
     def _predicted_classes(self, logits: Tensor) -> Tensor:
         # Logit 0 is score 1/2: a region counts as background where no class reaches that.
-        highest, classes = logits.max(dim=1)
-        return classes.masked_fill(highest < 0, self.num_classes)
+        lowest = 0.0
+        if self.criterion.scoring(background=True) != "sigmoid":
+            logits, lowest = self.criterion.scores(logits), 0.5
+        highest, classes = logits[:, : self.num_classes].max(dim=1)
+        return classes.masked_fill(highest < lowest, self.num_classes)
 
     def adopt(self, stock: FastRCNNOutputLayers) -> None:
-        """Take over the box regression and the K foreground rows' weights, in place.
+        """Take over the box regression and the weights of the rows that both have, in place.
 
         The bias keeps its prior: Detectron2's is a softmax's and means something else here. From
         another predictor of this class all is taken over.
@@ -268,5 +297,4 @@ class SigmoidOutputLayers(LongTailOutputLayers):
             self.load_state_dict(stock.state_dict())
             return
         self.bbox_pred.load_state_dict(stock.bbox_pred.state_dict())
-        with torch.no_grad():
-            self.cls_score.weight.copy_(stock.cls_score.weight[: self.num_classes])
+        self._take_rows(stock.cls_score, names=("weight",))

@@ -20,6 +20,7 @@ from detectron2.modeling.roi_heads import (
 from torch import nn
 
 from lt_det.losses import get_loss
+from lt_det.losses.criterion import set_place_of_draws
 from lt_det.modeling.postprocessing.choice import is_ours_wanted
 from lt_det.modeling.postprocessing.roi import cascade_detections
 from lt_det.modeling.roi.box_predictor import (
@@ -87,6 +88,10 @@ class LongTailCascadeROIHeads(CascadeROIHeads):
         check_switches(cfg.MODEL)
         ret = super()._init_box_head(cfg, input_shape)
         predictors = [build_predictor(cfg, stock) for stock in ret["box_predictors"]]
+        for stage, predictor in enumerate(predictors):
+            set_place_of_draws(predictor.criterion, stage)
+            if predictor.post_hoc is not None:
+                predictor.post_hoc.stage = stage
         return {**ret, "box_predictors": predictors}
 
     def _forward_box(self, features: Any, proposals: Any, targets: Any = None) -> Any:

@@ -188,6 +188,7 @@ def test_meta_batches_of_a_resumed_run(tmp_path, start, interval, update):
     """psi moves in iterations 0, interval, ...: so many batches are used up before ``start``."""
     cfg = tiny_config(tmp_path, LT_DET__LOSS="sigmoid_ce", LT_DET__DECOUPLED=True)
     cfg.LT_DET.META.ENABLED, cfg.LT_DET.META.INTERVAL = True, interval
+    cfg.LT_DET.META.REGIONS = "forward"
     detector = small_model(cfg)
 
     def images_of(meta):

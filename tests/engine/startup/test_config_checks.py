@@ -24,6 +24,10 @@ from tests.engine.tiny import tiny_config, write_tiny_lvis
     [
         ({"SOLVER__IMS_PER_BATCH": 0}, "SOLVER.IMS_PER_BATCH must be at least 1, got 0"),
         ({"LT_DET__META__IMS_PER_BATCH": -2}, "META.IMS_PER_BATCH must be at least 0, got -2"),
+        (
+            {"LT_DET__META__BANK_RENEWAL": -0.1},
+            "LT_DET.META.BANK_RENEWAL must be a finite number of at least 0, got -0.1",
+        ),
         ({"LT_DET__META__BANK_IMAGES": 0}, "LT_DET.META.BANK_IMAGES must be at least 1, got 0"),
         ({"LT_DET__REGION_CACHE__EPOCHS": 0}, "REGION_CACHE.EPOCHS must be at least 1, got 0"),
         ({"LT_DET__REGION_CACHE__SEED": -1}, "REGION_CACHE.SEED must be at least 0, got -1"),

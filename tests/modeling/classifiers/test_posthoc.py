@@ -15,8 +15,9 @@ from lt_det.engine.checkpoint import ClassStatsState, LongTailCheckpointer
 from lt_det.engine.evaluated_model import load_evaluated_model
 from lt_det.engine.trainer import LongTailTrainer
 from lt_det.engine.training_model import bind_class_stats
+from lt_det.modeling.calibration import logit_adjustment, tau_norm
 from lt_det.modeling.classifiers.layers import CosineClassifier, ScaledClassifier
-from lt_det.modeling.classifiers.posthoc import PostHocCorrection, prior_adjusted, tau_normalised
+from lt_det.modeling.classifiers.posthoc import PostHocCorrection
 from lt_det.modeling.roi.roi_heads import box_predictors
 from lt_det.tasks import build_class_stats
 from tests.engine.digits import digits_config
@@ -35,6 +36,15 @@ from tests.reference.classification import softmax, tau_normalised_logits
 COUNTS = torch.tensor([90.0, 50.0, 20.0, 5.0, 2.0, 1.0], dtype=torch.float64)
 TAU = "LT_DET.POST_HOC.TAU_NORM"
 ADJUST = "LT_DET.POST_HOC.LOGIT_ADJUSTMENT"
+
+
+def tau_normalised(logits, classifier, *, tau):
+    calibration = tau_norm(classifier, num_classes=logits.shape[1], tau=tau)
+    return calibration(logits, background=False)
+
+
+def prior_adjusted(logits, counts, *, tau):
+    return logit_adjustment(counts, tau=tau)(logits, background=False)
 
 
 def classifier_of(num_columns=4, *, seed=0):
@@ -135,14 +145,16 @@ def test_adjusted_cross_entropy_is_the_posterior_under_equal_priors():
 
 
 def test_arguments_that_make_no_sense():
-    for name in ("tau_norm", "logit_adjustment"):
-        with pytest.raises(ValueError, match=rf"POST_HOC.{name.upper()} must be at least 0"):
+    for name in ("tau_norm", "logit_adjustment", "norcal", "fracal"):
+        with pytest.raises(ValueError, match=rf"{name} must be at least 0"):
             PostHocCorrection(**{name: -0.1})
         with pytest.raises(ValueError, match="must be at least 0"):
             PostHocCorrection(**{name: math.nan})
-    with pytest.raises(ValueError, match=r"shape \(6,\).*got \(5,\)"):
-        prior_adjusted(torch.zeros(1, 6), torch.ones(5), tau=1.0)
-    with pytest.raises(RuntimeError, match="needs class counts"):
+    with pytest.raises(ValueError, match="of 5 classes and the classifier has 6"):
+        PostHocCorrection(logit_adjustment=1.0, class_counts=torch.ones(5))(
+            torch.zeros(1, 6), classifier_of(), background=False
+        )
+    with pytest.raises(RuntimeError, match="need class counts"):
         PostHocCorrection(logit_adjustment=1.0)(
             torch.zeros(1, 4), classifier_of(), background=False
         )
@@ -165,7 +177,7 @@ def test_image_classifier_from_the_config(tmp_path):
     assert torch.equal(same, plain)
     assert off.post_hoc is None
     corrected, found = image_outputs(tmp_path, TAU, 0.5, ADJUST, 1.5, state=state)
-    counts = corrected.post_hoc._load_counts()
+    counts, _ = corrected.post_hoc._load_counts()
     assert counts[0] / counts[-1] > 19
     expected = tau_normalised(plain, model.cls_score, tau=0.5)
     expected = expected - 1.5 * (counts / counts.mean()).log().float()

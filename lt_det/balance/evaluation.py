@@ -1,0 +1,104 @@
+"""Evaluate candidates on cached test images, several in one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from lt_det.balance.candidates import Candidate
+from lt_det.balance.frozen_images import FrozenImage
+from lt_det.balance.matches import Matches, Objects, match
+from lt_det.balance.replay import PostProcessing, Replay
+from lt_det.engine.regions.store import RegionStore
+from lt_det.evaluation.evaluated_classes import category_ids_in_contiguous_order
+from lt_det.evaluation.prediction_table import PredictionTable
+from lt_det.evaluation.predictions import ImagePredictions
+
+# Detections of a candidate that are held before they are matched.
+_HELD = 500_000
+# Category id of a class that the data set does not have.
+_ABSENT = np.iinfo(np.int64).min
+
+
+class CandidateEvaluation:
+    """Test images, their ground truth, and the part of the detector that is left."""
+
+    def __init__(
+        self,
+        replay: Replay,
+        store: RegionStore,
+        image_ids: Sequence[int],
+        *,
+        objects: Objects,
+        metadata: Any,
+        dataset_name: str,
+    ) -> None:
+        """Hold what all candidates share.
+
+        Args:
+            replay: of the detector.
+            store: frozen images.
+            image_ids: of the images of ``store``.
+            objects: ground truth of these images.
+            metadata: of the data set.
+            dataset_name: for messages.
+        """
+        self._replay, self._store, self._image_ids = replay, store, list(image_ids)
+        self._objects = objects
+        ids = category_ids_in_contiguous_order(
+            metadata, objects.truth.category_ids, dataset_name=dataset_name
+        )
+        self._category_ids = [_ABSENT if i is None else i for i in ids]
+
+    def class_rows(self) -> list[int]:
+        """Return for each class of the model its row in the ground truth; -1 for those absent."""
+        rows = {int(c): row for row, c in enumerate(self._objects.category_ids)}
+        return [rows.get(i, -1) for i in self._category_ids]
+
+    def __call__(
+        self,
+        candidates: Sequence[Candidate],
+        settings: Sequence[PostProcessing],
+        *,
+        on_image: Callable[[], None] = lambda: None,
+    ) -> list[list[Matches]]:
+        """Return for each candidate the matches with each of ``settings``.
+
+        Args:
+            candidates: to evaluate.
+            settings: limits.
+            on_image: called after each image.
+        """
+        parts: dict[tuple[int, int], list[Matches]] = {}
+        held: dict[tuple[int, int], list[ImagePredictions]] = {}
+        for place, image_id in enumerate(self._image_ids):
+            detections = self._replay.image(FrozenImage.of_record(self._store[place]))
+            for c, candidate in enumerate(candidates):
+                for s, found in enumerate(detections(candidate.classifiers, settings)):
+                    predictions = ImagePredictions.from_instances(found, image_id=image_id)
+                    of_pair = held.setdefault((c, s), [])
+                    of_pair.append(predictions)
+            on_image()
+            if held and sum(map(len, held[0, 0])) > _HELD:
+                self._match(held, parts)
+        self._match(held, parts)
+        return [
+            [Matches.joined(parts[c, s]) for s in range(len(settings))]
+            for c in range(len(candidates))
+        ]
+
+    def _match(
+        self,
+        held: dict[tuple[int, int], list[ImagePredictions]],
+        parts: dict[tuple[int, int], list[Matches]],
+    ) -> None:
+        for pair, images in held.items():
+            detections = PredictionTable.of_images(images).detections(
+                category_ids=self._category_ids, with_masks=False
+            )
+            known = np.flatnonzero(detections.category_ids != _ABSENT)
+            found = match(self._objects, detections.take(known), max_dets=self._replay.limit)
+            parts.setdefault(pair, []).append(found)
+        held.clear()

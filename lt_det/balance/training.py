@@ -1,0 +1,126 @@
+"""Train classifiers of a frozen detector from cached regions."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from detectron2.engine import HookBase, hooks
+from torch import Tensor
+
+from lt_det.balance.candidates import Candidate, Recipe
+from lt_det.data.records.dataset_dicts import build_train_dicts
+from lt_det.engine import hooks as our_hooks
+from lt_det.engine.loading.build import build_train_stream
+from lt_det.engine.trainer import LongTailTrainer
+from lt_det.modeling.classifiers.classification_head import classification_heads
+
+# Steps of the schedule, as shares of the iterations.
+_WARMUP, _STEP = 0.0125, 0.75
+
+
+class _OnIteration(HookBase):
+    def __init__(self, call: Callable[[], None]) -> None:
+        self._call = call
+
+    def after_step(self) -> None:
+        self._call()
+
+
+class ClassifierTrainer(LongTailTrainer):
+    """Trainer that leaves no files, on some of the training images."""
+
+    rows: Sequence[int] | None = None
+    on_iteration: Callable[[], None] = staticmethod(lambda: None)
+
+    def build_hooks(self) -> list[HookBase]:
+        """Return the schedule, the seeds and the progress bar only."""
+        seeds = [our_hooks.SeedEachIteration(self.cfg.SEED)] if self.cfg.SEED >= 0 else []
+        return [hooks.LRScheduler(), *seeds, _OnIteration(type(self).on_iteration)]
+
+    @classmethod
+    def build_train_loader(cls, cfg: Any, mapper: Any = None) -> Any:
+        """Return the stream over the images of :attr:`rows`; None is all."""
+        if cls.rows is None:
+            return build_train_stream(cfg, mapper=mapper)
+        dicts = build_train_dicts(cfg)
+        return build_train_stream(cfg, [dicts[row] for row in cls.rows], mapper=mapper)
+
+
+def training_config(cfg: Any, recipe: Recipe, *, iterations: int, dtype: str) -> Any:
+    """Return the config of the second stage that a recipe asks for.
+
+    Args:
+        cfg: of the detector; MODEL.WEIGHTS are its weights, OUTPUT_DIR what the cache lies beside.
+        recipe: loss, sampler, weights, meta learner.
+        iterations: of SOLVER.IMS_PER_BATCH images.
+        dtype: of the cached features.
+    """
+    cfg = cfg.clone()
+    cfg.defrost()
+    if not cfg.MODEL.ROI_HEADS.NAME.startswith("LongTail"):
+        cfg.LT_DET.PATCH = True
+    cfg.LT_DET.DECOUPLED = cfg.LT_DET.REGION_CACHE.ENABLED = True
+    cfg.LT_DET.REGION_CACHE.DTYPE = dtype
+    cfg.LT_DET.PROGRESS_BAR = False
+    cfg.LT_DET.CLASS_WEIGHTS.NAME = cfg.LT_DET.SAMPLER.NAME = ""
+    cfg.LT_DET.DEFER.START_ITER, cfg.LT_DET.DEFER.START_EPOCH = 0, 0.0
+    cfg.LT_DET.META.ENABLED = False
+    cfg.DATALOADER.NUM_WORKERS = 0
+    cfg.DATASETS.TEST = ()
+    cfg.SOLVER.MAX_ITER = iterations
+    cfg.SOLVER.STEPS = (int(_STEP * iterations),)
+    cfg.SOLVER.WARMUP_ITERS = int(_WARMUP * iterations)
+    cfg.merge_from_list(list(recipe.options))
+    cfg.freeze()
+    return cfg
+
+
+def train_candidate(
+    cfg: Any,
+    recipe: Recipe,
+    *,
+    iterations: int,
+    dtype: str,
+    rows: Sequence[int] | None,
+    on_iteration: Callable[[], None] = lambda: None,
+) -> Candidate:
+    """Return the trained classifiers of a recipe.
+
+    Args:
+        cfg: as :func:`training_config`.
+        recipe: what to train.
+        iterations: see there.
+        dtype: see there.
+        rows: of the training images; None is all.
+        on_iteration: called after each; may raise to stop.
+    """
+    of_recipe = {"rows": rows, "on_iteration": staticmethod(on_iteration)}
+    trainer_class = type("RecipeTrainer", (ClassifierTrainer,), of_recipe)
+    with quiet():
+        trainer = trainer_class(training_config(cfg, recipe, iterations=iterations, dtype=dtype))
+        trainer.resume_or_load(resume=False)
+    trainer.train()
+    found: list[tuple[Tensor, Tensor]] = []
+    for head in classification_heads(trainer._detector):
+        layer: Any = head.cls_score
+        found.append((layer.weight.detach().cpu().clone(), layer.bias.detach().cpu().clone()))
+    keys = zip(recipe.options[::2], recipe.options[1::2])
+    settings = ", ".join(f"{key.removeprefix('LT_DET.')} {value}" for key, value in keys)
+    return Candidate(recipe.name, recipe.level, found, settings)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the loggers of a training to warnings: dozens are started."""
+    loggers = [logging.getLogger(name) for name in ("detectron2", "fvcore", "lt_det.engine")]
+    levels = [one.level for one in loggers]
+    try:
+        for one in loggers:
+            one.setLevel(logging.WARNING)
+        yield
+    finally:
+        for one, level in zip(loggers, levels):
+            one.setLevel(level)

@@ -1,0 +1,39 @@
+"""Random draws of losses: the same for the same seed, iteration and rank."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Source of the generators of a loss.
+
+    A second look at the loss of an iteration, such as the meta learner's or one for logging, draws
+    the same numbers as the training step; a resumed training draws those of an uninterrupted one.
+
+    Attributes:
+        seed: of the training.
+        current_iteration: called at each loss; None means outside of a training.
+        place: which of several classifiers; the stage of a cascade.
+    """
+
+    seed: int
+    current_iteration: Callable[[], int | None]
+    place: int = 0
+
+    def generator(self, device: torch.device) -> torch.Generator | None:
+        """Return a generator for this iteration; None outside of a training: torch's own state."""
+        iteration = self.current_iteration()
+        if iteration is None:
+            return None
+        rank = dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+        sequence = np.random.SeedSequence([abs(self.seed), iteration, rank, self.place])
+        generator = torch.Generator(device=device)
+        generator.manual_seed(int(sequence.generate_state(1, np.uint64)[0]) >> 1)
+        return generator

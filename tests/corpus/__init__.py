@@ -1,0 +1,1 @@
+"""Malformed input, made in code, and the doors that it knocks at."""
