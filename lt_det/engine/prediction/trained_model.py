@@ -13,8 +13,7 @@ from torch import nn
 
 from lt_det.data.annotations.datasets import class_names_of
 from lt_det.engine.evaluated_model import classes_of_checkpoint, load_evaluated_model
-from lt_det.engine.startup.datasets import register_datasets
-from lt_det.engine.startup.setup import read_config
+from lt_det.engine.startup.setup import load_config, read_config
 from lt_det.engine.trainer import LongTailTrainer
 from lt_det.tasks import Task, build_task
 
@@ -78,7 +77,8 @@ def find_trained_run(
         ValueError: if config and weights do not fit each other.
     """
     path = _checkpoint_of(os.path.expanduser(os.fspath(weights)))
-    cfg = read_config(config_file or _config_beside(path), [*options, "MODEL.WEIGHTS", path])
+    config_file = config_file or _config_beside(path)
+    cfg = read_config(config_file, [*options, "MODEL.WEIGHTS", path])
     notes = []
     device = str(cfg.MODEL.DEVICE)
     if device.startswith("cuda") and not torch.cuda.is_available():
@@ -92,7 +92,7 @@ def find_trained_run(
     cfg.DATASETS.TEST = ()
     cfg, names = classes_of_checkpoint(cfg, resume=False)
     task = build_task(cfg)
-    names, ids = _classes(cfg, task, names, notes)
+    names, ids = _classes(config_file, options, task, names, notes)
     return TrainedRun(cfg, task, names, ids, path, notes)
 
 
@@ -129,14 +129,18 @@ def _config_beside(weights: str) -> str:
 
 
 def _classes(
-    cfg: Any, task: Task, names: tuple[str, ...] | None, notes: list[str]
+    config_file: str,
+    options: Sequence[str],
+    task: Task,
+    names: tuple[str, ...] | None,
+    notes: list[str],
 ) -> tuple[tuple[str, ...], tuple[int, ...]]:
     """Return names and category ids; adds to the notes where they are not those of the training."""
     found: dict[int, int] | None = None
     first = next(iter(task.training_sets), None)
     if first is not None and (names is None or not task.one_class_an_image):
         try:
-            register_datasets(cfg)
+            load_config(config_file, options)  # for its data sets
             known = tuple(class_names_of(first))
             if names is None or known == names:
                 names = known
