@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lt_det.balance.run import Balanced
     from lt_det.data.stats.class_stats import ClassStats
     from lt_det.data.stats.json_stats import CountSource
+    from lt_det.engine.prediction.predict import Predicted
     from lt_det.evaluation.lvis.average_precision import LVISAveragePrecision
     from lt_det.losses.base_criterion import BaseCriterion
     from lt_det.losses.criterion import Criterion
@@ -295,3 +296,29 @@ def balance(
         keep = "" if objective == "AP" else "AP"
     chosen = Objective(objective, keep, at_most)
     return run_balance(config, BalanceOptions(objective=chosen, **options), Path(output).resolve())
+
+
+def predict(
+    weights: str | os.PathLike[str],
+    inputs: Sequence[str | os.PathLike[str]],
+    output: str | os.PathLike[str],
+    **options: Any,
+) -> Predicted:
+    """Predict on images with a trained model; write a json and pictures, or a csv of classes.
+
+    The same as ``lt-det predict``. See :func:`lt_det.engine.prediction.predict.predict`.
+
+    Args:
+        weights: checkpoint, or folder of a run; its config is ``config.yaml`` beside it.
+        inputs: images and folders.
+        output: folder of what is written.
+        options: ``config_file``, ``options``, ``threshold``, ``thresholds_file``, ``batch_size``,
+            ``top_k``, ``pictures``.
+
+    Raises:
+        FileNotFoundError: if weights, config, thresholds or inputs are missing.
+        ValueError: if they do not fit each other, or not one image can be read.
+    """
+    from lt_det.engine.prediction.predict import predict as predict_images
+
+    return predict_images(weights, inputs, output, **options)

@@ -27,6 +27,7 @@ PUBLIC = {
     "list_losses",
     "load_config",
     "patch",
+    "predict",
     "register",
     "run_stages",
     "unpatch",

@@ -44,6 +44,7 @@ COMMANDS = (
         "find the rare classes with a detector that is trained, in minutes",
         "lt_det.cli.balance",
     ),
+    Command("predict", "predict on images with a trained model", "lt_det.cli.predict"),
     Command("sweep", "train a config with many values and seeds", "lt_det.cli.sweep"),
     Command(
         "posthoc-sweep",

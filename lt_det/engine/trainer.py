@@ -272,12 +272,12 @@ class LongTailTrainer(DefaultTrainer):
 
     @classmethod
     def test(cls, cfg: Any, model: nn.Module, evaluators: Any = None) -> OrderedDict:
-        """Evaluate on DATASETS.TEST; return the results and write OUTPUT_DIR/results.json.
+        """Evaluate on DATASETS.TEST; return the results, write results.json and pictures.
 
         In the middle of a training (TEST.EVAL_PERIOD) the results go to metrics.json only.
         """
         results = super().test(cfg, model, evaluators)
-        write_run_record(cfg, results)
+        write_run_record(cfg, results, model)
         return results
 
     @classmethod

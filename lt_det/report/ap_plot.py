@@ -40,11 +40,12 @@ def save_ap_plot(
     figure = Figure(figsize=(6.4, 4), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
+    num_bins = min(num_bins, stats.num_classes)
     for name, method_runs in runs.items():
         aps = np.array(
             [[_or_nan(c["AP"]) for c in run.categories[task]] for run in method_runs], dtype=float
         ).mean(axis=0)
-        images = np.array([counts[c["name"]] for c in method_runs[0].categories[task]])
+        images = np.array([counts[c["name"]] for c in method_runs[0].categories[task]])  # >= 1
         bins = np.array_split(np.argsort(images, kind="stable"), num_bins)
         x = [np.exp(np.log(images[b]).mean()) for b in bins]
         y = [np.nanmean(aps[b]) if np.isfinite(aps[b]).any() else np.nan for b in bins]

@@ -27,7 +27,12 @@ def deep_images(file_names: Iterable[str]) -> list[str]:
     Args:
         file_names: paths; the headers of those that are no JPEG are read.
     """
-    asked = [f for f in dict.fromkeys(file_names) if not f.lower().endswith(_ALWAYS_8_BITS)]
+    asked = [
+        f
+        for f in dict.fromkeys(file_names)
+        # A named pipe would be waited for.
+        if not f.lower().endswith(_ALWAYS_8_BITS) and os.path.isfile(f)
+    ]
     if not asked:
         return []
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:

@@ -23,6 +23,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, Sampler
 
 from lt_det.data.records.stored_records import StoredRecords
 from lt_det.engine.loading.aspect_ratio_batches import AspectRatioBatches
+from lt_det.engine.loading.record_errors import name_records, naming_record
 from lt_det.storage.regular_file import check_regular
 
 
@@ -114,7 +115,7 @@ class PositionedDataset(Dataset):
         item = self.items[index]
         if isinstance(item, dict) and isinstance(item.get("file_name"), str):
             check_regular(item["file_name"])  # a named pipe would stop the training for ever
-        with self._seeded(position):
+        with naming_record(item, self.mapper), self._seeded(position):
             return self.mapper(item)
 
     def _seeded(self, position: int) -> AbstractContextManager[None]:
@@ -134,8 +135,12 @@ class PositionedBatches(PositionedDataset):
         samples = [self.items[index] for _, index in places]
         if self.mapper is None:
             return samples
-        with self._seeded(places[0][0]):
-            return self.mapper(samples)
+        try:
+            with self._seeded(places[0][0]):
+                return self.mapper(samples)
+        except Exception as error:
+            name_records(samples, self.mapper, error)
+            raise
 
 
 class TrainStream:

@@ -12,15 +12,17 @@ from typing import Any
 import detectron2
 import torch
 from detectron2.utils import comm
+from torch import nn
 
 from lt_det.engine.evaluated_model import evaluated_model
+from lt_det.engine.evaluation_pictures import draw_evaluation
 from lt_det.evaluation.results import write_json
 from lt_det.report.likelihood_plot import save_likelihood_plot
 from lt_det.version import __version__
 
 
-def write_run_record(cfg: Any, results: Mapping[str, Any]) -> None:
-    """Write OUTPUT_DIR/results.json, and for a classifier its picture of likelihoods.
+def write_run_record(cfg: Any, results: Mapping[str, Any], model: nn.Module | None = None) -> None:
+    """Write OUTPUT_DIR/results.json, for a classifier its likelihoods, and the other pictures.
 
     The record: results, weights, command, commit, seed, versions, machine. The picture has a line
     for each test set.
@@ -33,12 +35,15 @@ def write_run_record(cfg: Any, results: Mapping[str, Any]) -> None:
     Args:
         cfg: config of the run.
         results: as the evaluators return them.
+        model: for :func:`~lt_det.engine.evaluation_pictures.draw_evaluation`; None leaves it out.
     """
     if not comm.is_main_process():
         return
     if not evaluated_model().in_training:
         _write_record(cfg, results)
     _draw_likelihoods(cfg)
+    if model is not None:
+        draw_evaluation(cfg, model)
 
 
 def _write_record(cfg: Any, results: Mapping[str, Any]) -> None:

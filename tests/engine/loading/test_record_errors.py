@@ -1,0 +1,67 @@
+"""Errors of a mapper name the file and the annotation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from detectron2.data import DatasetCatalog
+
+from lt_det.engine.loading.record_errors import RecordError
+from lt_det.engine.trainer import LongTailTrainer
+from tests.engine.digits import digits_config
+from tests.engine.tiny import tiny_config
+
+
+def first_batches(cfg, records, number=8):
+    from lt_det.engine.loading.build import build_train_stream
+
+    batches = iter(build_train_stream(cfg, records))
+    for _ in range(number):
+        next(batches)
+
+
+def records_of(cfg):
+    return [
+        {**r, "annotations": [dict(a) for a in r["annotations"]]}
+        for r in DatasetCatalog.get(cfg.DATASETS.TRAIN[0])
+    ]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_annotation_is_named(tmp_path, workers):
+    cfg = tiny_config(tmp_path, DATALOADER__NUM_WORKERS=workers)
+    records = records_of(cfg)
+    records[4]["annotations"][1]["segmentation"] = {"size": [5, 5], "counts": "b05"}
+    with pytest.raises(RecordError) as caught:
+        first_batches(cfg, records)
+    text = str(caught.value)
+    assert "image 5 (" in text
+    assert "5.png), annotation" in text
+    assert f"bbox {records[4]['annotations'][1]['bbox']}" in text
+
+
+def test_a_cut_image_is_named_without_an_annotation(tmp_path):
+    cfg = tiny_config(tmp_path)
+    records = records_of(cfg)
+    path = Path(records[2]["file_name"])
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(RecordError, match=r"image 3 \(.*3.png\) cannot be used for training"):
+        first_batches(cfg, records)
+
+
+def test_an_image_to_classify_is_named(tmp_path):
+    cfg = digits_config(tmp_path)
+    (tmp_path / "a.png").write_text("x")
+    records = list(DatasetCatalog.get(cfg.DATASETS.TRAIN[0]))
+    records = [
+        {**{k: v for k, v in r.items() if k != "image"}, "file_name": str(tmp_path / "a.png")}
+        for r in records
+    ]
+    with pytest.raises(RecordError, match="a.png"):
+        first_batches(cfg, records)
+
+
+def test_good_records_are_drawn_as_before(tmp_path):
+    cfg = tiny_config(tmp_path)
+    assert len(next(iter(LongTailTrainer.build_train_loader(cfg)))) == 2
