@@ -55,7 +55,7 @@ def detection_recipe(
     size = _image_size(facts, machine)
     width = _max_size(size, facts.aspect)
     megapixels = size * size * min(facts.aspect, width / size) / 1e6
-    batch, batch_reason = _batch(machine, megapixels, images=facts.stats.num_images)
+    batch = _batch(machine, megapixels, images=facts.stats.num_images)
     cost = machine.seconds_per_image(start.model, work, megapixels)
     epoch = draws(repeat.threshold) if repeat.threshold else float(facts.stats.num_images)
     first_seconds = seconds * (_FIRST_SHARE if losses.second else 1.0)
@@ -304,7 +304,7 @@ def _sizes(facts: DetectionFacts, size: int, width: int, machine: Machine) -> Se
         f"(median) enlarged towards {_SMALL}, at most {limit}"
     )
     return [
-        Setting("INPUT.MIN_SIZE_TRAIN", smallest, f"0.8 to 1 of {size}, as Detectron2's 640 to 800"),
+        Setting("INPUT.MIN_SIZE_TRAIN", smallest, f"0.8 to 1 of {size}; Detectron2's: 640 to 800"),
         Setting("INPUT.MIN_SIZE_TEST", size, f"shorter side: {why}"),
         Setting("INPUT.MAX_SIZE_TRAIN", width, f"nine of ten images have a ratio of sides up to "
                 f"{facts.aspect:.2f}"),
@@ -322,21 +322,21 @@ def _anchors(start: StartWeights, machine: Machine, size: int) -> Sequence[Setti
     ]  # fmt: skip
 
 
-def _batch(machine: Machine, megapixels: float, *, images: int) -> tuple[int, str]:
+def _batch(machine: Machine, megapixels: float, *, images: int) -> int:
     if machine.device == "cpu":
-        return min(2 if images < 200 else 4, max(1, images)), "small, as steps are dear on a CPU"
+        return min(2 if images < 200 else 4, max(1, images))  # steps are dear
     # Some 1.6 GiB for 0.9 megapixels, and 2.5 GiB for the model and its optimizer.
     one = max(1.0, (machine.gpu_gib - 2.5) / (1.8 * megapixels / 0.9))
     fitting = min(16 // machine.gpus or 1, 2 ** int(math.log2(one)))
     of_all = max(machine.gpus, fitting * machine.gpus)
     while of_all > max(images, machine.gpus):
         of_all -= machine.gpus
-    return of_all, f"what {machine.gpu_gib:.0f} GiB hold"
+    return of_all
 
 
 def _clipping() -> Sequence[Setting]:
     return [
-        Setting("SOLVER.CLIP_GRADIENTS.ENABLED", True, "small batches have large gradients at times"),
+        Setting("SOLVER.CLIP_GRADIENTS.ENABLED", True, "small batches have large gradients"),
         Setting("SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "norm", "of each parameter"),
         Setting("SOLVER.CLIP_GRADIENTS.CLIP_VALUE", 1.0, "Detectron2's"),
     ]  # fmt: skip

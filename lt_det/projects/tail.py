@@ -150,9 +150,7 @@ def detection_losses(image_counts: Sequence[int], *, federated: bool) -> Losses:
     """
     number, ratio = len(image_counts), imbalance(image_counts)
     if federated or number >= MANY_CLASSES:
-        why = (
-            "not every class was looked for in every image" if federated else f"{number} classes"
-        )
+        why = "not every class was looked for in every image" if federated else f"{number} classes"
         first, second, kind = "sigmoid_ce", "balanced_sigmoid", "Sigmoid"
         reason = f"sigmoid, as in BALMS on LVIS: {why}, so classes should not compete for a region"
     else:
