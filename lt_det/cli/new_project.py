@@ -18,7 +18,13 @@ from pathlib import Path
 
 from lt_det.cli.user_errors import UserError
 from lt_det.projects.machine import find_machine
-from lt_det.projects.new_project import Project, check_folder, detection_project, write_project
+from lt_det.projects.new_project import (
+    Project,
+    check_folder,
+    classification_project,
+    detection_project,
+    write_project,
+)
 from lt_det.projects.schedule import seconds_of
 from lt_det.shown_text import for_terminal
 
@@ -83,17 +89,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     seconds = seconds_of(args.budget)
     task = args.task or _task_of(args.train)
     machine = find_machine(args.device, num_gpus=args.num_gpus)
+    where = {"machine": machine, "seconds": seconds, "folder": str(args.output)}
     if task == "classification":
-        raise UserError("--task classification is not there yet")
-    project = detection_project(
-        args.train,
-        args.val,
-        image_roots=args.images,
-        task=task,
-        machine=machine,
-        seconds=seconds,
-        folder=str(args.output),
-    )
+        if args.images:
+            raise UserError("--images is for jsons: folders and csv files name their images")
+        project = classification_project(args.train, args.val, **where)
+    else:
+        if any(_is_images(path) for path in (*args.train, *args.val)):
+            raise UserError(
+                f"--task {task or 'of a json'} needs jsons in --train and --val; folders and csv "
+                "files are for --task classification"
+            )
+        project = detection_project(
+            args.train, args.val, image_roots=args.images, task=task, **where
+        )
     paths = write_project(project, args.output)
     print(project_text(project, paths, num_gpus=machine.gpus if machine.device == "cuda" else 0))
 
