@@ -148,7 +148,7 @@ class LongTailTrainer(DefaultTrainer):
         try:
             return super().train()
         except StopTraining:
-            return self._last_eval_results
+            return getattr(self, "_last_eval_results", None)
 
     def _build_streams(self) -> None:
         """Build training and meta batches, each at the place where the run starts."""
