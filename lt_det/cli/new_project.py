@@ -20,6 +20,7 @@ from lt_det.cli.user_errors import UserError
 from lt_det.projects.machine import find_machine
 from lt_det.projects.new_project import (
     Project,
+    TaskName,
     check_folder,
     classification_project,
     detection_project,
@@ -87,13 +88,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parse_arguments(arguments)
     check_folder(args.output)
     seconds = seconds_of(args.budget)
-    task = args.task or _task_of(args.train)
+    task: TaskName | None = args.task or _task_of(args.train)
     machine = find_machine(args.device, num_gpus=args.num_gpus)
-    where = {"machine": machine, "seconds": seconds, "folder": str(args.output)}
+    folder = str(args.output)
     if task == "classification":
         if args.images:
             raise UserError("--images is for jsons: folders and csv files name their images")
-        project = classification_project(args.train, args.val, **where)
+        project = classification_project(
+            args.train, args.val, machine=machine, seconds=seconds, folder=folder
+        )
     else:
         if any(_is_images(path) for path in (*args.train, *args.val)):
             raise UserError(
@@ -101,7 +104,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 "files are for --task classification"
             )
         project = detection_project(
-            args.train, args.val, image_roots=args.images, task=task, **where
+            args.train,
+            args.val,
+            image_roots=args.images,
+            task=task,
+            machine=machine,
+            seconds=seconds,
+            folder=folder,
         )
     paths = write_project(project, args.output)
     print(project_text(project, paths, num_gpus=machine.gpus if machine.device == "cuda" else 0))
@@ -146,7 +155,7 @@ def project_text(project: Project, paths: Sequence[Path], *, num_gpus: int) -> s
     )
 
 
-def _task_of(train: Sequence[str]) -> str | None:
+def _task_of(train: Sequence[str]) -> TaskName | None:
     """Return the task that the kind of data says; None for jsons, which say it inside.
 
     Raises:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from lt_det.projects.detector_model import anchor_settings, base_config, is_small, model_settings
 from lt_det.projects.facts import DetectionFacts, Files, relative_to
 from lt_det.projects.input_size import image_size, longest_side, size_settings
-from lt_det.projects.machine import FORWARD_SHARE, Machine
+from lt_det.projects.machine import FORWARD_SHARE, Machine, Work
 from lt_det.projects.recipe import Recipe, Setting, Stage, settings_of
 from lt_det.projects.schedule import Schedule, most_epochs, plan, schedule_settings
 from lt_det.projects.start_weights import StartWeights
@@ -47,7 +47,8 @@ def detection_recipe(
         masks: whether masks are trained.
         masks_reason: why, or why not.
     """
-    counts, work = facts.stats.image_counts, "segmentation" if masks else "detection"
+    counts = facts.stats.image_counts
+    work: Work = "segmentation" if masks else "detection"
     losses = detection_losses(counts, federated=facts.federated)
     repeat = repetition(counts, images=facts.stats.num_images)
     size = image_size(facts, machine)
