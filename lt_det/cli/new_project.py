@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -136,23 +137,22 @@ def project_text(project: Project, paths: Sequence[Path], *, num_gpus: int) -> s
     lines += [f"Wrote {path}" for path in paths]
     lines += [f"  {note}" for note in project.recipe.notes]
     for stage in project.recipe.stages:
-        if stage.settings:
-            lines.append(
-                f"  {stage.name}: {stage.value('SOLVER.MAX_ITER')} iterations of "
-                f"{stage.value('SOLVER.IMS_PER_BATCH')} images, {stage.value('LT_DET.LOSS')}"
-            )
+        lines.append(
+            f"  {stage.name}: {stage.value('SOLVER.MAX_ITER')} iterations of "
+            f"{stage.value('SOLVER.IMS_PER_BATCH')} images, {stage.value('LT_DET.LOSS')}"
+        )
     gpus = f" --num-gpus {num_gpus}" if num_gpus > 1 else ""
-    files = " ".join(map(str, paths))
-    last = paths[-1]
-    return "\n".join(
-        [
-            *lines,
-            "Train, and evaluate at the end:",
-            f"  lt-det train{gpus} --stages {files}",
-            "Evaluate again:",
+    lines += [
+        "Train:",
+        f"  lt-det train{gpus} --stages {' '.join(shlex.quote(str(p)) for p in paths)}",
+    ]
+    if project.recipe.stages[0].value("DATASETS.TEST"):
+        last = shlex.quote(str(paths[-1]))
+        lines += [
+            "The training ends with an evaluation. To evaluate again:",
             f"  lt-det evaluate{gpus} --config-file {last} --resume",
         ]
-    )
+    return "\n".join(lines)
 
 
 def _task_of(train: Sequence[str]) -> TaskName | None:
