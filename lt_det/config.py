@@ -93,6 +93,16 @@ def add_lt_det_config(cfg: CfgNode) -> None:
     # LVIS-format data sets to register: [[name, json_file, image_root], ...]
     node.DATASETS = []
 
+    # Whose classes MODEL.WEIGHTS has, where they do not say it (checkpoints of this package do): a
+    # registered data set such as coco_2017_val, or a json or text file of names. Rows of classes
+    # of the same name are kept; "": by number only.
+    node.START_CLASSES = ""
+    # Result whose best evaluation is kept as model_best.pth and the next of --stages starts from:
+    # any key such as "bbox/APr", "segm/AP", "classification/few"; "": none.
+    node.BEST_CHECKPOINT = ""
+    # Stop after so many evaluations (TEST.EVAL_PERIOD) without a better one; 0: never.
+    node.EARLY_STOPPING = 0
+
     node.CLASS_STATS = CfgNode()
     # Data sets to count; empty: DATASETS.TRAIN
     node.CLASS_STATS.DATASETS = ()

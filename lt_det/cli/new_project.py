@@ -13,12 +13,20 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from lt_det.cli.user_errors import UserError
 from lt_det.projects.machine import find_machine
-from lt_det.projects.new_project import Project, check_folder, detection_project, write_project
+from lt_det.projects.new_project import (
+    Project,
+    TaskName,
+    check_folder,
+    classification_project,
+    detection_project,
+    write_project,
+)
 from lt_det.projects.schedule import seconds_of
 from lt_det.shown_text import for_terminal
 
@@ -81,19 +89,30 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parse_arguments(arguments)
     check_folder(args.output)
     seconds = seconds_of(args.budget)
-    task = args.task or _task_of(args.train)
+    task: TaskName | None = args.task or _task_of(args.train)
     machine = find_machine(args.device, num_gpus=args.num_gpus)
+    folder = str(args.output)
     if task == "classification":
-        raise UserError("--task classification is not there yet")
-    project = detection_project(
-        args.train,
-        args.val,
-        image_roots=args.images,
-        task=task,
-        machine=machine,
-        seconds=seconds,
-        folder=str(args.output),
-    )
+        if args.images:
+            raise UserError("--images is for jsons: folders and csv files name their images")
+        project = classification_project(
+            args.train, args.val, machine=machine, seconds=seconds, folder=folder
+        )
+    else:
+        if any(_is_images(path) for path in (*args.train, *args.val)):
+            raise UserError(
+                f"--task {task or 'of a json'} needs jsons in --train and --val; folders and csv "
+                "files are for --task classification"
+            )
+        project = detection_project(
+            args.train,
+            args.val,
+            image_roots=args.images,
+            task=task,
+            machine=machine,
+            seconds=seconds,
+            folder=folder,
+        )
     paths = write_project(project, args.output)
     print(project_text(project, paths, num_gpus=machine.gpus if machine.device == "cuda" else 0))
 
@@ -118,26 +137,25 @@ def project_text(project: Project, paths: Sequence[Path], *, num_gpus: int) -> s
     lines += [f"Wrote {path}" for path in paths]
     lines += [f"  {note}" for note in project.recipe.notes]
     for stage in project.recipe.stages:
-        if stage.settings:
-            lines.append(
-                f"  {stage.name}: {stage.value('SOLVER.MAX_ITER')} iterations of "
-                f"{stage.value('SOLVER.IMS_PER_BATCH')} images, {stage.value('LT_DET.LOSS')}"
-            )
+        lines.append(
+            f"  {stage.name}: {stage.value('SOLVER.MAX_ITER')} iterations of "
+            f"{stage.value('SOLVER.IMS_PER_BATCH')} images, {stage.value('LT_DET.LOSS')}"
+        )
     gpus = f" --num-gpus {num_gpus}" if num_gpus > 1 else ""
-    files = " ".join(map(str, paths))
-    last = paths[-1]
-    return "\n".join(
-        [
-            *lines,
-            "Train, and evaluate at the end:",
-            f"  lt-det train{gpus} --stages {files}",
-            "Evaluate again:",
+    lines += [
+        "Train:",
+        f"  lt-det train{gpus} --stages {' '.join(shlex.quote(str(p)) for p in paths)}",
+    ]
+    if project.recipe.stages[0].value("DATASETS.TEST"):
+        last = shlex.quote(str(paths[-1]))
+        lines += [
+            "The training ends with an evaluation. To evaluate again:",
             f"  lt-det evaluate{gpus} --config-file {last} --resume",
         ]
-    )
+    return "\n".join(lines)
 
 
-def _task_of(train: Sequence[str]) -> str | None:
+def _task_of(train: Sequence[str]) -> TaskName | None:
     """Return the task that the kind of data says; None for jsons, which say it inside.
 
     Raises:

@@ -14,6 +14,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 
 from lt_det.data.array_unpickler import BROKEN_FILE, ArrayUnpickler
 from lt_det.data.stats.class_stats import ClassStats
+from lt_det.engine.start_classes import StartClasses
 from lt_det.modeling.roi.box_predictor import SigmoidOutputLayers
 from lt_det.storage.atomic_write import atomic_file, remove_partial_files
 from lt_det.storage.regular_file import open_regular
@@ -28,20 +29,36 @@ class LongTailCheckpointer(DetectionCheckpointer):
     Attributes:
         incompatible: missing and unexpected keys and wrong shapes of the last load, None before.
         keys_of_file: names of the weights that the last load found.
+        classes: if set, rows of other classes are matched by name.
     """
 
     incompatible: Any = None
     keys_of_file: tuple[str, ...] = ()
+    classes: StartClasses | None = None
     _has_query = False
+    _path, _resumes = "", False
 
     def save(self, name: str, **kwargs: Any) -> None:
         """Write ``name.pth``: first beside it, then in its place, so that no crash halves it."""
         if not self.save_dir or not self.save_to_disk:
             return
-        data: dict[str, Any] = {"model": self.model.state_dict()}
-        data.update({key: obj.state_dict() for key, obj in self.checkpointables.items()})
-        data.update(kwargs)
-        basename = f"{name}.pth"
+        state = {key: obj.state_dict() for key, obj in self.checkpointables.items()}
+        self._write(f"{name}.pth", {**state, **kwargs})
+        self.tag_last_checkpoint(f"{name}.pth")
+
+    def save_weights(self, name: str, *, iteration: int) -> None:
+        """Write ``name.pth`` to evaluate or to start from; it is none to resume from.
+
+        Args:
+            name: of the file without its ending.
+            iteration: the last one of the training, from 0.
+        """
+        if self.save_dir and self.save_to_disk:
+            kept = {k: v.state_dict() for k, v in self.checkpointables.items() if k != "trainer"}
+            self._write(f"{name}.pth", {**kept, "iteration": iteration})
+
+    def _write(self, basename: str, extra: dict[str, Any]) -> None:
+        data: dict[str, Any] = {"model": self.model.state_dict(), **extra}
         path = os.path.join(self.save_dir, basename)
         logger.info("Saving checkpoint to %s", path)
         if "://" not in path:
@@ -49,7 +66,6 @@ class LongTailCheckpointer(DetectionCheckpointer):
             remove_partial_files(os.path.join(self.save_dir, "*.pth"))
         with self._atomic_file(path, "wb") as file:
             torch.save(data, file)
-        self.tag_last_checkpoint(basename)
 
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Note the name of the last checkpoint, atomically."""
@@ -80,6 +96,9 @@ class LongTailCheckpointer(DetectionCheckpointer):
                 f"checkpoint {path!r} (MODEL.WEIGHTS, or the last one of OUTPUT_DIR) does not exist"
             )
         self._has_query = path.endswith("?matching_heuristics=True") if path else False
+        # Detectron2 names what to restore beside the model where it does not resume: nothing.
+        names = args[0] if args else kwargs.get("checkpointables")
+        self._path, self._resumes = path, names is None
         try:
             return super().load(path, *args, **kwargs)
         except OSError as error:
@@ -144,6 +163,8 @@ class LongTailCheckpointer(DetectionCheckpointer):
 
     def _load_model(self, checkpoint: Any) -> Any:
         self.keys_of_file = tuple(checkpoint["model"])
+        if self.classes is not None:
+            self.classes.match(checkpoint, self.model, self._path, resume=self._resumes)
         if not checkpoint.get("matching_heuristics", False):
             self._drop_background_rows(checkpoint["model"])
         self.incompatible = super()._load_model(checkpoint)

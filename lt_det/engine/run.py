@@ -45,10 +45,10 @@ def run_config(args: argparse.Namespace) -> Any:
             _say_if_finished(cfg.OUTPUT_DIR)
         trainer = LongTailTrainer(cfg)
         trainer.resume_or_load(resume=args.resume)
-    if trainer.start_iter >= trainer.max_iter and _is_evaluated(trainer.cfg):
+    if trainer.start_iter >= trainer.max_iter and _is_evaluated(trainer.cfg, trainer.max_iter):
         logger.info(
             "Nothing to do: the training in OUTPUT_DIR %s has had all %d iterations "
-            "(SOLVER.MAX_ITER) and its results are in results.json",
+            "(SOLVER.MAX_ITER, or till early stopping) and its results are in results.json",
             cfg.OUTPUT_DIR,
             trainer.max_iter,
         )
@@ -70,13 +70,13 @@ def _say_if_finished(folder: str) -> None:
         )
 
 
-def _is_evaluated(cfg: Any) -> bool:
-    """Return whether results.json is of the last iteration, or nothing is to be evaluated."""
+def _is_evaluated(cfg: Any, iterations: int) -> bool:
+    """Return whether results.json is of so many iterations, or nothing is to be evaluated."""
     if not cfg.DATASETS.TEST:
         return True
     try:
         with open(os.path.join(cfg.OUTPUT_DIR, "results.json"), encoding="utf-8") as file:
-            return json.load(file).get("iterations") == cfg.SOLVER.MAX_ITER
+            return json.load(file).get("iterations") == iterations
     except (OSError, ValueError):
         return False
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from detectron2.utils import comm
 
+from lt_det.engine.best_checkpoint import BEST
 from lt_det.engine.startup.output_folder import check_output_folder
 from lt_det.engine.startup.setup import load_config
 from lt_det.report.stages import stages_report
@@ -21,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 def run_stages(args: argparse.Namespace, run: Callable[[argparse.Namespace], Any]) -> Any:
     """Call ``run`` for each config of ``args.stages``; return what the last call returns.
+
+    The checkpoint is ``model_final.pth``; of a stage with LT_DET.BEST_CHECKPOINT the best one.
 
     The log of the last stage ends with a table of the results of all, and where their files are.
 
@@ -48,19 +51,20 @@ def run_stages(args: argparse.Namespace, run: Callable[[argparse.Namespace], Any
     args = copy.copy(args)
     args.stages, args.opts = files, [*args.stages[len(files) :], *args.opts]
     names = [os.path.splitext(os.path.basename(path))[0] for path in files]
-    outputs = _output_folders(files, names, args.opts)
+    outputs, bests = _output_folders(files, names, args.opts)
     result, weights, done = None, None, []
-    for path, name, output in zip(files, names, outputs):
+    for path, name, output, best in zip(files, names, outputs, bests):
         stage = copy.copy(args)
         stage.config_file = path
         stage.opts = [*args.opts, "OUTPUT_DIR", output]
         if weights is not None:
             stage.opts += ["MODEL.WEIGHTS", weights]
-        weights = os.path.join(output, "model_final.pth")
-        if args.resume and os.path.isfile(weights) and path != files[-1]:
+        final = os.path.join(output, "model_final.pth")
+        if args.resume and os.path.isfile(final) and path != files[-1]:
             done.append(name)
-            continue
-        result = run(stage)
+        else:
+            result = run(stage)
+        weights = best if best and os.path.isfile(best) else final
     # Only now there is a log to write it to.
     logger.info("Stages run: %s; done before: %s", [n for n in names if n not in done], done)
     if comm.is_main_process():
@@ -68,7 +72,10 @@ def run_stages(args: argparse.Namespace, run: Callable[[argparse.Namespace], Any
     return result
 
 
-def _output_folders(files: Sequence[str], names: Sequence[str], opts: Sequence[str]) -> list[str]:
+def _output_folders(
+    files: Sequence[str], names: Sequence[str], opts: Sequence[str]
+) -> tuple[list[str], list[str]]:
+    """Return the folder of each stage, and its best checkpoint if the config asks for one or ""."""
     configs = [load_config(path, opts) for path in files]
     folders = [cfg.OUTPUT_DIR for cfg in configs]
     if "OUTPUT_DIR" in opts[::2]:
@@ -81,4 +88,8 @@ def _output_folders(files: Sequence[str], names: Sequence[str], opts: Sequence[s
         )
     for folder in folders:
         check_output_folder(folder)
-    return folders
+    bests = [
+        os.path.join(folder, f"{BEST}.pth") if cfg.LT_DET.BEST_CHECKPOINT else ""
+        for folder, cfg in zip(folders, configs)
+    ]
+    return folders, bests

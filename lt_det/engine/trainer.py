@@ -17,6 +17,7 @@ from torch import nn
 
 from lt_det.config import default_keys
 from lt_det.engine import hooks
+from lt_det.engine.best_checkpoint import StopTraining, build_follow_result, end_of_run
 from lt_det.engine.checkpoint import ClassStatsState, LongTailCheckpointer
 from lt_det.engine.evaluated_model import EvaluatedModel, evaluating, load_evaluated_model
 from lt_det.engine.evaluators import build_evaluator, check_test_sets, prepare_evaluation
@@ -26,6 +27,7 @@ from lt_det.engine.meta.batches import MetaBatches
 from lt_det.engine.meta.build import build_meta_learner
 from lt_det.engine.meta.step_model import MetaStepModel
 from lt_det.engine.regions.classifier import RegionClassifier
+from lt_det.engine.start_classes import build_start_classes
 from lt_det.engine.startup.config_checks import (
     check_config,
     check_device,
@@ -35,7 +37,7 @@ from lt_det.engine.startup.config_checks import (
 from lt_det.engine.startup.datasets import register_datasets
 from lt_det.engine.startup.run_record import write_run_record
 from lt_det.engine.startup.world_size import scale_to_world_size
-from lt_det.engine.training_loop import build_loop
+from lt_det.engine.training_loop import build_loop, not_finite
 from lt_det.engine.training_model import bind_class_stats, wrap_ddp
 from lt_det.engine.weights_fit import NO_FIRST_STAGE, check_start
 from lt_det.meta.meta_learner import MetaLearner
@@ -129,21 +131,25 @@ class LongTailTrainer(DefaultTrainer):
         weights = self.cfg.MODEL.WEIGHTS
         if self.cfg.LT_DET.DECOUPLED and not resuming and not weights:
             raise ValueError(NO_FIRST_STAGE)
-        parameters = classifier_parameters(self._detector)
-        fresh = [parameter.detach().clone() for parameter in parameters]
+        self.checkpointer.classes = build_start_classes(self.cfg, self.class_stats.class_names)
+        fresh = [(p, p.detach().clone()) for p in classifier_parameters(self._detector)]
         super().resume_or_load(resume=resume)
         if resuming or not weights:
+            self.max_iter = end_of_run(self.cfg, self.start_iter)
             return
         if self.cfg.LT_DET.RESET_CLASSIFIER:
-            for parameter, value in zip(parameters, fresh):
+            for parameter, value in fresh:
                 parameter.data.copy_(value)
             logger.info("LT_DET.RESET_CLASSIFIER: cls_score starts anew")
         check_start(weights, self.checkpointer, second_stage=self.cfg.LT_DET.DECOUPLED)
 
     def train(self) -> Any:
-        """Train to SOLVER.MAX_ITER; return the last results if TEST.EXPECTED_RESULTS are given."""
+        """Train to SOLVER.MAX_ITER or early stopping; return results for TEST.EXPECTED_RESULTS."""
         self._build_streams()
-        return super().train()
+        try:
+            return super().train()
+        except StopTraining:
+            return getattr(self, "_last_eval_results", None)
 
     def _build_streams(self) -> None:
         """Build training and meta batches, each at the place where the run starts."""
@@ -156,7 +162,7 @@ class LongTailTrainer(DefaultTrainer):
             self._trainer._data_loader_iter = iter(self._stream)
 
     def build_hooks(self) -> list[HookBase]:
-        """Return Detectron2's hooks and ours; the writers stay last."""
+        """Return Detectron2's hooks and ours; only LT_DET.BEST_CHECKPOINT follows the writers."""
         # PreciseBN would want a loader here, before there is one, and has nothing to do with us.
         evaluate = EvalHook(self.cfg.TEST.EVAL_PERIOD, self._evaluate)
         ret = [
@@ -177,8 +183,8 @@ class LongTailTrainer(DefaultTrainer):
         if comm.is_main_process():
             if self.cfg.LT_DET.PROGRESS_BAR:
                 ours.append(hooks.ProgressBar(os.path.basename(self.cfg.OUTPUT_DIR.rstrip("/"))))
-            return [*ret[:-1], *ours, ret[-1]]
-        return [*ret, *ours]
+            ours.append(ret.pop())
+        return [*ret, *ours, *build_follow_result(self.cfg)]  # the last may end the loop
 
     def run_step(self) -> None:
         """Run one iteration.
@@ -189,13 +195,8 @@ class LongTailTrainer(DefaultTrainer):
         try:
             super().run_step()
         except FloatingPointError as error:
-            latest = {k: v for k, (v, _) in self.storage.latest().items() if "loss" in k}
-            last = self.checkpointer.get_checkpoint_file() or "none yet"
-            raise FloatingPointError(
-                f"{error}\niteration={self.iter}, losses logged last: {latest}\n"
-                f"The weights were not updated; the last checkpoint is {last}. Try a smaller "
-                "SOLVER.BASE_LR, a longer SOLVER.WARMUP_ITERS, or SOLVER.CLIP_GRADIENTS.ENABLED"
-            ) from error
+            last = self.checkpointer.get_checkpoint_file()
+            raise not_finite(error, self.iter, self.storage.latest(), last) from error
 
     def _evaluate(self) -> OrderedDict:
         """Evaluate the model as it is; what :class:`EvalHook` calls."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -33,3 +34,22 @@ def build_loop(cfg: Any, model: nn.Module, optimizer: torch.optim.Optimizer) -> 
     if str(cfg.MODEL.DEVICE) == "cpu":
         return SimpleTrainer(AutocastModel(model), (), optimizer)
     return AMPTrainer(model, (), optimizer)
+
+
+def not_finite(
+    error: FloatingPointError, iteration: int, latest: Mapping[str, tuple[float, int]], last: str
+) -> FloatingPointError:
+    """Return an error that says where a loss was not finite, and what to do.
+
+    Args:
+        error: of Detectron2's loop.
+        iteration: from 0.
+        latest: scalars of the event storage with their iterations.
+        last: file of the last checkpoint; "" if there is none.
+    """
+    losses = {key: value for key, (value, _) in latest.items() if "loss" in key}
+    return FloatingPointError(
+        f"{error}\niteration={iteration}, losses logged last: {losses}\n"
+        f"The weights were not updated; the last checkpoint is {last or 'none yet'}. Try a smaller "
+        "SOLVER.BASE_LR, a longer SOLVER.WARMUP_ITERS, or SOLVER.CLIP_GRADIENTS.ENABLED"
+    )

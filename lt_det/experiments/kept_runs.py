@@ -13,7 +13,7 @@ import yaml
 from detectron2.config import CfgNode
 
 from lt_det.data.annotations.checks import NUM_NAMED
-from lt_det.engine.startup.setup import read_config
+from lt_det.engine.startup.setup import load_config, read_config
 from lt_det.engine.startup.world_size import scale_to_world_size
 
 logger = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ def check_same_run(command: Sequence[str], folder: Path) -> None:
         logger.warning("%s has no config.yaml: its run is taken for the one asked for", folder)
         return
     place = list(command).index("--config-file")
-    asked = read_config(command[place + 1], command[place + 2 :])
+    asked = load_config(command[place + 1], command[place + 2 :])
     differing = differing_keys(
         yaml.safe_load(record.read_text(encoding="utf-8")), yaml.safe_load(asked.dump())
     )

@@ -12,11 +12,13 @@ from typing import Literal
 from lt_det.data.inspection.data_sets import Inspection, inspect_data_sets
 from lt_det.data.inspection.findings import Finding
 from lt_det.data.inspection.outlook import outlook_of
+from lt_det.projects.classification_recipe import classification_recipe
 from lt_det.projects.detection_recipe import detection_recipe
 from lt_det.projects.facts import DetectionFacts, Files, facts_of_jsons
+from lt_det.projects.image_facts import read_image_facts
 from lt_det.projects.machine import Machine
 from lt_det.projects.recipe import Recipe
-from lt_det.projects.start_weights import detector_weights
+from lt_det.projects.start_weights import backbone_weights, detector_weights
 from lt_det.projects.yaml_file import yaml_text
 from lt_det.storage.atomic_write import atomic_file
 
@@ -106,6 +108,34 @@ def detection_project(
     )
     kept = tuple(one for one in inspection.findings if one.harm != "error")
     return Project("segmentation" if masks else "detection", recipe, kept)
+
+
+def classification_project(
+    train: Sequence[str],
+    val: Sequence[str],
+    *,
+    machine: Machine,
+    seconds: float,
+    folder: str,
+) -> Project:
+    """Return the project of images in class folders, or of a csv.
+
+    Args:
+        train: one folder of class folders, or of ``train`` and ``val`` with them, or one csv.
+        val: the same, or nothing: then a split of ``train`` is taken, or images are held out.
+        machine: that trains.
+        seconds: that all stages may take.
+        folder: that the configs are for.
+
+    Raises:
+        FileNotFoundError: if there is nothing.
+        ValueError: if the data cannot be trained on.
+    """
+    facts = read_image_facts(train, val)
+    recipe = classification_recipe(
+        facts, machine, backbone_weights(machine), seconds=seconds, folder=folder
+    )
+    return Project("classification", recipe)
 
 
 def write_project(project: Project, folder: Path) -> list[Path]:

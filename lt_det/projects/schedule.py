@@ -141,7 +141,8 @@ def schedule_settings(
         rate: learning rate an image of the batch.
         rate_reason: where it comes from.
     """
-    period = schedule.eval_period or max(1, math.ceil(schedule.max_iter / 5))
+    fifth = max(1, math.ceil(schedule.max_iter / 5))
+    period = min(schedule.eval_period or fifth, fifth)
     found = [
         Setting("SOLVER.IMS_PER_BATCH", batch, "all processes together"),
         Setting(

@@ -46,6 +46,7 @@ def check_config(cfg: Any) -> None:
         ("SOLVER.MAX_ITER", cfg.SOLVER.MAX_ITER, 1),
         ("SOLVER.CHECKPOINT_PERIOD", cfg.SOLVER.CHECKPOINT_PERIOD, 1),
         ("LT_DET.META.IMS_PER_BATCH", node.META.IMS_PER_BATCH, 0),
+        ("LT_DET.EARLY_STOPPING", node.EARLY_STOPPING, 0),
         ("LT_DET.META.BANK_IMAGES", node.META.BANK_IMAGES, 1),
         ("LT_DET.REGION_CACHE.EPOCHS", node.REGION_CACHE.EPOCHS, 1),
         ("LT_DET.REGION_CACHE.SEED", node.REGION_CACHE.SEED, 0),
@@ -70,6 +71,7 @@ def check_config(cfg: Any) -> None:
     if not cfg.DATASETS.TRAIN:
         raise ValueError("DATASETS.TRAIN is empty")
     _check_unit(cfg)
+    _check_early_stopping(cfg)
     if cfg.SOLVER.AMP.ENABLED and str(cfg.MODEL.DEVICE).partition(":")[0] not in ("cuda", "cpu"):
         raise ValueError(
             "SOLVER.AMP.ENABLED is for MODEL.DEVICE cuda (float16) or cpu (bfloat16), got "
@@ -99,6 +101,21 @@ def check_device(cfg: Any) -> None:
         raise ValueError(
             f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}, but PyTorch finds no GPU on this machine: set "
             "MODEL.DEVICE cpu (at the end of the command line)"
+        )
+
+
+def _check_early_stopping(cfg: Any) -> None:
+    if not cfg.LT_DET.EARLY_STOPPING:
+        return
+    if not cfg.LT_DET.BEST_CHECKPOINT:
+        raise ValueError(
+            f"LT_DET.EARLY_STOPPING {cfg.LT_DET.EARLY_STOPPING} needs to know which result must "
+            "get better: set LT_DET.BEST_CHECKPOINT, such as bbox/AP"
+        )
+    if cfg.TEST.EVAL_PERIOD <= 0:
+        raise ValueError(
+            f"LT_DET.EARLY_STOPPING {cfg.LT_DET.EARLY_STOPPING} counts evaluations, and there is "
+            "none before the end: set TEST.EVAL_PERIOD"
         )
 
 

@@ -11,13 +11,16 @@ from detectron2.config import CfgNode
 
 from lt_det.config_files import PREFIX, find_config
 
+#: Before a path that starts from the folder of the yaml that has it.
+HERE = "here://"
+
 
 class ConfigReader(CfgNode):
     """A config while it is read from a file.
 
     Beyond Detectron2's: a ``_BASE_`` may be a config that comes with the package, as
-    ``lt_det://lvis_balms_r50.yaml``, and relative paths in LT_DET.DATASETS count from the folder of
-    the file that has them.
+    ``lt_det://lvis_balms_r50.yaml``; relative paths in LT_DET.DATASETS count from the folder of
+    the file that has them, and so does any value that begins with ``here://``.
     """
 
     @classmethod
@@ -37,7 +40,20 @@ class ConfigReader(CfgNode):
             folder = os.path.dirname(os.path.abspath(filename))
             # Those of the bases are absolute already.
             node["DATASETS"] = _absolute(node["DATASETS"], folder)
+        if "://" not in filename:
+            tree = _placed(tree, os.path.dirname(os.path.abspath(filename)))
         return tree
+
+
+def _placed(value: Any, folder: str) -> Any:
+    """Return a tree with ``folder`` in the place of ``here://``."""
+    if isinstance(value, dict):
+        return {key: _placed(one, folder) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_placed(one, folder) for one in value]
+    if isinstance(value, str) and value.startswith(HERE):
+        return os.path.normpath(os.path.join(folder, value[len(HERE) :]))
+    return value
 
 
 def _absolute(entries: Any, folder: str) -> Any:

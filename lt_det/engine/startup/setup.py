@@ -23,6 +23,11 @@ from lt_det.config import add_lt_det_config
 from lt_det.config_files import find_config
 from lt_det.engine.startup.config_reader import ConfigReader
 from lt_det.engine.startup.datasets import register_datasets
+from lt_det.engine.startup.num_classes import (
+    forget_num_classes,
+    mark_num_classes,
+    set_num_classes,
+)
 from lt_det.engine.startup.output_folder import check_output_folder
 from lt_det.shown_text import for_log
 
@@ -53,17 +58,19 @@ def argument_parser(*, prog: str | None = None) -> argparse.ArgumentParser:
 
 
 def load_config(config_file: str, opts: Sequence[str] = ()) -> CfgNode:
-    """Return :func:`read_config`'s config, its data sets registered.
+    """Return :func:`read_config`'s config, its data sets registered and its classes counted.
 
-    These are the ones in LT_DET.DATASETS and LT_DET.CLASSIFICATION.DATASETS.
+    The data sets are the ones in LT_DET.DATASETS and LT_DET.CLASSIFICATION.DATASETS. A
+    NUM_CLASSES of a detector that neither file nor options set is that of the training set.
 
     Raises:
         ValueError: if they cannot be registered, or as :func:`read_config`.
         FileNotFoundError: see there.
         KeyError: see there.
     """
-    cfg = read_config(config_file, opts)
+    cfg = _read(config_file, opts)
     register_datasets(cfg)
+    set_num_classes(cfg)
     return cfg
 
 
@@ -82,8 +89,16 @@ def read_config(config_file: str, opts: Sequence[str] = ()) -> CfgNode:
             pairs, or a value has the wrong type.
         KeyError: if a key does not exist; the message has the nearest ones.
     """
+    cfg = _read(config_file, opts)
+    forget_num_classes(cfg)
+    return cfg
+
+
+def _read(config_file: str, opts: Sequence[str]) -> CfgNode:
+    """Return :func:`read_config`'s config with the mark of what does not set NUM_CLASSES."""
     cfg = get_cfg()
     add_lt_det_config(cfg)
+    mark_num_classes(cfg)
     if config_file:
         config_file = find_config(config_file)
         try:
