@@ -97,7 +97,7 @@ class LongTailImageClassifier(ClassificationHead):
         )
         bias = getattr(cls_score, "bias", None)
         if criterion.kind == "sigmoid" and bias is not None:
-            set_prior_bias(bias, **build_prior(cfg))
+            set_prior_bias(bias, **build_prior(cfg), logit_of=criterion.logit_of)
         return {
             "backbone": backbone,
             "cls_score": cls_score,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +42,13 @@ def class_prior_bias(counts: Tensor, *, prior_prob: float) -> Tensor:
     return (prior_prob * counts / counts.mean()).clamp(max=max(prior_prob, 0.5)).logit()
 
 
-def set_prior_bias(bias: Tensor, *, prior_prob: float, prior_counts: Tensor | None = None) -> None:
+def set_prior_bias(
+    bias: Tensor,
+    *,
+    prior_prob: float,
+    prior_counts: Tensor | None = None,
+    logit_of: Callable[[Tensor], Tensor] | None = None,
+) -> None:
     """Set the bias ``(K,)`` of a sigmoid classifier, in place.
 
     Without it the first loss is K log 2 and swamps all else.
@@ -51,12 +58,15 @@ def set_prior_bias(bias: Tensor, *, prior_prob: float, prior_counts: Tensor | No
         prior_prob: score of every class at the start, in (0, 1).
         prior_counts: ``(K,)``; if given the scores are in proportion to them, see
             :func:`class_prior_bias`.
+        logit_of: probability to logit, where it is not the sigmoid's.
     """
     with torch.no_grad():
         if prior_counts is None:
             bias.fill_(prior_bias(prior_prob))
         else:
             bias.copy_(class_prior_bias(prior_counts, prior_prob=prior_prob))
+        if logit_of is not None:
+            bias.copy_(logit_of(bias.double().sigmoid()))
 
 
 class CosineClassifier(nn.Module):

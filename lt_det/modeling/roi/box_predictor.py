@@ -269,9 +269,8 @@ class SigmoidOutputLayers(LongTailOutputLayers):
         super().__init__(input_shape, criterion=criterion, **kwargs)
         with torch.no_grad():
             bias = self.cls_score.bias[: self.num_classes]
-            set_prior_bias(bias, prior_prob=prior_prob, prior_counts=prior_counts)
-            if criterion.logit_of is not None:
-                bias.copy_(criterion.logit_of(bias.double().sigmoid()))
+            link = criterion.logit_of
+            set_prior_bias(bias, prior_prob=prior_prob, prior_counts=prior_counts, logit_of=link)
             self.cls_score.bias[self.num_classes :] = 0.0
 
     @classmethod
