@@ -13,6 +13,7 @@ from lt_det.version import __version__
 if TYPE_CHECKING:
     from lt_det.api import (
         add_config,
+        balance,
         class_stats,
         create_loss,
         evaluate_lvis,
@@ -32,6 +33,7 @@ __all__ = [
     "Trainer",
     "__version__",
     "add_config",
+    "balance",
     "class_stats",
     "create_loss",
     "evaluate_lvis",

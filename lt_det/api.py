@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from detectron2.config import CfgNode
     from torch import nn
 
+    from lt_det.balance.run import Balanced
     from lt_det.data.stats.class_stats import ClassStats
     from lt_det.data.stats.json_stats import CountSource
     from lt_det.engine.prediction.predict import Predicted
@@ -245,6 +246,56 @@ def evaluate_lvis(
     from lt_det.evaluation.lvis.json_evaluation import evaluate_lvis as evaluate
 
     return evaluate(ground_truth, detections, stats=stats, **options)
+
+
+def balance(
+    cfg: CfgNode | str,
+    weights: str | os.PathLike[str] = "",
+    *,
+    output: str | os.PathLike[str],
+    objective: str = "APr",
+    keep: str | None = None,
+    at_most: float = 0.0,
+    **options: Any,
+) -> Balanced:
+    """Balance a trained Mask, Faster or Cascade R-CNN; what ``lt-det balance`` does.
+
+    Calibrations and newly trained classifiers are tried on cached regions. The simplest that no
+    other beats beyond luck is written as ``balanced.pth`` and ``balanced.yaml``, for plain
+    Detectron2 where the backbone is.
+
+    Args:
+        cfg: config of the detector, its data sets registered; or a config file.
+        weights: checkpoint; "" is MODEL.WEIGHTS of the config.
+        output: folder; what is finished there is kept and used again.
+        objective: "AP", "APr", "APc" or "APf".
+        keep: metric that must not fall, "" for none; None is "AP" where that is not the objective.
+        at_most: points by which it may fall.
+        options: see :class:`lt_det.balance.options.BalanceOptions`.
+
+    Returns:
+        outcome (``rows``, ``chosen``, cross-fitted ``gain`` with intervals, ``notes``),
+        checkpoint, and seconds.
+
+    Raises:
+        ValueError: if the detector or the data set cannot be used, or ``output`` is of another
+            balance.
+        KeyError: if the data set is not registered.
+    """
+    from pathlib import Path
+
+    from lt_det.balance.choice import Objective
+    from lt_det.balance.options import BalanceOptions
+    from lt_det.balance.run import run_balance
+
+    config = load_config(cfg) if isinstance(cfg, str) else cfg.clone()
+    if weights:
+        config.defrost()
+        config.MODEL.WEIGHTS = os.fspath(weights)
+    if keep is None:
+        keep = "" if objective == "AP" else "AP"
+    chosen = Objective(objective, keep, at_most)
+    return run_balance(config, BalanceOptions(objective=chosen, **options), Path(output).resolve())
 
 
 def predict(

@@ -87,7 +87,7 @@ def add_lt_det_config(cfg: CfgNode) -> None:
     node.RETINANET.NORMALIZER = "global"
 
     # Detections by our code, equal to Detectron2's and faster (True), or by Detectron2's (False).
-    # None: by ours on a CPU; on a GPU it was not measured yet.
+    # None: by ours on a CPU (on a GPU it was not measured yet), and by Detectron2's with PATCH.
     node.FAST_INFERENCE = None
 
     # LVIS-format data sets to register: [[name, json_file, image_root], ...]
@@ -242,8 +242,11 @@ def _add_classification(node: CfgNode) -> None:
 
     node.SAMPLER = CfgNode()
     # "": by DATALOADER.SAMPLER_TRAIN. Else one of lt_det.tasks.train_samplers.SAMPLERS: instance,
-    # class_balanced, square_root, repeat_factor, progressive, effective_number.
+    # class_balanced, square_root, repeat_factor, progressive, effective_number, irfs, eirfs,
+    # eirfs_release, class_aware.
     node.SAMPLER.NAME = ""
+    # "eirfs": factor of the exponent; t is DATALOADER.REPEAT_THRESHOLD (release: 1e-4).
+    node.SAMPLER.ALPHA = 2.0
     # "effective_number": the beta of 1 - beta^n.
     node.SAMPLER.BETA = 0.9999
 

@@ -20,6 +20,7 @@ PUBLIC = {
     "Trainer",
     "__version__",
     "add_config",
+    "balance",
     "class_stats",
     "create_loss",
     "evaluate_lvis",

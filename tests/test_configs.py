@@ -39,7 +39,7 @@ def test_builds_a_model(path):
     assert len(predictors) == (3 if "cascade" in path.name else 1)
     for predictor in predictors:
         num_classes = cfg.MODEL.ROI_HEADS.NUM_CLASSES
-        extra = 1 if predictor.kind == "softmax" else 0
+        extra = len(predictor.criterion.extra_columns(background=True))
         assert predictor.cls_score.out_features == num_classes + extra
     # A second stage says so, and waits for its weights.
     second = any(word in path.name for word in ("balms", "balanced", "finetune"))
@@ -178,6 +178,23 @@ def test_first_line_is_the_command(path):
 @pytest.mark.parametrize("path", DETECTORS, ids=name)
 def test_output_folder_is_the_config_s_own(path):
     assert f"output/{name(path)}" == read_config(str(path)).OUTPUT_DIR + ".yaml"
+
+
+NEW_METHODS = [
+    p for p in ALL if re.search(r"^# The release( for v0.5)?\b", p.read_text(), flags=re.MULTILINE)
+]
+
+
+def test_methods_say_the_protocol_of_their_release():
+    assert len(NEW_METHODS) >= 10
+    for path in NEW_METHODS:
+        text, cfg = path.read_text(), load_config(str(path))
+        assert cfg.LT_DET.LOSS in path.name
+        assert "sampler" in text
+        assert "NMS" in text
+        if "retinanet" not in path.name:
+            gumbel = cfg.LT_DET.LOSS in ("gol", "gumbel")
+            assert (0.3 if gumbel else 0.5) == cfg.MODEL.ROI_HEADS.NMS_THRESH_TEST
 
 
 def test_configs_named_in_the_readme_exist():

@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> None:
     docs = parse_arguments(arguments).docs
     images = docs / "images" / "losses"
     images.mkdir(parents=True, exist_ok=True)
-    save_loss_plot(overview(PROBABILITY), images / "overview.png", reference=False)
+    save_loss_plot(overview(PROBABILITY), images / "overview.png", reference=False, dpi=72)
     for name in tqdm(LOSSES, desc="losses", unit="loss", disable=None):
         save_loss_plot({name: loss_curves(name, PROBABILITY)}, images / f"{name}.png")
     page = docs / "reference" / "losses.md"

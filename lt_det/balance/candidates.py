@@ -5,15 +5,24 @@ Shape shorthand: K classes, C columns of a classifier, D features.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lt_det.balance.replay import Classifiers, PostProcessing
 from lt_det.losses import LOSSES, PLAIN_LOSS, get_loss
-from lt_det.modeling.classifiers.posthoc import prior_adjusted
+from lt_det.modeling.calibration import (
+    Affine,
+    LogitMoments,
+    folded_parameters,
+    fracal,
+    logit_adjustment,
+    logn,
+    norcal,
+    tau_norm,
+)
 
 #: From simple to complicated; where nothing more can be shown, the simpler one is taken.
 LEVELS = ("as trained", "post-processing", "calibration", "loss", "meta")
@@ -65,54 +74,59 @@ def calibrations(
     own: Classifiers,
     class_counts: Tensor,
     *,
-    logit_adjustment: Iterable[float],
-    tau_norm: Iterable[float],
+    kind: str,
+    fractal: tuple[Tensor, int] | None = None,
+    moments: Sequence[LogitMoments] = (),
 ) -> list[Candidate]:
     """Return the classifiers with corrections folded into their weights.
 
     Args:
         own: as trained.
         class_counts: ``(K,)`` of the training set, positive.
-        logit_adjustment: taus, see :func:`~lt_det.modeling.classifiers.posthoc.prior_adjusted`.
-        tau_norm: taus, see :func:`~lt_det.modeling.classifiers.posthoc.tau_normalised`.
+        kind: "softmax" or "sigmoid"; NorCal, FRACAL and LogN are for the former.
+        fractal: ``(K,)`` dimensions and the number of training images, for FRACAL; None leaves it
+            out.
+        moments: of the logits of each stage on training regions, for LogN; empty leaves it out.
     """
     k = len(class_counts)
     found = []
-    for tau in logit_adjustment:
-        shift = prior_adjusted(torch.zeros(1, k, dtype=torch.float64), class_counts, tau=tau)[0]
-        ones = torch.ones(k)
-        folded = [folded_classifier(w, b, scale=ones, shift=shift) for w, b in own]
-        found.append(Candidate(f"logit adjustment {tau:g}", "calibration", folded, f"tau {tau:g}"))
-    for tau in tau_norm:
-        folded = []
-        for weight, bias in own:
-            norms = weight[:k].double().norm(dim=1)
-            scale = torch.where(norms > 0, norms.mean() / norms.clamp(min=1e-30), 0.0) ** tau
-            folded.append(
-                folded_classifier(
-                    weight, bias, scale=scale, shift=bias[:k].mean() - scale * bias[:k]
-                )
-            )
-        found.append(Candidate(f"tau-norm {tau:g}", "calibration", folded, f"tau {tau:g}"))
+
+    def add(name: str, settings: str, make: Callable[[int], Affine]) -> None:
+        folded = [
+            folded_parameters(weight, bias, make(stage), background=len(weight) > k)
+            for stage, (weight, bias) in enumerate(own)
+        ]
+        found.append(Candidate(f"{name} {settings}".strip(), "calibration", folded, settings))
+
+    if moments:
+        add("LogN", "", lambda stage: logn(moments[stage].mean[:k], moments[stage].variance[:k]))
+        return found
+    for tau in (0.25, 0.5, 0.75, 1.0, 1.25, 1.5):
+        shift = logit_adjustment(class_counts, tau=tau)
+        add("logit adjustment", f"tau {tau:g}", lambda _, shift=shift: shift)
+    for tau in (0.25, 0.5, 0.75, 1.0):
+        add(
+            "tau-norm",
+            f"tau {tau:g}",
+            lambda stage, tau=tau: tau_norm(_layer(own[stage]), num_classes=k, tau=tau),
+        )
+    for gamma in (0.2, 0.4, 0.6, 0.8, 1.0) if kind == "softmax" else ():
+        divided = norcal(class_counts, gamma=gamma)
+        add("NorCal", f"gamma {gamma:g}", lambda _, divided=divided: divided)
+    for strength in (0.0, 1.0, 2.0) if kind == "softmax" and fractal else ():
+        assert fractal is not None
+        spread = fracal(class_counts, fractal[0], num_images=fractal[1], strength=strength)
+        add("FRACAL", f"strength {strength:g}", lambda _, spread=spread: spread)
     return found
 
 
-def folded_classifier(
-    weight: Tensor, bias: Tensor, *, scale: Tensor, shift: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return the classifier whose first K logits are ``scale * z + shift``; others stay.
-
-    Args:
-        weight: ``(C, D)``.
-        bias: ``(C,)``.
-        scale: ``(K,)``.
-        shift: ``(K,)``.
-    """
-    k = len(scale)
-    new_weight, new_bias = weight.clone(), bias.clone()
-    new_weight[:k] = (scale.double()[:, None] * weight[:k].double()).to(weight.dtype)
-    new_bias[:k] = (scale.double() * bias[:k].double() + shift.double()).to(bias.dtype)
-    return new_weight, new_bias
+def _layer(parameters: tuple[Tensor, Tensor]) -> nn.Linear:
+    weight, bias = parameters
+    layer = nn.Linear(weight.shape[1], len(weight))
+    with torch.no_grad():
+        layer.weight.copy_(weight)
+        layer.bias.copy_(bias)
+    return layer
 
 
 def recipes(kind: str, *, losses: Sequence[str] = (), tau: Iterable[float] = ()) -> list[Recipe]:

@@ -97,7 +97,7 @@ def write_balanced(
     with atomic_file(path, "wb") as file:
         torch.save({"model": kept, "__author__": "lt_det balance"}, file)
     note = (
-        "# Plain Detectron2: detectron2.config.get_cfg() reads it, DATASETS.TEST is to be registered."
+        "# Plain Detectron2: get_cfg() reads it; register DATASETS.TEST before an evaluation."
         if is_plain
         else "# Needs lt_det for MODEL.BACKBONE.NAME; all else is plain Detectron2."
     )

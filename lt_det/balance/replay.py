@@ -5,6 +5,7 @@ Shape shorthand: R regions of the image, D features, K classes, C columns of the
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,15 +40,22 @@ class Replay:
     """The part of a detector that comes after the features of its regions."""
 
     def __init__(self, model: nn.Module) -> None:
-        """Share the predictors of ``model``.
+        """Copy the predictors of ``model``, to the CPU, where frozen images are.
 
         Raises:
             ValueError: if it cannot be replayed.
         """
-        self._stages: list[Any] = box_stages(model)
+        self._stages: list[Any] = [copy.deepcopy(stage).cpu().eval() for stage in box_stages(model)]
         first = self._stages[-1]
         self.own = PostProcessing(float(first.test_score_thresh), float(first.test_nms_thresh))
         self.limit = int(first.test_topk_per_image)
+
+    @property
+    def kind(self) -> str:
+        """How logits become scores: "softmax" or "sigmoid"."""
+        last = self._stages[-1]
+        sigmoid = getattr(last, "kind", "") == "sigmoid" or getattr(last, "use_sigmoid_ce", False)
+        return "sigmoid" if sigmoid else "softmax"
 
     def own_classifiers(self) -> list[tuple[Tensor, Tensor]]:
         """Return copies of the classifiers that the detector was trained with."""

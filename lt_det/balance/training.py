@@ -7,14 +7,19 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import torch
+import torch.nn.functional as F
 from detectron2.engine import HookBase, hooks
 from torch import Tensor
 
 from lt_det.balance.candidates import Candidate, Recipe
+from lt_det.balance.replay import Classifiers
 from lt_det.data.records.dataset_dicts import build_train_dicts
 from lt_det.engine import hooks as our_hooks
 from lt_det.engine.loading.build import build_train_stream
+from lt_det.engine.regions.store import ImageRegions
 from lt_det.engine.trainer import LongTailTrainer
+from lt_det.modeling.calibration import LogitMoments
 from lt_det.modeling.classifiers.classification_head import classification_heads
 
 # Steps of the schedule, as shares of the iterations.
@@ -71,7 +76,8 @@ def training_config(cfg: Any, recipe: Recipe, *, iterations: int, dtype: str) ->
     cfg.DATALOADER.NUM_WORKERS = 0
     cfg.DATASETS.TEST = ()
     cfg.SOLVER.MAX_ITER = iterations
-    cfg.SOLVER.STEPS = (int(_STEP * iterations),)
+    step = int(_STEP * iterations)
+    cfg.SOLVER.STEPS = (step,) if step else ()
     cfg.SOLVER.WARMUP_ITERS = int(_WARMUP * iterations)
     cfg.merge_from_list(list(recipe.options))
     cfg.freeze()
@@ -110,6 +116,35 @@ def train_candidate(
     keys = zip(recipe.options[::2], recipe.options[1::2])
     settings = ", ".join(f"{key.removeprefix('LT_DET.')} {value}" for key, value in keys)
     return Candidate(recipe.name, recipe.level, found, settings)
+
+
+def training_regions(
+    cfg: Any, recipe: Recipe, *, dtype: str, rows: Sequence[int] | None
+) -> Sequence[ImageRegions]:
+    """Return the cached regions of the training images, computed where they are missing.
+
+    Args:
+        cfg: as :func:`training_config`.
+        recipe: any; the regions do not depend on it.
+        dtype: see there.
+        rows: of the training images; None is all.
+    """
+    trainer_class = type("RecipeTrainer", (ClassifierTrainer,), {"rows": rows})
+    with quiet():
+        trainer = trainer_class(training_config(cfg, recipe, iterations=1, dtype=dtype))
+        trainer.resume_or_load(resume=False)
+        trainer._build_streams()
+    return trainer._stream.items
+
+
+@torch.no_grad()
+def logit_moments(regions: Sequence[ImageRegions], classifiers: Classifiers) -> list[LogitMoments]:
+    """Return the moments of the logits of each stage over all training regions."""
+    moments = [LogitMoments(len(weight)) for weight, _ in classifiers]
+    for place in range(len(regions)):
+        for of_stage, (features, _), (weight, bias) in zip(moments, regions[place], classifiers):
+            of_stage.add(F.linear(features, weight, bias))
+    return moments
 
 
 @contextmanager

@@ -39,12 +39,22 @@ COMMANDS = (
     ),
     Command("train", "train a config, or several stages in a row", "lt_det.cli.train"),
     Command("evaluate", "evaluate a checkpoint, or a json of detections", "lt_det.cli.evaluate"),
+    Command(
+        "balance",
+        "find the rare classes with a detector that is trained, in minutes",
+        "lt_det.cli.balance",
+    ),
     Command("predict", "predict on images with a trained model", "lt_det.cli.predict"),
     Command("sweep", "train a config with many values and seeds", "lt_det.cli.sweep"),
     Command(
         "posthoc-sweep",
         "evaluate image classifiers with many post-hoc settings",
         "lt_det.cli.posthoc_sweep",
+    ),
+    Command(
+        "logit-moments",
+        "collect what the calibration LogN needs, in one pass over the training images",
+        "lt_det.cli.logit_moments",
     ),
     Command(
         "class-stats", "count the classes of a data set and draw them", "lt_det.cli.class_stats"

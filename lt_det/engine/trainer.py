@@ -41,6 +41,7 @@ from lt_det.engine.weights_fit import NO_FIRST_STAGE, check_start
 from lt_det.meta.meta_learner import MetaLearner
 from lt_det.modeling.classifiers.decoupled import classifier_parameters, freeze_all_but_classifier
 from lt_det.modeling.patching.from_config import patch_from_config
+from lt_det.modeling.trainer_keys import obeyed
 from lt_det.tasks import build_class_stats
 
 logger = logging.getLogger(__name__)
@@ -52,9 +53,8 @@ class LongTailTrainer(DefaultTrainer):
     With the defaults of LT_DET it trains as :class:`DefaultTrainer` does. Beyond it: class
     statistics of the training set reach every loss and are kept in the checkpoint; DDP on CPUs;
     LT_DET.DECOUPLED trains the classifier only, LT_DET.META learns class weights, and
-    LT_DET.REGION_CACHE takes region features from a cache. With SEED set, a resumed run repeats
-    an uninterrupted one bit by bit, with any number of loader processes (but with the Meta Sampler,
-    for which they draw ahead with older rates).
+    LT_DET.REGION_CACHE takes region features from a cache. With SEED set, a resumed run repeats an
+    uninterrupted one bit by bit (but with the Meta Sampler and loader processes, which draw ahead).
     """
 
     def __init__(self, cfg: Any) -> None:
@@ -73,11 +73,11 @@ class LongTailTrainer(DefaultTrainer):
         self.class_stats = build_class_stats(cfg)
         if self._has_stock_evaluators():
             check_test_sets(cfg, class_names=self.class_stats.class_names)
-        # Nothing is read from it before train().
-        self._loader: Iterable[list] = self.build_train_loader(cfg)
+        self._loader: Iterable[list] = self.build_train_loader(cfg)  # read in train() only
 
         detector = self.build_model(cfg)
         check_loss_is_used(cfg, detector)
+        obeyed(detector, "LT_DET.SAMPLER.NAME", "LT_DET.DEFER.SAMPLER")
         bind_class_stats(detector, self.class_stats, unit=cfg.LT_DET.CLASS_STATS.UNIT)
         if cfg.LT_DET.DECOUPLED:
             detector = freeze_all_but_classifier(detector)

@@ -38,12 +38,21 @@ def check_weights_fit(
             from is enough).
 
     Raises:
-        ValueError: with the numbers, the first names, and the file's format where it is known.
+        ValueError: with the numbers, the first names, and the file's format where it is known. In
+            evaluation one weight of another shape is enough.
     """
     keys, model_keys = list(keys), list(model_keys)
     shapes = [key for key, *_ in incompatible.incorrect_shapes]
     unused = [*incompatible.unexpected_keys, *shapes]
     missing = [*incompatible.missing_keys, *shapes]
+    if model_keys and shapes:
+        numbers = class_numbers(incompatible) or (
+            " Set MODEL.WEIGHTS to weights of this model, or the config to the model of the file"
+        )
+        raise ValueError(
+            f"MODEL.WEIGHTS {weights!r} does not fit the model: {len(shapes)} weights have other "
+            f"shapes, first {shapes[:_NUM_NAMED]}, and would stay random.{numbers}"
+        )
     if model_keys:
         wrong, total = missing, len(model_keys)
         what = f"{len(wrong)} of {total} weights of the model are not in it, or have other shapes"
@@ -52,8 +61,7 @@ def check_weights_fit(
         what = f"{len(wrong)} of its {total} weights have no place in the model"
     if 2 * len(wrong) <= total:
         return
-    found = format_of(keys)
-    kind = f" It looks like {found}'s format{_HOW[found]}." if found else ""
+    kind = _kind(keys)
     raise ValueError(
         f"MODEL.WEIGHTS {weights!r} does not fit the model: {what}, first {wrong[:_NUM_NAMED]}; "
         f"in the file are {keys[:_NUM_NAMED]}.{kind}{class_numbers(incompatible)} Set "
@@ -82,8 +90,13 @@ def check_start(weights: str, checkpointer: Any, *, second_stage: bool) -> None:
         raise ValueError(
             f"MODEL.WEIGHTS {weights!r} is not a stage-1 checkpoint of this model: {len(bad)} "
             f"parameters are missing or have another shape, first {bad[:_NUM_NAMED]}."
-            f"{class_numbers(incompatible)}"
+            f"{_kind(checkpointer.keys_of_file)}{class_numbers(incompatible)}"
         )
+
+
+def _kind(keys: Iterable[str]) -> str:
+    found = format_of(keys)
+    return f" It looks like {found}'s format{_HOW[found]}." if found else ""
 
 
 def format_of(keys: Iterable[str]) -> str:

@@ -8,19 +8,27 @@ from __future__ import annotations
 
 import difflib
 
-from lt_det.losses import equalization, eureka, halted_focal
-from lt_det.losses.activations import sigmoid_beside_background
+from lt_det.losses import eql, equalization, eureka, halted_focal
+from lt_det.losses.acsl import acsl_loss
+from lt_det.losses.activations import sigmoid_beside_background, softmax_times_objectness
 from lt_det.losses.balanced_sigmoid import balanced_sigmoid_loss
 from lt_det.losses.balanced_softmax import balanced_softmax_loss
 from lt_det.losses.bonus import bonus_of_margin
 from lt_det.losses.cross_entropy import sigmoid_ce_loss, softmax_ce_loss
+from lt_det.losses.droploss import drop_loss
+from lt_det.losses.ecm import ecm_loss
+from lt_det.losses.efl import FocalGradientSums, efl_loss
+from lt_det.losses.eql import eql_loss
 from lt_det.losses.eqlv2 import GradientSums, eqlv2_loss
 from lt_det.losses.equalization import softmax_equalization_loss
 from lt_det.losses.eureka import sigmoid_eureka_loss, softmax_eureka_loss
 from lt_det.losses.fedloss import fed_loss
 from lt_det.losses.focal import sigmoid_focal_loss, softmax_focal_loss
+from lt_det.losses.gol import gol_loss
+from lt_det.losses.gumbel import gumbel_logit, gumbel_loss, gumbel_scores
 from lt_det.losses.halted_focal import sigmoid_halted_focal_loss, softmax_halted_focal_loss
 from lt_det.losses.ldam import ldam_loss
+from lt_det.losses.seesaw import SeenLabels, seesaw_loss
 from lt_det.losses.spec import LossSpec
 
 _EUREKA = "OpenReview 7Yhok3vJpU"
@@ -75,6 +83,49 @@ LOSSES: dict[str, LossSpec] = {
         scores=sigmoid_beside_background,
         state=GradientSums,
     ),
+    "seesaw": LossSpec(
+        seesaw_loss,
+        "softmax",
+        "arXiv:2008.10032, Eq. 3-7",
+        columns=("object", "background"),
+        scores=softmax_times_objectness,
+        state=SeenLabels,
+    ),
+    "eql": LossSpec(
+        eql_loss, "sigmoid", "arXiv:2003.05176, Eq. 2-4", without_effect=eql.without_effect
+    ),
+    "droploss": LossSpec(
+        drop_loss, "sigmoid", "arXiv:2104.06402", without_effect=eql.without_effect
+    ),
+    "ecm": LossSpec(
+        ecm_loss,
+        "sigmoid",
+        "arXiv:2301.09724",
+        takes_out_prior=True,
+        columns=("background",),
+        scores=sigmoid_beside_background,
+    ),
+    "efl": LossSpec(efl_loss, "sigmoid", "arXiv:2201.02593, Eq. 4-6", state=FocalGradientSums),
+    "gumbel": LossSpec(
+        gumbel_loss,
+        "sigmoid",
+        "arXiv:2207.10936, Eq. 5-8",
+        scores=gumbel_scores,
+        logit_of=gumbel_logit,
+    ),
+    "gol": LossSpec(
+        gol_loss,
+        "sigmoid",
+        "arXiv:2207.10936",
+        scores=gumbel_scores,
+        logit_of=gumbel_logit,
+    ),
+    "acsl": LossSpec(
+        acsl_loss,
+        "sigmoid",
+        "arXiv:2104.00885, Eq. 5-6",
+        columns=("background",),
+    ),
 }
 
 #: The loss without any correction, for each kind: what a meta loss or a baseline uses.
@@ -102,6 +153,14 @@ __all__ = [
     "balanced_softmax_loss",
     "eqlv2_loss",
     "fed_loss",
+    "acsl_loss",
+    "drop_loss",
+    "ecm_loss",
+    "efl_loss",
+    "eql_loss",
+    "gol_loss",
+    "gumbel_loss",
+    "seesaw_loss",
     "get_loss",
     "ldam_loss",
     "sigmoid_ce_loss",

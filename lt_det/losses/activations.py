@@ -32,3 +32,18 @@ def sigmoid_beside_background(logits: Tensor, *, background: bool) -> Tensor:
         return scores
     last = scores[:, -1:]
     return torch.cat([scores[:, :-1] * (1 - last), last], dim=1)
+
+
+def softmax_times_objectness(logits: Tensor, *, background: bool) -> Tensor:
+    """Return the softmax over the classes times that of object, and the background's score.
+
+    The last two columns are object and background. Without them it is the softmax.
+    """
+    if not background:
+        return logits.softmax(dim=1)
+    objectness = logits[:, -2:].softmax(dim=1)
+    return torch.cat([logits[:, :-2].softmax(dim=1) * objectness[:, :1], objectness[:, 1:]], dim=1)
+
+
+#: These are the softmax or the sigmoid where there is no background.
+BESIDE_BACKGROUND = (sigmoid_beside_background, softmax_times_objectness)

@@ -104,7 +104,7 @@ class Criterion(KeptDtypes, BaseCriterion):
                     f"of a softmax loss, got {name!r} of kind 'sigmoid': set 'rows'"
                 )
             self.mean_is_over_weights = True
-        self._warn_without_effect(counts)
+        self._warn_without_effect(counts, num_images)
         self.num_images = num_images
         self.load_counts = load_counts
         # Buffers, so that they follow .to(device); their dtype stays. Not persistent:
@@ -164,7 +164,7 @@ class Criterion(KeptDtypes, BaseCriterion):
 
     def step(self, logits: Tensor, targets: Tensor) -> AbstractContextManager[None]:
         """Return a context in which the state moves; see :meth:`BaseCriterion.step`."""
-        if self.spec.state is None or not (self.training and torch.is_grad_enabled()):
+        if self.spec.state is None or not torch.is_grad_enabled():
             return nullcontext()
         return self._moving(logits.detach(), targets)
 
@@ -201,16 +201,16 @@ class Criterion(KeptDtypes, BaseCriterion):
             num_columns=class_counts.numel(),
             num_images=num_images if "num_images" in self._needed else None,
         )
-        self._warn_without_effect(class_counts)
+        self._warn_without_effect(class_counts, num_images)
         self.class_counts = class_counts.to(self._anchor.device)
         self.num_images = num_images
         self.weights = None
 
-    def _warn_without_effect(self, class_counts: Tensor | None) -> None:
+    def _warn_without_effect(self, class_counts: Tensor | None, num_images: int | None) -> None:
         if class_counts is None or self.spec.without_effect is None:
             return
         parameters = {**self._of_background(), **self.hyperparameters}
-        reason = self.spec.without_effect(class_counts, **parameters)
+        reason = self.spec.without_effect(class_counts, num_images=num_images, **parameters)
         if reason:
             logger.warning("loss %r is plain cross-entropy here: %s", self.name, reason)
 

@@ -45,7 +45,7 @@ class GradientSums(LossState):
     def of_batch(self, logits: Tensor, targets: Tensor, **parameters: Any) -> Tensor:
         """Return the sums of a batch, ``(2, K)`` float64: of positives, of negatives."""
         logits, targets = at_least_float32(logits), at_least_float32(targets)
-        weights = _weights(targets, **self.arguments(), **parameters)
+        weights = _weights(targets, self.arguments()["gradient_ratio"], **parameters)
         gradient = (torch.sigmoid(logits) - targets).abs() * weights
         parts = torch.stack([gradient * targets, gradient * (1 - targets)])
         return parts[:, :, : self.num_classes].sum(dim=1, dtype=torch.float64)

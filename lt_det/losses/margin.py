@@ -52,7 +52,7 @@ def sigmoid_margin(logits: Tensor, targets: Tensor) -> Tensor:
     return (2 * at_least_float32(targets) - 1) * at_least_float32(logits)
 
 
-def focal_of_margin(margin: Tensor, *, gamma: float) -> Tensor:
+def focal_of_margin(margin: Tensor, *, gamma: float | Tensor) -> Tensor:
     """Return ``-(1 - p)^gamma log p`` in nats.
 
     The power is taken in log space: ``(1 - p) ** gamma`` has gradient 0 * inf at p = 1 for

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from lt_det.losses.activations import sigmoid_beside_background, sigmoid_scores, softmax_scores
+from lt_det.losses.activations import BESIDE_BACKGROUND, sigmoid_scores, softmax_scores
 from lt_det.losses.state import LossState
 
 Kind = Literal["softmax", "sigmoid"]
@@ -149,7 +149,7 @@ class LossSpec:
 
     def scoring(self, *, background: bool) -> str:
         """Return "softmax", "sigmoid", or the name of another activation."""
-        plain = self.scores is sigmoid_beside_background and not background
+        plain = self.scores in BESIDE_BACKGROUND and not background
         if self.scores is None or plain:
             return self.kind
         return self.scores.__name__

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jvp
 from torch.nn import functional as F
+from torch.nn.utils.parametrize import is_parametrized
 
 from lt_det.meta.ranks import average_over_ranks
 from lt_det.meta.reweighter import region_weights
@@ -105,12 +106,18 @@ def row_hypergradient(
         row_losses: training loss of each row, unweighted.
         meta_row_losses: loss of each meta row.
         rules: for each parameter of the classifier, the inner step.
-        closed_form: None takes the closed form for ``nn.Linear`` and forward mode for all else.
+        closed_form: None takes the closed form for a plain ``nn.Linear`` and forward mode for all
+            else.
 
     Raises:
         ValueError: if ``closed_form`` is asked of a classifier that is not ``nn.Linear``.
     """
-    linear = isinstance(classifier, nn.Linear)
+    # Neither a subclass that does more, nor weight normalisation or another parametrisation.
+    linear = (
+        isinstance(classifier, nn.Linear)
+        and type(classifier).forward is nn.Linear.forward
+        and not is_parametrized(classifier)
+    )
     if closed_form is None:
         closed_form = linear
     if closed_form and not linear:
@@ -195,10 +202,26 @@ def _module_derivative(
     row_losses: RowLosses,
     direction: Params,
 ) -> Tensor:
-    """Return ``(R,)`` derivatives of each row's loss along ``direction``, by forward mode."""
+    """Return ``(R,)`` derivatives of each row's loss along ``direction``.
+
+    By forward mode, or where an operation of the classifier has none (weight normalisation) by two
+    reverse passes.
+    """
 
     def losses(point: Params) -> Tensor:
         logits = _call(classifier, point, regions.features)
         return row_losses(logits, regions.labels)
 
-    return jvp(losses, (dict(params),), (dict(direction),))[1]
+    try:
+        return jvp(losses, (dict(params),), (dict(direction),))[1]
+    except NotImplementedError:
+        pass
+    leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
+    with torch.enable_grad():
+        per_row = losses(leaves)
+        weights = torch.ones_like(per_row).requires_grad_()
+        grads = torch.autograd.grad(
+            (weights * per_row).sum(), list(leaves.values()), create_graph=True
+        )
+        along = sum((g * direction[name]).sum() for name, g in zip(leaves, grads))
+        return torch.autograd.grad(along, weights)[0]

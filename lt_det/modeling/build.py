@@ -42,7 +42,12 @@ def build_criterion(cfg: Any) -> BaseCriterion:
         denominator="LT_DET.CLASS_WEIGHTS.DENOMINATOR",
     ):
         criterion = _build_criterion(cfg)
-    keys = {"DECOUPLED": cfg.LT_DET.DECOUPLED, "META.ENABLED": cfg.LT_DET.META.ENABLED}
+    keys = {
+        "DECOUPLED": cfg.LT_DET.DECOUPLED,
+        "META.ENABLED": cfg.LT_DET.META.ENABLED,
+        "SAMPLER.NAME": cfg.LT_DET.SAMPLER.NAME,
+        "DEFER.SAMPLER": cfg.LT_DET.DEFER.SAMPLER,
+    }
     refuse_other_trainers(criterion, [f"LT_DET.{key}" for key, value in keys.items() if value])
     return criterion
 

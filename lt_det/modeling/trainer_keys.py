@@ -12,18 +12,19 @@ from lt_det.losses.base_criterion import BaseCriterion
 def refuse_other_trainers(criterion: BaseCriterion, keys: list[str]) -> None:
     """Make the first call of ``criterion`` raise unless all ``keys`` are :func:`obeyed` by then.
 
-    Detectron2's DefaultTrainer builds the same model, but would train all of it.
+    Detectron2's DefaultTrainer builds the same model, but would train all of it, on images drawn
+    by DATALOADER.SAMPLER_TRAIN.
     """
     if keys:
         criterion.unmet_keys = set(keys)
         criterion.register_forward_pre_hook(_raise_if_unmet)
 
 
-def obeyed(model: nn.Module, key: str) -> None:
-    """Mark ``key`` as obeyed for all losses in ``model``."""
+def obeyed(model: nn.Module, *keys: str) -> None:
+    """Mark ``keys`` as obeyed for all losses in ``model``."""
     for module in model.modules():
         if isinstance(module, BaseCriterion) and module.unmet_keys:
-            module.unmet_keys = set(module.unmet_keys) - {key}
+            module.unmet_keys = set(module.unmet_keys) - set(keys)
 
 
 def _raise_if_unmet(criterion: Any, _inputs: Any) -> None:

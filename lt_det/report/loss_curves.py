@@ -89,14 +89,21 @@ def loss_curve(
     # Element-wise losses: the other class's logit is 0 and does not matter to sigmoid kinds.
     own = torch.logit(p) if positive else -torch.logit(p)
     logits = torch.stack([own if i == column else torch.zeros_like(p) for i in range(2)], dim=1)
-    if criterion.kind == "softmax":
-        losses = criterion(logits, torch.full(p.shape, column))
-    else:
-        targets = torch.zeros_like(logits)
-        targets[:, column] = float(positive)
-        losses = criterion(logits, targets)[:, column]
+    # A loss that draws among the rows of a batch gets one at a time.
+    batches = logits.split(1) if criterion.spec.draws else [logits]
+    losses = torch.cat([_row_losses(criterion, z, column, positive=positive) for z in batches])
     (gradient,) = torch.autograd.grad(losses.sum(), p)
     return LossCurve(label, np.asarray(probability), losses.detach().numpy(), gradient.numpy())
+
+
+def _row_losses(
+    criterion: Criterion, logits: torch.Tensor, column: int, *, positive: bool
+) -> torch.Tensor:
+    if criterion.kind == "softmax":
+        return criterion(logits, torch.full((len(logits),), column))
+    targets = torch.zeros_like(logits)
+    targets[:, column] = float(positive)
+    return criterion(logits, targets)[:, column]
 
 
 def loss_curves(name: str, probability: np.ndarray) -> list[LossCurve]:
@@ -146,7 +153,11 @@ def overview(probability: np.ndarray) -> dict[str, list[LossCurve]]:
 
 
 def save_loss_plot(
-    rows: Mapping[str, Sequence[LossCurve]], path: str | os.PathLike[str], *, reference: bool = True
+    rows: Mapping[str, Sequence[LossCurve]],
+    path: str | os.PathLike[str],
+    *,
+    reference: bool = True,
+    dpi: int = 90,
 ) -> None:
     """Draw loss, likelihood gradient and logit gradient side by side into an image file.
 
@@ -154,6 +165,7 @@ def save_loss_plot(
         rows: title -> curves; one row of three panels each.
         path: its ending says the format; written whole or not at all.
         reference: draw cross-entropy in grey beneath.
+        dpi: dots an inch.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -183,7 +195,7 @@ def save_loss_plot(
         axes[1].set_title("gradient by p", loc="left", fontsize=10)
         axes[2].set_title("gradient by the logit of p", loc="left", fontsize=10)
         axes[2].legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1), fontsize=9)
-    save_figure(figure, path, dpi=90)
+    save_figure(figure, path, dpi=dpi)
 
 
 def _choices(name: str) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -21,6 +21,8 @@ import torch
 from lt_det.storage.regular_file import open_regular
 
 _ZIP = b"PK\x03\x04"
+# Files of torch before 1.6 are pickles one after the other.
+_PICKLE = b"\x80"
 
 
 def load_tensors(path: str | os.PathLike[str]) -> Any:
@@ -116,5 +118,9 @@ def _refuse_programs(file: IO[Any]) -> None:
         tarfile.open(fileobj=file, mode="r:").close()
     except tarfile.TarError:
         file.seek(0)
+        if start[: len(_PICKLE)] != _PICKLE:
+            raise pickle.UnpicklingError(
+                f"it is no file of torch.save, it begins with {start!r}"
+            ) from None
         return
     raise pickle.UnpicklingError("it is a tar archive, a format that torch no longer writes")

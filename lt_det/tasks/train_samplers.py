@@ -11,6 +11,14 @@ from detectron2.data.samplers import RepeatFactorTrainingSampler, TrainingSample
 from detectron2.utils import comm
 from torch.utils.data import Sampler
 
+from lt_det.config_errors import naming_keys
+from lt_det.data.sampling.class_aware import ClassAwareSampler
+from lt_det.data.sampling.instance_aware import (
+    class_instance_counts,
+    eirfs_class_logs,
+    eirfs_image_weights,
+    irfs_class_factors,
+)
 from lt_det.data.sampling.samplers import (
     DeferredSampler,
     WeightedImageSampler,
@@ -33,6 +41,10 @@ SAMPLERS = {
     "repeat_factor": "n max(1, sqrt(t / f)), t being DATALOADER.REPEAT_THRESHOLD",
     "progressive": "from n in the first epoch to 1 in the last",
     "effective_number": "n / (1 - beta^n), beta being LT_DET.SAMPLER.BETA",
+    "irfs": "n max(1, sqrt(t / sqrt(f f_box))), f_box being its share of the instances",
+    "eirfs": "n exp(alpha sqrt(t / sqrt(f f_box))), alpha being LT_DET.SAMPLER.ALPHA",
+    "eirfs_release": "as eirfs, with the frequencies of the release",
+    "class_aware": "1, by turns",
 }
 _OF_DETECTRON2 = {
     "TrainingSampler": "instance",
@@ -49,8 +61,8 @@ def build_train_sampler(cfg: Any, dicts: Sequence[dict], *, seed: int) -> Sample
 
     Sources: Kang et al., arXiv:1910.09217, section 4.1 (class-balanced, square root, progressive);
     Gupta et al., arXiv:1908.03195 (repeat factors); Cui et al., arXiv:1901.05555 (effective
-    number); deferred resampling: Cao et al., arXiv:1906.07413. An image of several classes is drawn
-    as the rarest of them.
+    number); of irfs, eirfs and class_aware in their files; deferred resampling: Cao et al.,
+    arXiv:1906.07413. An image of several classes is drawn as the rarest of them.
 
     Raises:
         ValueError: if there is no sampler of that name.
@@ -112,6 +124,11 @@ def _build_named_sampler(
         return RepeatFactorTrainingSampler(factors, seed=seed)
     if name == "class_balanced":
         return class_balanced_sampler(image_classes, seed=seed)
+    if name == "class_aware":
+        ranks = {"rank": comm.get_rank(), "world_size": comm.get_world_size()}
+        return ClassAwareSampler(image_classes, seed=seed, **ranks)
+    if name in ("irfs", "eirfs", "eirfs_release"):
+        return _build_instance_aware(cfg, name, dicts, image_classes, seed=seed)
     num_classes = _num_classes(image_classes)
     counts = class_image_counts(image_classes, num_classes=num_classes)
     if name == "progressive":
@@ -123,6 +140,33 @@ def _build_named_sampler(
         tensor = torch.from_numpy(counts)
         class_weights = 1 / effective_number(tensor, beta=cfg.LT_DET.SAMPLER.BETA).numpy()
     return _weighted(rarest_class_weights(image_classes, class_weights), seed=seed)
+
+
+def _build_instance_aware(
+    cfg: Any, name: str, dicts: Sequence[dict], image_classes: list[list[int]], *, seed: int
+) -> Sampler:
+    num_classes = _num_classes(image_classes)
+    counts = class_image_counts(image_classes, num_classes=num_classes)
+    instances = class_instance_counts(dicts, num_classes=num_classes)
+    threshold = cfg.DATALOADER.REPEAT_THRESHOLD
+    with naming_keys(threshold="DATALOADER.REPEAT_THRESHOLD", alpha="LT_DET.SAMPLER.ALPHA"):
+        if name == "irfs":
+            classes = irfs_class_factors(
+                counts, instances, num_images=len(dicts), threshold=threshold
+            )
+            weights = np.maximum(rarest_class_weights(image_classes, classes), 1.0)
+            factors = torch.from_numpy(weights).float()
+            _warn_if_none_is_repeated(threshold, factors, image_classes)
+            return RepeatFactorTrainingSampler(factors, seed=seed)
+        logs = eirfs_class_logs(
+            counts,
+            instances,
+            num_images=len(dicts),
+            threshold=threshold,
+            alpha=cfg.LT_DET.SAMPLER.ALPHA,
+            as_released=name == "eirfs_release",
+        )
+    return _weighted(eirfs_image_weights(image_classes, logs), seed=seed)
 
 
 def _warn_if_none_is_repeated(

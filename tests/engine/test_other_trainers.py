@@ -6,6 +6,7 @@ import pytest
 from detectron2.engine import DefaultTrainer
 from detectron2.utils.events import EventStorage
 
+from lt_det.engine.trainer import LongTailTrainer
 from lt_det.modeling.classifiers.decoupled import freeze_all_but_classifier
 from tests.engine.tiny import tiny_config
 from tests.modeling.small_models import as_retinanet, small_batch, small_model
@@ -27,6 +28,19 @@ def test_the_first_batch_is_refused(tmp_path, keys, retinanet):
     message = " and ".join(f"LT_DET.{key}" for key in keys)
     with pytest.raises(RuntimeError, match=f"{message} would do nothing .*LongTailTrainer"):
         default_training(cfg)
+
+
+@pytest.mark.parametrize("key", ["SAMPLER.NAME", "DEFER.SAMPLER"])
+def test_a_sampler_that_would_not_be_built_is_refused(tmp_path, key):
+    cfg = tiny_config(tmp_path)
+    cfg.merge_from_list([f"LT_DET.{key}", "class_aware", "LT_DET.DEFER.START_ITER", 1])
+    if key == "SAMPLER.NAME":
+        cfg.LT_DET.DEFER.START_ITER = 0
+    with pytest.raises(RuntimeError, match=f"LT_DET.{key} would do nothing .*LongTailTrainer"):
+        default_training(cfg)
+    trainer = LongTailTrainer(cfg)
+    trainer.resume_or_load(resume=False)
+    trainer.train()
 
 
 def test_who_freezes_by_hand_may_train(tmp_path):

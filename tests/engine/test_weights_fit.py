@@ -73,6 +73,19 @@ def test_second_stage_names_both_numbers_of_classes(tmp_path):
     start(tmp_path, path)
 
 
+def test_an_evaluation_refuses_classifiers_of_other_classes(tmp_path):
+    cfg = small_config(MODEL__ROI_HEADS__NUM_CLASSES=80, MODEL__RESNETS__NORM="BN")
+    path = save(tmp_path, small_model(cfg).state_dict())
+    with pytest.raises(ValueError, match="would stay random.* 81 rows in the file and 7 in"):
+        evaluate(tmp_path, path)
+
+
+def test_second_stage_names_the_format(tmp_path):
+    path = save(tmp_path, {key: torch.zeros(2) for key in TORCHVISION})
+    with pytest.raises(ValueError, match="no.* stage-1 checkpoint .*looks like torchvision's"):
+        start(tmp_path, path, LT_DET__DECOUPLED=True)
+
+
 def test_formats():
     assert format_of(TORCHVISION) == "torchvision"
     assert format_of(MMDET) == "mmdetection"

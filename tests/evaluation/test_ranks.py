@@ -12,6 +12,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
+from lt_det.evaluation import main_rank
 from lt_det.evaluation.coco_evaluator import LongTailCOCOEvaluator
 from lt_det.evaluation.lvis.evaluator import LongTailLVISEvaluator
 from tests.evaluation.fake_detector import class_stats, feed, predictions, register
@@ -102,3 +103,20 @@ def test_an_error_before_what_is_gathered_is_raised_on_both(outcomes):
     assert isinstance(first, RuntimeError)
     assert re.match("evaluation failed on rank 1: AttributeError", str(first))
     assert isinstance(second, AttributeError)
+
+
+def test_ranks_are_waited_for_by_the_watch_before_they_gather(monkeypatch):
+    """A gather by itself waits for ever for a rank that hangs, and names none."""
+    order = []
+    monkeypatch.setattr(main_rank.comm, "get_world_size", lambda: 2)
+    monkeypatch.setattr(main_rank.comm, "is_main_process", lambda: True)
+    monkeypatch.setattr(main_rank, "wait_for_all", order.append)
+
+    def all_gather(value):
+        order.append("gather")
+        return [value, value]
+
+    monkeypatch.setattr(main_rank.comm, "all_gather", all_gather)
+    found = main_rank.main_rank_result(lambda: 2, lambda x: x + 1, distributed=True)
+    assert found == 3
+    assert order == ["evaluation", "gather"] * 2

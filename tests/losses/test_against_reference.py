@@ -47,6 +47,18 @@ PARAMETERS = {
     "eureka": [{**p, "gamma": g} for p in EUREKA for g in (0.5, 2.0)],
     "softmax_eureka": EUREKA,
     "ldam": [{"max_margin": m, "scale": s} for m in (0.0, 0.5) for s in (1.0, 4.0)],
+    "eql": [{"threshold": t} for t in (0.0011, 0.1, 0.3)],
+    # nothing is drawn: no class is rare, or all labels are
+    "droploss": [{"threshold": t} for t in (0.0011, 1.0)],
+    "gol": [{"threshold": t, "linear_below": -9.0} for t in (0.0011, 1.0)],
+    "gumbel": [{"linear_below": -9.0}],
+    "efl": [{"alpha": a, "gamma": g} for a in (None, 0.25) for g in (0.5, 2.0)],
+    "acsl": [
+        {"score_threshold": t, "rare_share": r, "common_share": r}
+        for t in (0.3, 0.7)
+        for r in (0.0, 1.0)
+    ],
+    "seesaw": [{"p": p, "q": q, "eps": e} for p, q, e in ((0.8, 2.0, 0.01), (0.3, 1.0, 0.5))],
     # probability 1: without chance
     "softmax_equalization": [{"threshold": t, "probability": 1.0} for t in (0.0, 0.05, 0.3)],
 }
@@ -77,6 +89,28 @@ def scalar_rows(name: str, logits: list, labels: list, parameters: dict) -> list
             )
             for z, y in rows
         ]
+    if name == "seesaw":  # before the first step
+        return [reference.seesaw(z, y, [0.0] * NUM_COLUMNS, **parameters) for z, y in rows]
+    if name == "ecm":
+        return [reference.ecm(z, y, COUNTS) for z, y in rows]
+    if name in ("eql", "droploss", "gol"):
+        # With all classes rare, rho is 1, and DropLoss keeps all of the background.
+        rare = [n / NUM_IMAGES < parameters["threshold"] for n in COUNTS]
+        element = reference.gumbel if name == "gol" else reference.sigmoid_ce
+        return [
+            [k * element(x, float(j == y)) for j, (x, k) in enumerate(zip(z, kept))]
+            for z, y in rows
+            for kept in [reference.eql_kept(y, rare)]
+        ]
+    if name == "acsl":
+        groups = "".join("r" if n <= 10 else "c" if n <= 100 else "f" for n in COUNTS)
+        drawn = "rcf" if parameters["rare_share"] else "f"
+        kept = [reference.acsl_kept(*r, groups, parameters["score_threshold"], drawn) for r in rows]
+        return [reference.weighted_sigmoid_ce(*r, k, k) for r, k in zip(rows, kept)]
+    if name in ("gumbel", "efl"):
+        given = {} if name == "gumbel" else {"g": 1.0, **parameters}  # before the first step
+        element = getattr(reference, name)
+        return [[element(x, float(j == y), **given) for j, x in enumerate(z)] for z, y in rows]
     if name == "fedloss":
         present = {y for _, y in rows}
         assert len(present) > NUM_COLUMNS  # all classes and the background: nothing is drawn
@@ -127,10 +161,13 @@ def test_class_weights_multiply_the_rows(name, weights, normalisation):
     )
     logits, labels = batch(kind)
     by_class = [*reference.class_weights(COUNTS, weights, 0.99, normalisation), 1.0]
+    torch.manual_seed(0)  # some losses draw
     rows = Criterion(name, class_counts=COUNTS, num_images=NUM_IMAGES).row_losses(logits, labels)
     expected = [w * loss for w, loss in zip([by_class[y] for y in labels], rows.tolist())]
+    torch.manual_seed(0)
     losses = criterion.row_losses(logits, labels)
     torch.testing.assert_close(losses.tolist(), expected)
     # By the number of rows, not by the sum of the weights.
+    torch.manual_seed(0)
     mean = float(criterion.mean_loss(logits, labels))
     assert mean == pytest.approx(sum(expected) / NUM_ROWS)

@@ -36,6 +36,21 @@ CASES = [
         {},
     ),
     ("softmax_eureka", {"bonus_scale": 0.0}, COUNTS, "softmax_ce", {}),
+    ("fedloss", {"num_sampled": 5}, COUNTS, "sigmoid_ce", {}),
+    ("eqlv2", {}, COUNTS, "sigmoid_ce", {}),  # before the first step
+    ("eql", {"threshold": 0.0}, COUNTS, "sigmoid_ce", {}),
+    ("droploss", {"threshold": 0.0}, COUNTS, "sigmoid_ce", {}),
+    ("droploss", {"threshold": 1.0}, COUNTS, "eql", {"threshold": 1.0}),  # all labels rare
+    ("gol", {"threshold": 0.0}, COUNTS, "gumbel", {}),
+    ("efl", {}, COUNTS, "focal", {}),  # before the first step
+    ("seesaw", {"p": 0.0, "q": 0.0}, COUNTS, "softmax_ce", {}),
+    (
+        "acsl",
+        {"score_threshold": 1e-9, "rare_share": 1.0, "common_share": 1.0},
+        COUNTS,
+        "sigmoid_ce",
+        {},
+    ),
     ("softmax_eureka", {"beta": 0.9}, EQUAL, "softmax_eureka", {"beta": 0.0}),
     *[
         (

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
+from lt_det.losses import efl_loss, gumbel_loss, seesaw_loss, sigmoid_ce_loss
 from lt_det.losses.criterion import Criterion
+from lt_det.losses.droploss import kept_elements
+from lt_det.losses.targets import one_hot_targets
 from tests.losses.golden import IMAGES, LABELS, NUM_CLASSES, NUM_IMAGES, golden_logits
 
 #: loss, parameters, columns, value of each step with the same batch
@@ -12,8 +16,14 @@ GOLDEN = [
     ("softmax_ce", {}, 5, [2.206856113]),
     ("sigmoid_ce", {}, 4, [3.260634995]),
     ("fedloss", {"num_sampled": 4}, 4, [2.482409663]),
+    ("eql", {}, 4, [3.019276000]),
     ("eqlv2", {}, 5, [4.089994188, 3.384303201]),
+    # classes, and objectness
+    ("seesaw", {}, 6, [2.268746363 + 0.593547174, 2.176993849 + 0.593547174]),
+    ("acsl", {}, 5, [2.125290943]),
+    ("ecm", {}, 5, [3.139808455]),
 ]
+TARGETS = one_hot_targets(LABELS, num_classes=NUM_CLASSES, dtype=torch.float64)
 
 
 @pytest.mark.parametrize(("name", "parameters", "columns", "expected"), GOLDEN, ids=str)
@@ -27,3 +37,41 @@ def test_equals_the_release(name, parameters, columns, expected):
             found.append(float(criterion.mean_loss(logits, LABELS)))
         print(f"{name:10} {found[-1]:.9f}")
     assert found == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("loss", "draw", "expected"),
+    [
+        (sigmoid_ce_loss, 0.9, 2.566819415),
+        (sigmoid_ce_loss, 0.1, 3.019276000),
+        (gumbel_loss, 0.9, 2.580329531),
+        (gumbel_loss, 0.1, 2.935724290),
+    ],
+)
+def test_dropped_elements_equal_the_release(loss, draw, expected):
+    rare = torch.tensor(IMAGES) / NUM_IMAGES < 0.0011
+    kept = kept_elements(TARGETS, rare, torch.full(TARGETS.shape, draw))
+    found = float((loss(golden_logits(4), TARGETS) * kept).sum() / len(LABELS))
+    assert found == pytest.approx(expected, abs=1e-9)
+
+
+def test_equalized_focal_loss_equals_the_release():
+    balance = torch.tensor([0.1, 0.5, 0.8, 1.0], dtype=torch.float64)
+    found = efl_loss(golden_logits(4), TARGETS, balance=balance, reduction="sum")
+    assert float(found) == pytest.approx(3.778432489, abs=1e-9)
+
+
+def test_seesaw_after_many_rows_equals_the_release():
+    criterion = Criterion("seesaw")
+    criterion.fit_head(NUM_CLASSES, background=True)
+    criterion.state.counts += torch.tensor([1.0, 10, 100, 1000])  # before the batch
+    logits = golden_logits(6)
+    with criterion.step(logits, LABELS):
+        found = float(criterion.mean_loss(logits, LABELS))
+    assert found == pytest.approx(1.914243924 + 0.593547174, abs=1e-9)
+    counts = criterion.state.arguments()["seen_counts"]
+    assert counts.tolist() == [2, 11, 100, 1001]
+    classes = seesaw_loss(
+        logits[:3], LABELS[:3], seen_counts=counts, background=True, reduction="sum"
+    )
+    assert float(classes) / len(LABELS) < found

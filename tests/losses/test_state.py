@@ -144,6 +144,17 @@ def test_no_cast_of_a_model_touches_the_state(name):
 
 
 @pytest.mark.parametrize("name", STATEFUL)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_autocast_collects_in_float32(name, dtype):
+    found = make(name), make(name)
+    for criterion, cast in zip(found, (lambda z: z, torch.Tensor.float)):
+        logits, labels = batch(criterion, 0)
+        with torch.autocast("cpu", torch.bfloat16, enabled=cast(logits) is logits):
+            step(criterion, cast(logits.detach().to(dtype)).requires_grad_(), labels)
+    assert same(state(found[0]), state(found[1]))
+
+
+@pytest.mark.parametrize("name", STATEFUL)
 def test_a_deferred_loss_moves_when_it_is_in_use(name):
     iteration = 0
     deferred = DeferredCriterion(

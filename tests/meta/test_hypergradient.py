@@ -258,3 +258,50 @@ def test_whole_network_with_batch_norm_against_an_unrolled_step():
     (expected,) = torch.autograd.grad(loss(meta_logits, labels[1]).mean(), weights)
     torch.testing.assert_close(ours, expected, rtol=1e-6, atol=1e-12)
     assert expected.abs().min() > 1e-8
+
+
+class CosineLinear(nn.Linear):
+    """A subclass whose output is not that of its base."""
+
+    def forward(self, features):
+        normal = nn.functional.normalize
+        return 5 * nn.functional.linear(normal(features), normal(self.weight), self.bias)
+
+
+def weight_norm(module: nn.Linear) -> nn.Module:
+    return nn.utils.parametrizations.weight_norm(module)
+
+
+def as_cosine(module: nn.Linear) -> nn.Module:
+    cosine = CosineLinear(module.in_features, module.out_features).double()
+    cosine.load_state_dict(module.state_dict())
+    return cosine
+
+
+@pytest.mark.parametrize("make", [weight_norm, as_cosine])
+def test_linear_classifiers_that_do_more_are_not_taken_for_plain_ones(make):
+    """Weight normalisation has no weight among its parameters, and no forward mode in torch."""
+    torch.manual_seed(0)
+    module, inner, outer, regions, meta = make_problem("softmax")
+    module = make(module)
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.3)
+    arguments = {
+        "regions": regions,
+        "meta_regions": meta,
+        "row_losses": inner.row_losses,
+        "meta_row_losses": outer.row_losses,
+        "rules": plain_rules(optimizer, dict(module.named_parameters())),
+    }
+    weights = torch.rand(10, dtype=torch.float64)
+    found = row_hypergradient(module, row_weights=weights, **arguments)
+    assert found.abs().max() > 0
+
+    weights.requires_grad_()
+    params = dict(module.named_parameters())
+    logits = functional_call(module, params, (regions.features,))
+    loss = (weights * inner.row_losses(logits, regions.labels)).mean()
+    grads = torch.autograd.grad(loss, list(params.values()), create_graph=True)
+    stepped = {name: p - 0.3 * g for (name, p), g in zip(params.items(), grads)}
+    meta_logits = functional_call(module, stepped, (meta.features,))
+    outer.row_losses(meta_logits, meta.labels).mean().backward()
+    torch.testing.assert_close(found, weights.grad)

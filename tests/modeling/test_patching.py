@@ -7,6 +7,9 @@ import pickle
 
 import pytest
 import torch
+from detectron2.layers import ShapeSpec
+from detectron2.modeling.box_regression import Box2BoxTransform
+from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers
 from detectron2.utils.events import EventStorage
 
 from lt_det.data.stats.class_stats import ClassStats
@@ -15,6 +18,7 @@ from lt_det.losses.class_weights import ClassWeights
 from lt_det.losses.criterion import Criterion
 from lt_det.modeling.classifiers.classification_head import classification_heads
 from lt_det.modeling.patching import create_loss, patch, unpatch
+from lt_det.modeling.patching.probe import try_predictor
 from tests.modeling.foreign_heads import OldHeads, with_foreign_predictors
 from tests.modeling.small_models import (
     HEADS,
@@ -413,3 +417,49 @@ def test_a_patch_leaves_modes_and_frozen_parameters():
     assert {n: m.training for n, m in model.named_modules() if n in modes} == modes
     assert not any(p.requires_grad for p in predictor.parameters())
     assert torch.equal(predictor.cls_score.weight, weight)
+
+
+class BoxesFirst(FastRCNNOutputLayers):
+    """Deltas before logits: with three classes of agnostic boxes both have four columns."""
+
+    def forward(self, x):
+        scores, deltas = super().forward(x)
+        return deltas, scores
+
+    def losses(self, predictions, proposals):
+        return super().losses(predictions[::-1], proposals)
+
+    def predict_probs(self, predictions, proposals):
+        return super().predict_probs(predictions[::-1], proposals)
+
+
+@pytest.mark.parametrize("num_classes", [3, 4])
+def test_box_deltas_are_not_taken_for_logits(num_classes):
+    features = {"channels": 8}
+    predictor = BoxesFirst(
+        ShapeSpec(**features),
+        box2box_transform=Box2BoxTransform((10, 10, 5, 5)),
+        num_classes=num_classes,
+        cls_agnostic_bbox_reg=True,
+    )
+    found = try_predictor(predictor, num_classes=num_classes, features=[(8,)], where="it")
+    assert (found.index, found.classifier, found.scoring) == (1, "cls_score", "softmax")
+
+
+def test_notes_of_a_user_are_not_of_random_features():
+    model = stock_model()
+    seen = []
+    model.roi_heads.box_predictor.register_forward_hook(lambda *_: seen.append(1))
+    patch(model, "softmax_ce")
+    assert not seen
+    step(model)
+    assert seen
+
+
+def test_a_predictor_that_cannot_be_copied_is_refused_in_one_line():
+    model = stock_model()
+    predictor = model.roi_heads.box_predictor
+    predictor.cls_score = torch.nn.utils.weight_norm(predictor.cls_score)
+    with pytest.raises(ValueError, match="cannot be copied .* in torch.nn.utils.param") as error:
+        patch(model, "softmax_ce")
+    assert "\n" not in str(error.value)

@@ -224,3 +224,73 @@ def eqlv2_weights(
     ratios = [p / (q + 1e-10) if p + q else 100.0 for p, q in zip(positive, negative)]
     v = [1 / (1 + math.exp(-gamma * (g - mu))) for g in ratios]
     return [1 + alpha * (1 - one) for one in v], v
+
+
+def gumbel(x: float, target: float) -> float:
+    """-log p for positives, -log(1 - p) for negatives, p = exp(-e^{-x})."""
+    p = math.exp(-math.exp(-x))
+    return -math.log(p) if target else -math.log(1 - p)
+
+
+def ecm(
+    logits: list[float], label: int, counts: list[float], ratio: float | None = None
+) -> list[float]:
+    """Weighted cross-entropies of e^{z + w+} / (e^{z + w+} + e^{-z + w-}), the release's form.
+
+    With ``ratio`` there is a last column for the background.
+    """
+    masses = [*counts, ratio * sum(counts)] if ratio is not None else list(counts)
+    losses = []
+    for j, (z, m) in enumerate(zip(logits, masses)):
+        others = sum(masses) - m
+        up, down = math.exp(z) * (m / others) ** 0.125, math.exp(-z) * (others / m) ** 0.125
+        p = up / (up + down)
+        weight = others / m * math.log((others / m + 1) / (others / m))
+        losses.append(-weight * (math.log(p) if j == label else math.log(1 - p)))
+    return losses
+
+
+def seesaw(
+    logits: list[float],
+    label: int,
+    seen: list[float],
+    p: float = 0.8,
+    q: float = 2.0,
+    eps: float = 0.01,
+) -> float:
+    """The part of the classes, for a foreground label."""
+    scores = softmax(logits)
+    total = 0.0
+    for j, z in enumerate(logits):
+        factor = 1.0
+        if j != label:
+            factor *= min(1.0, max(seen[j], 1) / max(seen[label], 1)) ** p
+            factor *= max(1.0, scores[j] / max(scores[label], eps)) ** q
+        total += factor * math.exp(z)
+    return -math.log(math.exp(logits[label]) / total)
+
+
+def eql_kept(label: int, rare: list[bool]) -> list[float]:
+    """1 for the elements of a row that count; labels beyond the last class are background."""
+    foreground = label < len(rare)
+    return [0.0 if foreground and r and j != label else 1.0 for j, r in enumerate(rare)]
+
+
+def acsl_kept(
+    logits: list[float], label: int, groups: str, threshold: float, drawn: str = "f"
+) -> list[float]:
+    """1 for the elements that count; groups: a letter of r, c, f for each class, b background.
+
+    ``drawn``: letters of the groups that this background row is drawn for.
+    """
+    if label >= len(groups.rstrip("b")):
+        return [float(letter in drawn + "b") for letter in groups]
+    scores = [1 / (1 + math.exp(-z)) for z in logits]
+    return [float(j == label or s >= threshold) for j, s in enumerate(scores)]
+
+
+def efl(x: float, target: float, g: float, alpha=0.25, gamma=2.0, scale=8.0) -> float:
+    """-alpha_t gamma_c / gamma (1 - p_t)^gamma_c log p_t, gamma_c = gamma + scale (1 - g)."""
+    focus = gamma + scale * (1 - g)
+    p_t = right(x, target)
+    return -alpha_t(target, alpha) * focus / gamma * (1 - p_t) ** focus * math.log(p_t)

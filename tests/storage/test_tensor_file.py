@@ -165,3 +165,11 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
         LongTailCheckpointer(nn.Linear(64, 64)).load(str(path))
     DetectionCheckpointer(model, str(tmp_path)).save("stock")
     LongTailCheckpointer(nn.Linear(64, 64)).load(str(tmp_path / "stock.pth"))
+
+
+@pytest.mark.parametrize("content", [b"these are notes", b"{}", b"\x00\x01" * 600])
+def test_files_of_other_kinds_are_named_as_such(tmp_path, content):
+    path = tmp_path / "notes.pth"
+    path.write_bytes(content)
+    with pytest.raises(pickle.UnpicklingError, match="no file of torch.save, it begins with"):
+        load_tensors(path)

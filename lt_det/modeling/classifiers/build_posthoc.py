@@ -110,11 +110,13 @@ def read_logit_moments(file: str) -> list[LogitMoments]:
         return [LogitMoments.from_dict(stage) for stage in stages]
     except FileNotFoundError:
         raise FileNotFoundError(
-            f"LT_DET.POST_HOC.LOGN: no file {file!r} with logit moments: write it with lt-det logit-moments"
+            f"LT_DET.POST_HOC.LOGN: no file {file!r} with logit moments: write it with "
+            "lt-det logit-moments"
         ) from None
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"LT_DET.POST_HOC.LOGN: {file!r} is no file of lt-det logit-moments: {error}. Write it anew"
+            f"LT_DET.POST_HOC.LOGN: {file!r} is no file of lt-det logit-moments: {error}. Write it "
+            "anew"
         ) from None
 
 

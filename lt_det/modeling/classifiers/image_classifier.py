@@ -71,9 +71,11 @@ class LongTailImageClassifier(ClassificationHead):
             )
         self.backbone, self.cls_score, self.criterion = backbone, cls_score, criterion
         self.feature, self.post_hoc = feature, post_hoc
-        others = criterion.extra_columns(background=False)
-        num_classes = int(cls_score.out_features) - len(others)  # type: ignore[arg-type]
-        criterion.fit_head(num_classes, background=False)
+        # Any classifier will do: one that does not say its columns shows them at the first batch.
+        columns: Any = getattr(cls_score, "out_features", None)
+        if columns is not None:
+            others = criterion.extra_columns(background=False)
+            criterion.fit_head(int(columns) - len(others), background=False)
         for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
             # Not persistent, as in Detectron2: they belong to the config.
             self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)

@@ -23,8 +23,8 @@ _OF_OUR_HEADS = ("CLASSIFIER", "PRIOR", "PRIOR_PROB", "FAST_BOX_REGRESSION")
 def patch_from_config(cfg: Any, model: nn.Module, *, defaults: CfgNode) -> nn.Module:
     """Return ``model``, with LT_DET.PATCH its heads have the loss of the config.
 
-    Heads of this package have it already. Post-hoc corrections and, where the model has
-    Detectron2's post-processing, LT_DET.FAST_INFERENCE apply too. Class counts are read at the
+    Heads of this package have it already. Post-hoc corrections apply too, and, where the model has
+    Detectron2's post-processing, LT_DET.FAST_INFERENCE True. Class counts are read at the
     first training batch.
 
     Args:
@@ -51,13 +51,14 @@ def patch_from_config(cfg: Any, model: nn.Module, *, defaults: CfgNode) -> nn.Mo
     criterion = build_criterion(cfg)
     for head in found:
         check_fits(criterion, head.logits)
-    for stage, head in enumerate(found):
+    # Before any head is changed: the stages of a cascade share what is looked at.
+    reasons = [head.why_own_post_processing() for head in found]
+    for stage, (head, reason) in enumerate(zip(found, reasons)):
         fit(criterion, head.logits)
         head.take(criterion)
         post_hoc = build_post_hoc(cfg, stage=stage)
         if post_hoc is not None and isinstance(head, PatchedBoxHead):
             head.correct(post_hoc)
-        reason = head.why_own_post_processing()
         if cfg.LT_DET.FAST_INFERENCE and not reason:
             head.take_post_processing()
         note = f"; post-processing stays as it is: {reason}" if reason else ""

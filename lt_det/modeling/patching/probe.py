@@ -65,7 +65,7 @@ def try_predictor(
         trial, x = _first_that_runs(predictor, features, where=where)
         with _outputs(trial) as outputs:
             predictions = trial(x)
-        index = _place_of_logits(predictions, num_classes, where=where)
+        index = _place_of_logits(trial, predictions, num_classes, where=where)
         logits = predictions if index is None else predictions[index]
         names, parameters = zip(*trial.named_parameters())
         gradients = torch.autograd.grad(
@@ -87,7 +87,16 @@ def _first_that_runs(
     """Return a copy of ``predictor`` in evaluation, and features that it takes."""
     first = next(predictor.parameters())
     # All parameters, also those that are frozen now.
-    trial = copy.deepcopy(predictor).eval().requires_grad_(True)
+    try:
+        trial = copy.deepcopy(predictor).eval().requires_grad_(True)
+    except Exception as error:  # of code that is not ours
+        raise ValueError(
+            f"the logits of {where} cannot be found: it cannot be copied to try it "
+            f"({type(error).__name__}: {str(error).splitlines()[0]}). Of "
+            "torch.nn.utils.weight_norm take the one in torch.nn.utils.parametrizations"
+        ) from error
+    for module in trial.modules():
+        module._forward_hooks.clear()  # somebody's notes are not of random features
     reason = "the size of its features is not known"
     for shape in features:
         x = torch.randn(_REGIONS, *shape, device=first.device, dtype=first.dtype)
@@ -102,7 +111,9 @@ def _first_that_runs(
     )
 
 
-def _place_of_logits(predictions: Any, num_classes: int, *, where: str) -> int | None:
+def _place_of_logits(
+    trial: nn.Module, predictions: Any, num_classes: int, *, where: str
+) -> int | None:
     def fits(value: Any) -> bool:
         columns = (num_classes, num_classes + 1)
         return isinstance(value, Tensor) and value.dim() == 2 and value.shape[1] in columns
@@ -111,9 +122,11 @@ def _place_of_logits(predictions: Any, num_classes: int, *, where: str) -> int |
         return None
     if isinstance(predictions, (tuple, list)):
         places = [i for i, value in enumerate(predictions) if fits(value)]
-        # Detectron2's order. Boxes may have as many columns as there are classes.
+        if len(places) > 1:
+            # Boxes have four columns, as many as 3 or 4 classes.
+            places = _used_by_loss(trial, predictions, places, num_classes, where) or places
         if 0 in places or len(places) == 1:
-            return places[0]
+            return places[0]  # Detectron2's order
         found: Any = [_summary(value) for value in predictions]
     else:
         found = _summary(predictions)
@@ -121,6 +134,20 @@ def _place_of_logits(predictions: Any, num_classes: int, *, where: str) -> int |
         f"the logits of {where} cannot be found: for {_REGIONS} regions its forward gives {found}, "
         f"expected one tensor ({_REGIONS}, {num_classes}) or ({_REGIONS}, {num_classes + 1})"
     )
+
+
+def _used_by_loss(
+    trial: Any, predictions: Any, places: Sequence[int], num_classes: int, where: str
+) -> list[int]:
+    """Return the places that the predictor's classification loss depends on; [] if not known."""
+    tensors = [predictions[i] for i in places]
+    try:
+        losses = trial.losses(predictions, [_proposals(tensors[0], num_classes=num_classes)])
+        loss = losses[classification_key(losses, where=where)]
+        gradients = torch.autograd.grad(loss, tensors, allow_unused=True, retain_graph=True)
+    except Exception:  # of code that is not ours
+        return []
+    return [i for i, gradient in zip(places, gradients) if gradient is not None]
 
 
 def _summary(value: Any) -> Any:

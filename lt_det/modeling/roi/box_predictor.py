@@ -89,7 +89,7 @@ class LongTailOutputLayers(ClassificationHead, ByClassBoxRegression):
 
     def _build_classifier(self) -> None:
         if self._others != ("background",):
-            stock: nn.Linear = self.cls_score
+            stock: Any = self.cls_score
             rows = self.num_classes + len(self._others)
             self.cls_score = nn.Linear(stock.in_features, rows)
             nn.init.normal_(self.cls_score.weight, std=0.01)  # as Detectron2 does

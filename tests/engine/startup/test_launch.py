@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -170,3 +171,13 @@ def test_stages_need_folders_of_their_own_and_no_other_config(tmp_path):
             stage_options(*words)
     with pytest.raises(ValueError, match="--config-file 'x.yaml' goes without --stages"):
         stage_options(path, other, config_file="x.yaml")
+
+
+def test_processes_of_detectron2_s_launcher_wait_as_long_as_the_key_says(tmp_path, monkeypatch):
+    """And a minute more, for the watch to name the one that others wait for."""
+    config = write_config(tmp_path, "config", **STAGE_1, LT_DET__RANK_TIMEOUT_MINUTES=7.0)
+    seen = {}
+    monkeypatch.setattr(launch_module.engine, "launch", lambda *_, **words: seen.update(words))
+    args = argument_parser().parse_args(["--num-gpus", "2", "--config-file", str(config)])
+    launch_module.launch(print, args)
+    assert seen["timeout"] == timedelta(minutes=8)

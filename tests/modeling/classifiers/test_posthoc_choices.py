@@ -64,7 +64,7 @@ def test_box_heads(tmp_path, kind, loss, name):
     cfg = small_config(kind, LT_DET__LOSS=loss)
     cfg.LT_DET.POST_HOC[name] = value
     if name == "NORCAL" and sigmoid:
-        with pytest.raises(ValueError, match=r"LT_DET.POST_HOC.NORCAL divides.*logit_adjustment"):
+        with pytest.raises(ValueError, match=r"LT_DET.POST_HOC.NORCAL divides.*LOGIT_ADJUSTMENT"):
             small_model(cfg)
         return
     model = small_model(cfg).eval()

@@ -90,7 +90,7 @@ def test_a_sigmoid_starts_from_the_prior_whatever_its_activation(name):
         pytest.skip("a softmax starts from biases of 0")
     head = predictor(name, prior_prob=0.01)
     scores = head.criterion.scores(head.cls_score.bias[None])
-    if head.has_background:
+    if head.criterion.scoring(background=True) == "sigmoid_beside_background":
         scores = scores[:, :K] / (1 - scores[:, K:])
     torch.testing.assert_close(scores[0, :K], torch.full((K,), 0.01))
 
@@ -147,3 +147,33 @@ def test_a_patch_trains_k_columns_of_a_state():
         sum(dense(small_batch()).values()).backward()
     added = {key.rpartition(".")[2] for key in set(dense.state_dict()) - keys}
     assert added == {"positive", "negative"}
+
+
+def test_stages_of_a_cascade_draw_by_seed_iteration_and_stage():
+    def draws(seed: int, iteration: int) -> list[list[float]]:
+        config = small_config("cascade", LT_DET__LOSS="fedloss", SEED=seed)
+        found = []
+        with EventStorage(iteration):
+            for head in box_predictors(small_model(config)):
+                generator = head.criterion.draws.generator(torch.device("cpu"))
+                found.append(torch.rand(3, generator=generator).tolist())
+        return found
+
+    first = draws(3, 7)
+    assert draws(3, 7) == first
+    assert len({tuple(stage) for stage in first}) == 3
+    assert draws(4, 7) != first
+    assert draws(3, 8) != first
+
+
+def test_a_second_look_at_a_loss_draws_the_same(monkeypatch):
+    (head,) = box_predictors(small_model(small_config(LT_DET__LOSS="fedloss", SEED=3)))
+    monkeypatch.setitem(head.criterion.hyperparameters, "num_sampled", 3)
+    head.criterion.bind(torch.arange(1.0, 7.0, dtype=torch.float64), 100)
+    logits, labels = torch.randn(8, 6), torch.tensor([2, 6, 6, 6, 6, 6, 6, 6])
+    with EventStorage(5):
+        first = head.classification_loss(logits, labels)
+        assert torch.equal(head.criterion.row_losses(logits, labels).mean(), first)
+    with EventStorage(6):
+        others = {float(head.classification_loss(logits, labels))}
+    assert others != {float(first)}

@@ -1,0 +1,120 @@
+"""Keep what is finished, so that a stopped or repeated balance goes on where it was."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lt_det.balance.candidates import Candidate
+from lt_det.balance.matches import Matches
+from lt_det.balance.replay import PostProcessing
+from lt_det.evaluation.results import write_json
+from lt_det.storage.atomic_write import atomic_file
+
+
+class KeptCandidates:
+    """Folder with a file for each finished candidate: its classifiers and its matches."""
+
+    def __init__(self, folder: Path, settings: Sequence[PostProcessing]) -> None:
+        """Name the folder, and the limits that candidates are evaluated with."""
+        self._folder, self._settings = folder / "candidates", list(settings)
+
+    def _path(self, name: str) -> Path:
+        digest = hashlib.sha256(name.encode()).hexdigest()[:6]
+        return self._folder / f"{re.sub(r'[^A-Za-z0-9.]+', '_', name)}_{digest}.npz"
+
+    def load(self, name: str) -> tuple[Candidate, list[Matches]] | None:
+        """Return a finished candidate with its matches for each limit; None where there is none."""
+        path = self._path(name)
+        if not path.is_file():
+            return None
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                about = json.loads(str(file["about"]))
+                if about["limits"] != [asdict(s) for s in self._settings]:
+                    return None
+                classifiers = [
+                    (torch.from_numpy(file[f"weight_{i}"]), torch.from_numpy(file[f"bias_{i}"]))
+                    for i in range(about["stages"])
+                ]
+                matches = [_matches(file, i) for i in range(len(self._settings))]
+        except (OSError, ValueError, KeyError):
+            return None  # written by another version, or damaged: it is done anew
+        return Candidate(name, about["level"], classifiers, about["settings"]), matches
+
+    def save(self, candidate: Candidate, matches: Sequence[Matches]) -> None:
+        """Write a candidate, whole or not at all."""
+        about = {
+            "level": candidate.level,
+            "settings": candidate.settings,
+            "stages": len(candidate.classifiers),
+            "limits": [asdict(s) for s in self._settings],
+        }
+        arrays: dict[str, Any] = {"about": json.dumps(about)}
+        for i, (weight, bias) in enumerate(candidate.classifiers):
+            arrays[f"weight_{i}"], arrays[f"bias_{i}"] = weight.numpy(), bias.numpy()
+        for i, found in enumerate(matches):
+            arrays.update({f"{key}_of_{i}": value for key, value in vars(found).items()})
+        with atomic_file(self._path(candidate.name), "wb") as file:
+            np.savez_compressed(file, **arrays)
+
+
+def _matches(file: Mapping[str, np.ndarray], i: int) -> Matches:
+    names = ("classes", "images", "scores", "found", "counted")
+    return Matches(*(file[f"{name}_of_{i}"] for name in names))
+
+
+def check_same_balance(folder: Path, about: Mapping[str, Any]) -> None:
+    """Write what a folder is the balance of, or raise if it is of something else.
+
+    Args:
+        folder: of the output.
+        about: key -> value, json.
+
+    Raises:
+        ValueError: names the folder and what differs.
+    """
+    path = folder / "balance.json"
+    now = json.loads(json.dumps(about))
+    try:
+        was = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError):
+        write_json(path, now)
+        return
+    differing = [key for key in {*was, *now} if was.get(key) != now.get(key)]
+    if differing:
+        shown = ", ".join(sorted(differing))
+        raise ValueError(
+            f"--output {folder} holds a balance of something else: {shown} differ. Choose another "
+            "--output, or remove that folder"
+        )
+
+
+def kept_images(folder: Path) -> tuple[list[int], list[int] | None] | None:
+    """Return ids of the test images and rows of the training images of a balance begun before.
+
+    How many fit into a budget depends on what else the machine does; a balance that goes on keeps
+    those that it has. None where none was begun.
+    """
+    try:
+        was = json.loads((folder / "balance.json").read_text(encoding="utf-8"))
+        return was["test images"], was["training images"]
+    except (FileNotFoundError, json.JSONDecodeError, KeyError):
+        return None
+
+
+def file_digest(path: str) -> str:
+    """Return the sha256 of a file, in hex."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(2**22):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,112 @@
+r"""``lt-det balance``: from a trained detector to one that finds the rare classes.
+
+lt-det balance --config-file output/run/config.yaml --output output/balanced \
+        MODEL.WEIGHTS output/run/model_final.pth
+
+Mask, Faster and Cascade R-CNN of Detectron2 or of lt_det. What the detector computes of the images
+is cached; calibrations and newly trained classifiers are tried on it, with several limits of scores
+and overlaps; the simplest is chosen that no other beats beyond luck. The result is a checkpoint and
+a config of plain Detectron2, balanced.pth and balanced.yaml, and the table of all that was tried.
+The same command again goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from lt_det.balance.choice import METRICS, Objective
+from lt_det.balance.options import BalanceOptions
+from lt_det.balance.plan import plan_text
+from lt_det.balance.run import closing_words, plan_balance, run_balance
+from lt_det.engine.startup.setup import load_config
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return the parsed command line."""
+    defaults = BalanceOptions()
+    parser = argparse.ArgumentParser(
+        prog="lt-det balance",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config-file", required=True, metavar="FILE")
+    parser.add_argument("--output", type=Path, default=Path("output/balance"))
+    parser.add_argument(
+        "--choose-on", default="", metavar="SET", help="registered data set; default DATASETS.TEST"
+    )
+    parser.add_argument(
+        "--objective",
+        choices=METRICS,
+        default=defaults.objective.metric,
+        help=f"what is to be high (default: {defaults.objective.metric})",
+    )
+    parser.add_argument(
+        "--keep",
+        choices=("none", *METRICS),
+        help="what must not fall (default: AP, or none with --objective AP)",
+    )
+    parser.add_argument(
+        "--at-most", type=float, default=0.0, metavar="POINTS", help="by which it may fall"
+    )
+    parser.add_argument(
+        "--budget", type=_seconds, default=float("inf"), metavar="TIME", help="such as 10m or 2h"
+    )
+    parser.add_argument("--images", type=int, default=0, help="test images to choose on (0: all)")
+    parser.add_argument(
+        "--iterations", type=int, default=defaults.iterations, help="of each training"
+    )
+    parser.add_argument("--dtype", choices=("float32", "float16"), default="float32")
+    parser.add_argument(
+        "--add", nargs="+", default=[], metavar="LOSS", help="losses to try first, and their taus"
+    )
+    parser.add_argument("--no-training", action="store_true", help="calibrations only")
+    parser.add_argument("--seed", type=int, default=0, help="of halves, resamples and subsets")
+    parser.add_argument("--plan", action="store_true", help="print steps, times and sizes only")
+    parser.add_argument("options", nargs="*", metavar="KEY VALUE", help="override the config")
+    return parser.parse_args(arguments)
+
+
+def _seconds(text: str) -> float:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
+    if not found or not float(found[1]):
+        raise argparse.ArgumentTypeError(f"expected a time such as 90s, 10m or 2h, got {text!r}")
+    return float(found[1]) * _SECONDS[found[2]]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Balance, and print the plan, the table and the choice."""
+    args = parse_arguments(arguments)
+    for name in ("images", "iterations"):
+        if getattr(args, name) < (name == "iterations"):
+            raise ValueError(f"--{name} must be at least {int(name == 'iterations')}")
+    logging.basicConfig(
+        level=logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr
+    )
+    kept = args.keep or ("none" if args.objective == "AP" else "AP")
+    options = BalanceOptions(
+        choose_on=args.choose_on,
+        objective=Objective(args.objective, "" if kept == "none" else kept, args.at_most),
+        budget=args.budget,
+        images=args.images,
+        iterations=args.iterations,
+        dtype=args.dtype,
+        losses=tuple(args.add),
+        train=not args.no_training,
+        seed=args.seed,
+    )
+    cfg = load_config(args.config_file, args.options)
+    output = args.output.resolve()
+    if args.plan:
+        subject, rows = plan_balance(cfg, options, output)
+        print("\n".join([*subject.notes, plan_text(rows)]))
+        return
+    balanced = run_balance(cfg, options, output, say=lambda text: print(text, flush=True))
+    print(balanced.outcome.text())
+    print(closing_words(balanced))

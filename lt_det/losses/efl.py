@@ -1,0 +1,114 @@
+"""Equalized focal loss: a focusing of each class by the gradients that it has got so far.
+
+Source: Li et al., "Equalized Focal Loss for Dense Long-Tailed Object Detection",
+arXiv:2201.02593, Eq. 4-6, and the release in United-Perception.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lt_det.losses.checks import at_least_float32
+from lt_det.losses.focal import weigh_by_alpha
+from lt_det.losses.margin import check_gamma, focal_of_margin, sigmoid_margin
+from lt_det.losses.reduction import Reduction, reduce_loss
+from lt_det.losses.state import LossState
+
+
+class FocalGradientSums(LossState):
+    """Sums of the gradients by the logits of positives and of negatives, by class.
+
+    Over all rows, ranks and steps of the training; without decay.
+    """
+
+    moves = "after"
+    provides = ("balance",)
+    positive: Tensor
+    negative: Tensor
+
+    def __init__(self, num_classes: int) -> None:
+        """Start with sums of 0."""
+        super().__init__(num_classes)
+        for name in ("positive", "negative"):
+            self.register_buffer(name, torch.zeros(num_classes, dtype=torch.float64))
+
+    def arguments(self) -> dict[str, Tensor]:
+        """Return the ratio of both sums, at most 1, ``(K,)`` float64; 1 before there are any."""
+        ratio = (self.positive / (self.negative + 1e-10)).clamp(max=1)
+        seen = self.positive + self.negative > 0
+        return {"balance": torch.where(seen, ratio, torch.ones_like(ratio))}
+
+    def of_batch(
+        self,
+        logits: Tensor,
+        targets: Tensor,
+        *,
+        background: bool = False,  # noqa: ARG002
+        **parameters: Any,
+    ) -> Tensor:
+        """Return the sums of a batch, ``(2, K)`` float64: of positives, of negatives."""
+        logits, targets = at_least_float32(logits), at_least_float32(targets)
+        with torch.enable_grad():
+            logits = logits.detach().requires_grad_()
+            balance = self.arguments()["balance"]
+            loss = efl_loss(logits, targets, balance=balance, **parameters, reduction="sum")
+            (gradient,) = torch.autograd.grad(loss, logits)
+        gradient = gradient.abs()
+        parts = torch.stack([gradient * targets, gradient * (1 - targets)])
+        return parts.sum(dim=1, dtype=torch.float64)
+
+    def add(self, total: Tensor) -> None:
+        """Add the sums of a batch."""
+        self.positive += total[0]
+        self.negative += total[1]
+
+
+def efl_loss(
+    logits: Tensor,
+    targets: Tensor,
+    *,
+    balance: Tensor | None = None,
+    alpha: float | None = 0.25,
+    gamma: float = 2.0,
+    scale: float = 8.0,
+    reduction: Reduction = "none",
+) -> Tensor:
+    """Return ``-alpha_t (gamma_c / gamma) (1 - p_t)^gamma_c log p_t`` of each class, in nats.
+
+    ``gamma_c = gamma + scale (1 - g_c)``, g the ratio of a class's positive to its negative
+    gradients so far, at most 1: rare classes are focused more, and weighted up for it.
+
+    The release's order: gradients of a step count from the next one on. There they are caught in
+    the backward pass, after the division by the foreground anchors and the loss scale of half
+    precision; here they are those of the undivided loss. That changes no ratio of a batch, but
+    batches with many anchors count more. The sums are float64, where float32 stops growing.
+
+    Args:
+        logits: ``(N, K)`` float, foreground classes only.
+        targets: ``(N, K)`` float, 0 or 1; all zero for the background.
+        balance: g, ``(K,)``, see :class:`FocalGradientSums`; None is the start: focal loss.
+        alpha: weight of positives, negatives get ``1 - alpha``; None is no weight.
+        gamma: focus of a balanced class, above 0.
+        scale: by how much gamma_c can exceed it; 0 is focal loss.
+        reduction: "none", "mean" or "sum" over all N x K elements.
+
+    Returns:
+        ``(N, K)`` for "none", else a scalar.
+
+    Raises:
+        ValueError: if shapes or dtypes disagree, ``gamma`` is not above 0, ``scale`` negative or
+            ``alpha`` not in [0, 1].
+    """
+    check_gamma(gamma)
+    if gamma == 0 or scale < 0:
+        raise ValueError(f"gamma must be above 0 and scale at least 0, got {gamma} and {scale}")
+    margin = sigmoid_margin(logits, targets)
+    if balance is None:
+        focus = margin.new_full((margin.shape[1],), gamma)
+    else:
+        focus = (gamma + scale * (1 - balance.double())).to(margin)
+    loss = focal_of_margin(margin, gamma=focus) * (focus / gamma)
+    return reduce_loss(weigh_by_alpha(loss, targets, alpha=alpha), reduction)

@@ -1,0 +1,224 @@
+"""Balance of a tiny detector from a checkpoint to a checkpoint, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from detectron2.data import DatasetCatalog
+from detectron2.modeling import build_model
+
+from lt_det.balance import run as balance_run
+from lt_det.balance.choice import Objective
+from lt_det.balance.evaluation_cache import EvaluationCache, images_of_all_classes
+from lt_det.balance.frozen_images import FrozenImage
+from lt_det.balance.options import BalanceOptions
+from lt_det.balance.run import run_balance
+from lt_det.engine.trainer import LongTailTrainer
+from tests.engine.tiny import tiny_config
+from tests.modeling.small_models import HEADS
+
+OPTIONS = BalanceOptions(iterations=3, tau=(), score_thresholds=(), nms_thresholds=(0.3,))
+
+
+def trained(folder, *, kind="standard", ours=True, **keys):
+    """Return the config of a detector that was trained for some iterations."""
+    cfg = tiny_config(folder, kind, **keys)
+    cfg.MODEL.ROI_HEADS.NAME = HEADS[kind][int(ours)]
+    torch.manual_seed(0)
+    model = LongTailTrainer.build_model(cfg).eval()
+    for name, value in model.named_parameters():
+        if "cls_score" in name:
+            value.data.normal_(std=0.3)
+    weights = str(Path(cfg.OUTPUT_DIR) / "model_final.pth")
+    torch.save({"model": model.state_dict()}, weights)
+    cfg.MODEL.WEIGHTS = weights
+    return cfg
+
+
+PLAIN = """
+import sys, torch
+from detectron2.config import get_cfg
+from detectron2.modeling import build_model
+from detectron2.checkpoint import DetectionCheckpointer
+from detectron2.data import DatasetMapper
+cfg = get_cfg()
+cfg.merge_from_file(sys.argv[1])
+model = build_model(cfg).eval()
+DetectionCheckpointer(model).load(cfg.MODEL.WEIGHTS)
+mapper = DatasetMapper(cfg, is_train=False)
+found = []
+with torch.no_grad():
+    for name in sys.argv[3:]:
+        (output,) = model([mapper({"file_name": name, "height": 64, "width": 64})])
+        i = output["instances"]
+        found.append((i.pred_boxes.tensor, i.scores, i.pred_classes))
+assert not any(name.split(".")[0] == "lt_det" for name in sys.modules)
+torch.save(found, sys.argv[2])
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "ours", "loss"),
+    [
+        ("standard", True, "softmax_ce"),
+        ("standard", True, "sigmoid_ce"),
+        ("standard", False, "softmax_ce"),
+        ("cascade", True, "softmax_ce"),
+    ],
+)
+def test_plain_detectron2_has_the_same_detections(tmp_path, kind, ours, loss):
+    cfg = trained(tmp_path, kind=kind, ours=ours, LT_DET__LOSS=loss)
+    output = tmp_path / "balance"
+    balanced = run_balance(cfg, OPTIONS, output)
+    assert balanced.is_plain
+    assert not balanced.left_out
+    names = [record["file_name"] for record in DatasetCatalog.get(cfg.DATASETS.TEST[0])][:4]
+    # Any candidate: that the chosen one is the start would show nothing.
+    subject, _ = balance_run.plan_balance(cfg, OPTIONS, output)
+    table = balanced.outcome.rows
+    assert {row["level"] for row in table} >= {
+        "as trained",
+        "post-processing",
+        "calibration",
+        "loss",
+    }
+    (candidate,) = [c for c in balance_run._calibrations(subject) if c.name == "tau-norm tau 0.5"]
+    limits = balance_run.settings_to_try(
+        subject.replay.own, score_thresholds=(), nms_thresholds=(0.3,)
+    )[1]
+    balance_run.write_balanced(
+        output, subject.cfg, subject.model, candidate.classifiers, limits, kind=subject.replay.kind
+    )
+    subprocess.run(
+        [sys.executable, "-c", PLAIN, str(output / "balanced.yaml"), str(tmp_path / "f"), *names],
+        check=True,
+        cwd="/",
+    )
+    store = subject.cache.fill()
+    for place, (boxes, scores, classes) in enumerate(torch.load(tmp_path / "f")):
+        frozen = FrozenImage.of_record(store[place])
+        (ours,) = subject.replay.image(frozen)(candidate.classifiers, [limits])
+        assert len(ours) > 3
+        assert torch.equal(ours.scores, scores)
+        assert torch.equal(ours.pred_classes, classes)
+        assert torch.equal(ours.pred_boxes.tensor, boxes)
+
+
+def test_the_start_has_the_figures_of_an_evaluation(tmp_path):
+    cfg = trained(tmp_path)
+    balanced = run_balance(cfg, BalanceOptions(train=False), tmp_path / "balance")
+    results = LongTailTrainer.evaluate_checkpoint(cfg)["bbox"]
+    start = balanced.outcome.rows[0]
+    for name in ("AP", "APr"):
+        np.testing.assert_allclose(start[name], results[name], atol=1e-9)
+    record = json.loads((tmp_path / "balance" / "balance_result.json").read_text())
+    assert record["start"]["candidate"] == "as trained"
+    assert len(record["candidates"]) == len(balanced.outcome.rows)
+    assert "trained on" in " ".join(record["notes"])  # the tiny set is both
+
+
+def test_a_stopped_balance_goes_on(tmp_path, monkeypatch):
+    cfg = trained(tmp_path)
+    calls = []
+    train = balance_run.train_candidate
+
+    def stops(_cfg, recipe, **options):
+        calls.append(recipe.name)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return train(_cfg, recipe, **options)
+
+    monkeypatch.setattr(balance_run, "train_candidate", stops)
+    with pytest.raises(KeyboardInterrupt):
+        run_balance(cfg, OPTIONS, tmp_path / "balance")
+    first = calls[:2]
+    calls[:] = [""] * 3
+    balanced = run_balance(cfg, OPTIONS, tmp_path / "balance")
+    assert not set(first) & set(calls)
+    assert {row["candidate"] for row in balanced.outcome.rows} >= set(first)
+    # Nothing is trained a second time, and the choice is the same.
+    calls[:] = [""] * 3
+    again = run_balance(cfg, OPTIONS, tmp_path / "balance")
+    assert calls == [""] * 3
+    assert repr(again.outcome.rows) == repr(balanced.outcome.rows)  # nan is not equal to itself
+
+
+def test_a_budget_leaves_out_what_does_not_fit(tmp_path):
+    cfg = trained(tmp_path)
+    options = BalanceOptions(iterations=3, budget=1e-3, tau=(), nms_thresholds=())
+    said = []
+    balanced = run_balance(cfg, options, tmp_path / "balance", say=said.append)
+    assert "balanced_softmax" in balanced.left_out
+    assert "No time was left" in said[-1]
+    chosen_on = json.loads((tmp_path / "balance" / "balance.json").read_text())["test images"]
+    # With more time it goes on with the same images, however many would fit now.
+    more = BalanceOptions(iterations=3, budget=600.0, tau=(), nms_thresholds=())
+    assert not run_balance(cfg, more, tmp_path / "balance").left_out
+    now = json.loads((tmp_path / "balance" / "balance.json").read_text())["test images"]
+    assert now == chosen_on
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"MODEL.WEIGHTS": ""}, "MODEL.WEIGHTS is empty"),
+        ({"DATASETS.TEST": ()}, "--choose-on NAME"),
+        ({"LT_DET.POST_HOC.TAU_NORM": 0.5}, "LT_DET.POST_HOC is set"),
+        ({"LT_DET.CLASSIFIER.NAME": "cosine"}, "cannot be replayed"),
+    ],
+)
+def test_what_cannot_be_balanced_is_refused(tmp_path, change, words):
+    cfg = trained(tmp_path)
+    for key, value in change.items():
+        cfg.merge_from_list([key, value])
+    with pytest.raises(ValueError, match=words):
+        run_balance(cfg, OPTIONS, tmp_path / "balance")
+
+
+def test_another_balance_is_not_mixed_in(tmp_path):
+    cfg = trained(tmp_path)
+    options = BalanceOptions(train=False, nms_thresholds=())
+    run_balance(cfg, options, tmp_path / "balance")
+    other = BalanceOptions(train=False, nms_thresholds=(0.7,))
+    with pytest.raises(ValueError, match="--nms-thresholds differ"):
+        run_balance(cfg, other, tmp_path / "balance")
+    moved = BalanceOptions(train=False, nms_thresholds=(), objective=Objective("AP", "", 0.0))
+    run_balance(cfg, moved, tmp_path / "balance")  # only the choice is another
+
+
+def test_the_cache_is_shared_and_goes_on(tmp_path, monkeypatch):
+    cfg = trained(tmp_path)
+    model = build_model(cfg).eval()
+    dicts = DatasetCatalog.get(cfg.DATASETS.TEST[0])
+    monkeypatch.setattr("lt_det.balance.evaluation_cache.IMAGES_PER_SHARD", 3)
+
+    def cache(name):
+        return EvaluationCache(cfg, model, dicts, beside=str(tmp_path / name), dtype="float32")
+
+    assert cache("one").missing() == 8
+    stopped = iter(range(4))
+    with pytest.raises(StopIteration):
+        cache("one").fill(on_image=lambda: next(stopped))
+    assert cache("two").missing() == 5
+    records = cache("two").fill()
+    assert len(records) == 8
+    assert cache("three").missing() == 0
+    shard = sorted(Path(cache("one").folder).glob("*.safetensors"))[0]
+    shard.write_bytes(shard.read_bytes()[:-9])
+    assert cache("one").missing() == 3
+
+
+def test_a_subset_keeps_every_class():
+    by_class = [[0], [1, 2], [3, 4, 5], list(range(6, 60))]
+    rows = images_of_all_classes(by_class, total=60, number=10, seed=1)
+    assert rows == images_of_all_classes(by_class, total=60, number=10, seed=1)
+    assert len(rows) == 10
+    assert rows == sorted(set(rows))
+    assert all(set(rows) & set(of_class) for of_class in by_class)
+    assert images_of_all_classes(by_class, total=60, number=99, seed=1) == list(range(60))
