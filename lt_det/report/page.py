@@ -29,7 +29,8 @@ h1 { font-size: 1.6rem } h2 { font-size: 1.2rem; margin-top: 2rem }
 .scroll { overflow-x: auto } table { border-collapse: collapse; font-size: .9rem }
 th, td { border-bottom: 1px solid var(--line); padding: .25rem .6rem; text-align: left;
   vertical-align: top; overflow-wrap: normal; white-space: nowrap }
-td.long { white-space: normal; min-width: 18rem; overflow-wrap: anywhere } thead th { background: var(--soft) }
+td.long { white-space: normal; min-width: 18rem; overflow-wrap: anywhere }
+thead th { background: var(--soft) }
 td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
 .error { color: var(--error) } .warning { color: var(--warning) } .note { color: var(--note) }
 figure { margin: 1rem 0 } img { max-width: 100%; height: auto; background: #fff }
