@@ -29,9 +29,8 @@ def run_page(page: Path, folder: Path) -> str:
             done = subprocess.run(
                 command, cwd=folder, env=environment, capture_output=True, text=True, check=False
             )
-            assert done.returncode == 0, (
-                f"{command[3:]}: {done.stdout[-2000:]}{done.stderr[-3000:]}"
-            )
+            said = done.stdout[-2000:] + done.stderr[-3000:]
+            assert done.returncode == 0, f"{command[3:]}: {said}"
             printed += done.stdout + done.stderr
     return printed
 
