@@ -34,6 +34,7 @@ INSTALL_REQUIRES = [
     "tabulate>=0.8",  # tables in logs and on the terminal
     "safetensors>=0.3",  # memory-mapped files of region features; torch.load reads them whole
     "tqdm>=4.60",  # progress bars with ETA
+    "jinja2>=3.0",  # html pages, everything in them escaped; torch brings it already
     "matplotlib>=3.5",  # plots of class statistics, learned weights and results
 ]
 

@@ -64,6 +64,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )
     parser.add_argument("--rare-max", type=int, default=10, help="most images of a rare class")
     parser.add_argument("--common-max", type=int, default=100, help="most of a common class")
+    parser.add_argument("--html", type=Path, metavar="PAGE", help="write a page with pictures")
     parser.add_argument("--all", action="store_true", help="a row for every class")
     args = parser.parse_args(arguments)
     number = len(args.train) + len(args.val)
@@ -97,12 +98,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         written = _write(inspection, targets)
         left = inspection.findings_after_mending(masks=args.masks)
     status = int(has_error(left))
+    if args.html is not None:
+        from lt_det.report.data_page import save_data_page
+
+        outlook = inspection.outlook
+        texts = [] if outlook is None else outlook_text(outlook).splitlines()
+        # The table of the classes is on the page in full.
+        save_data_page(inspection, args.html, texts=[t for t in texts[1:] if t[:1] != "|"])
     if args.json:
         print(json.dumps(_as_json(inspection, written, left, usable=not status), indent=1))
         return status
     print(findings_text(inspection.findings))
     if inspection.outlook is not None:
         print(f"\n{outlook_text(inspection.outlook, every_class=args.all)}")
+    if args.html is not None:
+        print(f"\nPage with pictures: {args.html}")
     if not args.images:
         print("\nImages were not looked at: give their folder with --images.")
     for path, file in zip(written, (f for f in inspection.files if f.mended is not None)):

@@ -146,9 +146,9 @@ def chosen_records(
     while queues and len(chosen) < number:
         left = []
         for rows in queues:
-            row = next((row for row in rows if row not in chosen), None)
-            if row is not None and len(chosen) < number:
-                chosen[row] = None
+            fresh = next((row for row in rows if row not in chosen), None)
+            if fresh is not None and len(chosen) < number:
+                chosen[fresh] = None
                 left.append(rows)
         queues = left
     return [records[row] for row in chosen]
