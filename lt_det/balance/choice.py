@@ -63,7 +63,9 @@ class Chosen:
     reason: str
 
 
-def balanced_halves(by_class: Sequence[Sequence[int]], *, total: int, seed: int) -> np.ndarray:
+def balanced_halves(
+    by_class: Sequence[Sequence[int] | np.ndarray], *, total: int, seed: int
+) -> np.ndarray:
     """Return ``(I,)`` bool: a half of the images with about a half of the images of each class.
 
     The rarest class chooses first; an image goes where the class has fewer yet, else where there
