@@ -5,7 +5,7 @@ Shape shorthand: K classes, C columns of a classifier, D features.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -91,32 +91,28 @@ def calibrations(
     k = len(class_counts)
     found = []
 
-    def add(name: str, settings: str, make: Callable[[int], Affine]) -> None:
+    def add(name: str, settings: str, of_stages: Sequence[Affine]) -> None:
         folded = [
-            folded_parameters(weight, bias, make(stage), background=len(weight) > k)
-            for stage, (weight, bias) in enumerate(own)
+            folded_parameters(weight, bias, of_stage, background=len(weight) > k)
+            for of_stage, (weight, bias) in zip(of_stages, own)
         ]
         found.append(Candidate(f"{name} {settings}".strip(), "calibration", folded, settings))
 
     if moments:
-        add("LogN", "", lambda stage: logn(moments[stage].mean[:k], moments[stage].variance[:k]))
+        add("LogN", "", [logn(m.mean[:k], m.variance[:k]) for m in moments])
         return found
     for tau in (0.25, 0.5, 0.75, 1.0, 1.25, 1.5):
         shift = logit_adjustment(class_counts, tau=tau)
-        add("logit adjustment", f"tau {tau:g}", lambda _, shift=shift: shift)
+        add("logit adjustment", f"tau {tau:g}", [shift] * len(own))
     for tau in (0.25, 0.5, 0.75, 1.0):
-        add(
-            "tau-norm",
-            f"tau {tau:g}",
-            lambda stage, tau=tau: tau_norm(_layer(own[stage]), num_classes=k, tau=tau),
-        )
+        scaled = [tau_norm(_layer(parameters), num_classes=k, tau=tau) for parameters in own]
+        add("tau-norm", f"tau {tau:g}", scaled)
     for gamma in (0.2, 0.4, 0.6, 0.8, 1.0) if kind == "softmax" else ():
-        divided = norcal(class_counts, gamma=gamma)
-        add("NorCal", f"gamma {gamma:g}", lambda _, divided=divided: divided)
+        add("NorCal", f"gamma {gamma:g}", [norcal(class_counts, gamma=gamma)] * len(own))
     for strength in (0.0, 1.0, 2.0) if kind == "softmax" and fractal else ():
         assert fractal is not None
         spread = fracal(class_counts, fractal[0], num_images=fractal[1], strength=strength)
-        add("FRACAL", f"strength {strength:g}", lambda _, spread=spread: spread)
+        add("FRACAL", f"strength {strength:g}", [spread] * len(own))
     return found
 
 

@@ -63,7 +63,9 @@ class Chosen:
     reason: str
 
 
-def balanced_halves(by_class: Sequence[Sequence[int]], *, total: int, seed: int) -> np.ndarray:
+def balanced_halves(
+    by_class: Sequence[Sequence[int] | np.ndarray], *, total: int, seed: int
+) -> np.ndarray:
     """Return ``(I,)`` bool: a half of the images with about a half of the images of each class.
 
     The rarest class chooses first; an image goes where the class has fewer yet, else where there
@@ -190,9 +192,20 @@ def cross_fitted(
     return {name: after[name] - before[name] for name in METRICS}
 
 
-def interval(values: np.ndarray, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the percentiles that hold ``confidence`` of the finite values; NaN without any."""
+def interval(
+    values: np.ndarray, confidence: float = 0.95, *, around: float | None = None
+) -> tuple[float, float]:
+    """Return the percentiles that hold ``confidence`` of the finite values; NaN without any.
+
+    Args:
+        values: of resamples.
+        confidence: share of them.
+        around: what their mean is moved to: AP of resamples is too high, since the same image
+            comes several times. None leaves them.
+    """
     finite = values[np.isfinite(values)]
+    if around is not None and len(finite):
+        finite = finite - finite.mean() + around
     if not len(finite):
         return (float("nan"), float("nan"))
     tail = (1 - confidence) / 2

@@ -62,7 +62,7 @@ class CandidateEvaluation:
         candidates: Sequence[Candidate],
         settings: Sequence[PostProcessing],
         *,
-        on_image: Callable[[], None] = lambda: None,
+        on_image: Callable[[], object] = lambda: None,
     ) -> list[list[Matches]]:
         """Return for each candidate the matches with each of ``settings``.
 

@@ -60,7 +60,7 @@ class EvaluationCache:
         self._mapper = DatasetMapper(cfg, is_train=False)
         for parameter in model.parameters():
             parameter.requires_grad_(False)  # all of them count for the name
-        layout = ("evaluation", IMAGES_PER_SHARD, dtype)
+        layout: Any = ("evaluation", IMAGES_PER_SHARD, dtype)
         name = region_fingerprint(cfg, model, self._dicts, mapper=self._mapper, layout=layout)
         self.folder = os.path.join(os.path.dirname(os.path.abspath(beside)), f"regions_{name}")
         reason = why_not_usable(self.folder)

@@ -181,7 +181,7 @@ def decide(
         start = class_aps(objects, tried[0].matches, draws * images)
         halves.append((start, class_aps(objects, tried[pick.index].matches, draws * images)))
     gains = {
-        name: (float(values[0]), *interval(values[1:]))
+        name: (float(values[0]), *interval(values[1:], around=float(values[0])))
         for name, values in cross_fitted(halves, groups).items()
     }
     means = [group_means(of_candidate[:1], groups) for of_candidate in point]

@@ -100,7 +100,7 @@ class Replay:
             of_stages.append(stage.predict_probs((logits, None), [regions])[0])
         scores = of_stages[0]
         if len(of_stages) > 1:  # as the cascade does, to the last bit
-            scores = sum(of_stages) * (1.0 / len(of_stages))  # type: ignore[assignment]
+            scores = sum(of_stages) * (1.0 / len(of_stages))
         found = []
         for setting in settings:
             (instances,), _ = fast_rcnn_inference(

@@ -117,7 +117,8 @@ def run_balance(
     tried = _evaluated(
         evaluation, kept, settings, [own, *_calibrations(subject)], len(subject.test_dicts)
     )
-    todo, left_out = _recipes(subject, options), []
+    left_out: list[str] = []
+    todo = _recipes(subject, options)
     if todo:
         deadline = started + options.budget
         tried += _trained(subject, options, evaluation, kept, settings, todo, deadline, left_out)

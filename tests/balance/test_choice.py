@@ -117,6 +117,13 @@ def test_resamples_keep_the_size_of_each_half():
     assert (weights[:, ~half].sum(axis=1) == 6).all()
 
 
+def test_an_interval_is_around_the_figure():
+    values = np.linspace(1, 3, 101)
+    assert interval(values) == pytest.approx((1.05, 2.95))
+    assert interval(values, around=1.5) == pytest.approx((0.55, 2.45))
+    assert np.isnan(interval(np.array([np.nan]), around=1.0)).all()
+
+
 def test_cross_fitted_gain_weighs_classes_alike():
     nan = np.nan
     first = (np.array([[10.0, nan]]), np.array([[30.0, nan]]))
