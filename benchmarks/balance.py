@@ -13,8 +13,8 @@ import torch
 from detectron2.modeling import build_model
 from timing import Row, median_ms, write_rows
 
-from lt_det.balance.frozen_images import box_stages, frozen_image
-from lt_det.balance.replay import Replay, differs
+from lt_det.balancing.frozen_images import box_stages, frozen_image
+from lt_det.balancing.replay import Replay, differs
 from lt_det.engine.startup.setup import read_config
 
 HEIGHT, WIDTH = 512, 640

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from detectron2.config import CfgNode
     from torch import nn
 
-    from lt_det.balance.run import Balanced
+    from lt_det.balancing.run import Balanced
     from lt_det.data.stats.class_stats import ClassStats
     from lt_det.data.stats.json_stats import CountSource
     from lt_det.engine.prediction.predict import Predicted
@@ -30,8 +30,7 @@ def register(
 ) -> None:
     """Register a data set in LVIS's or COCO's json format with Detectron2.
 
-    It is evaluated by LVIS's rules, which for a json without LVIS's lists of negatives are those of
-    COCO but for the limit on detections; ``evaluator_type="coco"`` asks for COCO's evaluation. See
+    It is evaluated by LVIS's rules; ``evaluator_type="coco"`` asks for COCO's. See
     :func:`lt_det.data.annotations.datasets.register_lvis_format`.
 
     Args:
@@ -206,10 +205,6 @@ def run_stages(
         options: KEY VALUE pairs, for all stages.
         resume: skip the stages that are done and continue the first that is not.
         num_gpus: processes on this machine.
-
-    Raises:
-        ValueError: if a config contradicts itself, or two stages would write to one folder.
-        FileNotFoundError: if a config, data or weights are missing.
     """
     from lt_det.engine.run import launch_stages
 
@@ -238,10 +233,6 @@ def evaluate_lvis(
         stats: class statistics of the TRAINING set, from which r, c and f are; None takes those
             that the json declares.
         options: ``iou_types``, ``max_dets``, ``backend``, ``output_dir``.
-
-    Raises:
-        FileNotFoundError: if a file is missing.
-        ValueError: if detections, json and ``stats`` do not belong together.
     """
     from lt_det.evaluation.lvis.json_evaluation import evaluate_lvis as evaluate
 
@@ -260,9 +251,8 @@ def balance(
 ) -> Balanced:
     """Balance a trained Mask, Faster or Cascade R-CNN; what ``lt-det balance`` does.
 
-    Calibrations and newly trained classifiers are tried on cached regions. The simplest that no
-    other beats beyond luck is written as ``balanced.pth`` and ``balanced.yaml``, for plain
-    Detectron2 where the backbone is.
+    Writes ``balanced.pth`` and ``balanced.yaml``, for plain Detectron2 where the backbone is. See
+    :func:`lt_det.balancing.run.run_balance`.
 
     Args:
         cfg: config of the detector, its data sets registered; or a config file.
@@ -271,22 +261,13 @@ def balance(
         objective: "AP", "APr", "APc" or "APf".
         keep: metric that must not fall, "" for none; None is "AP" where that is not the objective.
         at_most: points by which it may fall.
-        options: see :class:`lt_det.balance.options.BalanceOptions`.
-
-    Returns:
-        outcome (``rows``, ``chosen``, cross-fitted ``gain`` with intervals, ``notes``),
-        checkpoint, and seconds.
-
-    Raises:
-        ValueError: if the detector or the data set cannot be used, or ``output`` is of another
-            balance.
-        KeyError: if the data set is not registered.
+        options: see :class:`lt_det.balancing.options.BalanceOptions`.
     """
     from pathlib import Path
 
-    from lt_det.balance.choice import Objective
-    from lt_det.balance.options import BalanceOptions
-    from lt_det.balance.run import run_balance
+    from lt_det.balancing.choice import Objective
+    from lt_det.balancing.options import BalanceOptions
+    from lt_det.balancing.run import run_balance
 
     config = load_config(cfg) if isinstance(cfg, str) else cfg.clone()
     if weights:
@@ -304,20 +285,15 @@ def predict(
     output: str | os.PathLike[str],
     **options: Any,
 ) -> Predicted:
-    """Predict on images with a trained model; write a json and pictures, or a csv of classes.
+    """Predict on images with a trained model; what ``lt-det predict`` does.
 
-    The same as ``lt-det predict``. See :func:`lt_det.engine.prediction.predict.predict`.
+    See :func:`lt_det.engine.prediction.predict.predict`, also for the options.
 
     Args:
         weights: checkpoint, or folder of a run; its config is ``config.yaml`` beside it.
         inputs: images and folders.
         output: folder of what is written.
-        options: ``config_file``, ``options``, ``threshold``, ``thresholds_file``, ``batch_size``,
-            ``top_k``, ``pictures``.
-
-    Raises:
-        FileNotFoundError: if weights, config, thresholds or inputs are missing.
-        ValueError: if they do not fit each other, or not one image can be read.
+        options: see there.
     """
     from lt_det.engine.prediction.predict import predict as predict_images
 

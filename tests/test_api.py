@@ -7,6 +7,7 @@ import inspect
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -177,3 +178,10 @@ def test_a_model_is_patched_and_put_back(tmp_path, name):
     lt_det.unpatch(model)
     assert type(model.roi_heads.box_predictor) is before
     lt_det.patch(model, name, dataset=cfg.DATASETS.TRAIN[0])
+
+
+def test_no_public_function_has_the_name_of_a_module():
+    """Importing the module would put it in the function's place."""
+    folder = Path(lt_det.__file__).parent
+    modules = {path.stem for path in folder.iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert not modules & set(lt_det.__all__)

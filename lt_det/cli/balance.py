@@ -19,10 +19,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lt_det.balance.choice import METRICS, Objective
-from lt_det.balance.options import BalanceOptions
-from lt_det.balance.plan import plan_text
-from lt_det.balance.run import closing_words, plan_balance, run_balance
+from lt_det.balancing.choice import METRICS, Objective
+from lt_det.balancing.options import BalanceOptions
+from lt_det.balancing.plan import plan_text
+from lt_det.balancing.run import closing_words, plan_balance, run_balance
 from lt_det.engine.startup.setup import load_config
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600}

@@ -54,8 +54,7 @@ class LongTailTrainer(DefaultTrainer):
 
     With the defaults of LT_DET it trains as :class:`DefaultTrainer` does. Beyond it: class
     statistics of the training set reach every loss and are kept in the checkpoint; DDP on CPUs;
-    LT_DET.DECOUPLED trains the classifier only, LT_DET.META learns class weights, and
-    LT_DET.REGION_CACHE takes region features from a cache. With SEED set, a resumed run repeats an
+    second stages, meta learners and the region cache. With SEED set, a resumed run repeats an
     uninterrupted one bit by bit (but with the Meta Sampler and loader processes, which draw ahead).
     """
 

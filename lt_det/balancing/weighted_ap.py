@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from lt_det.balance.matches import Matches, Objects
+from lt_det.balancing.matches import Matches, Objects
 
 #: The metric's.
 RECALL_THRESHOLDS = np.linspace(0.0, 1.0, 101)

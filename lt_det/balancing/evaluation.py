@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from lt_det.balance.candidates import Candidate
-from lt_det.balance.frozen_images import FrozenImage
-from lt_det.balance.matches import Matches, Objects, match
-from lt_det.balance.replay import PostProcessing, Replay
+from lt_det.balancing.candidates import Candidate
+from lt_det.balancing.frozen_images import FrozenImage
+from lt_det.balancing.matches import Matches, Objects, match
+from lt_det.balancing.replay import PostProcessing, Replay
 from lt_det.engine.regions.store import RegionStore
 from lt_det.evaluation.evaluated_classes import category_ids_in_contiguous_order
 from lt_det.evaluation.prediction_table import PredictionTable

@@ -11,8 +11,8 @@ from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from torch import Tensor, nn
 
-from lt_det.balance.frozen_images import box_stages
-from lt_det.balance.replay import Classifiers, PostProcessing
+from lt_det.balancing.frozen_images import box_stages
+from lt_det.balancing.replay import Classifiers, PostProcessing
 from lt_det.storage.atomic_write import atomic_file
 
 #: This package's heads -> Detectron2's.

@@ -16,7 +16,7 @@ from detectron2.modeling.postprocessing import detector_postprocess
 from detectron2.structures import Boxes, Instances
 from torch import Tensor, nn
 
-from lt_det.balance.frozen_images import FrozenImage, box_stages
+from lt_det.balancing.frozen_images import FrozenImage, box_stages
 from lt_det.modeling.postprocessing.roi import fast_rcnn_inference
 
 #: For each stage the weights ``(C, D)`` and the bias ``(C,)``.

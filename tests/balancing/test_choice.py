@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lt_det.balance.choice import (
+from lt_det.balancing.choice import (
     Objective,
     balanced_halves,
     choose,

@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from detectron2.engine import HookBase, hooks
 from torch import Tensor
 
-from lt_det.balance.candidates import Candidate, Recipe
-from lt_det.balance.replay import Classifiers
+from lt_det.balancing.candidates import Candidate, Recipe
+from lt_det.balancing.replay import Classifiers
 from lt_det.data.records.dataset_dicts import build_train_dicts
 from lt_det.engine import hooks as our_hooks
 from lt_det.engine.loading.build import build_train_stream

@@ -11,9 +11,9 @@ import torch
 from detectron2.data import DatasetMapper
 from torch import nn
 
-from lt_det.balance.frozen_images import frozen_image
-from lt_det.balance.plan import Rates
-from lt_det.balance.replay import PostProcessing, Replay
+from lt_det.balancing.frozen_images import frozen_image
+from lt_det.balancing.plan import Rates
+from lt_det.balancing.replay import PostProcessing, Replay
 from lt_det.engine.regions.store import DTYPES
 from lt_det.engine.regions.tap import frozen_regions
 

@@ -13,12 +13,12 @@ import torch
 from detectron2.data import DatasetCatalog
 from detectron2.modeling import build_model
 
-from lt_det.balance import run as balance_run
-from lt_det.balance.choice import Objective
-from lt_det.balance.evaluation_cache import EvaluationCache, images_of_all_classes
-from lt_det.balance.frozen_images import FrozenImage
-from lt_det.balance.options import BalanceOptions
-from lt_det.balance.run import run_balance
+from lt_det.balancing import run as balance_run
+from lt_det.balancing.choice import Objective
+from lt_det.balancing.evaluation_cache import EvaluationCache, images_of_all_classes
+from lt_det.balancing.frozen_images import FrozenImage
+from lt_det.balancing.options import BalanceOptions
+from lt_det.balancing.run import run_balance
 from lt_det.engine.trainer import LongTailTrainer
 from tests.engine.tiny import tiny_config
 from tests.modeling.small_models import HEADS
@@ -196,7 +196,7 @@ def test_the_cache_is_shared_and_goes_on(tmp_path, monkeypatch):
     cfg = trained(tmp_path)
     model = build_model(cfg).eval()
     dicts = DatasetCatalog.get(cfg.DATASETS.TEST[0])
-    monkeypatch.setattr("lt_det.balance.evaluation_cache.IMAGES_PER_SHARD", 3)
+    monkeypatch.setattr("lt_det.balancing.evaluation_cache.IMAGES_PER_SHARD", 3)
 
     def cache(name):
         return EvaluationCache(cfg, model, dicts, beside=str(tmp_path / name), dtype="float32")

@@ -17,8 +17,8 @@ from detectron2.data import DatasetMapper
 from torch import nn
 from tqdm import tqdm
 
-from lt_det.balance.frozen_images import FrozenImage, box_stages, frozen_image
-from lt_det.balance.replay import Replay, differs
+from lt_det.balancing.frozen_images import FrozenImage, box_stages, frozen_image
+from lt_det.balancing.replay import Replay, differs
 from lt_det.engine.regions.fingerprint import region_fingerprint
 from lt_det.engine.regions.store import DTYPES, RegionShard, RegionStore, write_shard
 from lt_det.storage.atomic_write import remove_partial_files

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from lt_det.balance.replay import Classifiers, PostProcessing
+from lt_det.balancing.replay import Classifiers, PostProcessing
 from lt_det.losses import LOSSES, PLAIN_LOSS, get_loss
 from lt_det.modeling.calibration import (
     Affine,

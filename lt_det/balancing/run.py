@@ -12,23 +12,23 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from lt_det.balance.candidates import (
+from lt_det.balancing.candidates import (
     Candidate,
     Recipe,
     calibrations,
     recipes,
     settings_to_try,
 )
-from lt_det.balance.choice import balanced_halves
-from lt_det.balance.evaluation import CandidateEvaluation
-from lt_det.balance.export import write_balanced
-from lt_det.balance.kept import KeptCandidates, check_same_balance
-from lt_det.balance.matches import Matches
-from lt_det.balance.options import BalanceOptions
-from lt_det.balance.outcome import Outcome, Tried, decide
-from lt_det.balance.plan import Step, duration, plan_text, steps
-from lt_det.balance.subject import Subject, build_subject
-from lt_det.balance.training import logit_moments, train_candidate, training_regions
+from lt_det.balancing.choice import balanced_halves
+from lt_det.balancing.evaluation import CandidateEvaluation
+from lt_det.balancing.export import write_balanced
+from lt_det.balancing.kept import KeptCandidates, check_same_balance
+from lt_det.balancing.matches import Matches
+from lt_det.balancing.options import BalanceOptions
+from lt_det.balancing.outcome import Outcome, Tried, decide
+from lt_det.balancing.plan import Step, duration, plan_text, steps
+from lt_det.balancing.subject import Subject, build_subject
+from lt_det.balancing.training import logit_moments, train_candidate, training_regions
 from lt_det.data.stats.fractal_dimension import box_centres, fractal_dimensions
 
 logger = logging.getLogger(__name__)

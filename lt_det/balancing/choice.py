@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lt_det.balance.weighted_ap import group_means
+from lt_det.balancing.weighted_ap import group_means
 
 METRICS = ("AP", "APr", "APc", "APf")
 

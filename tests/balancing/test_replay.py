@@ -8,8 +8,8 @@ import itertools
 import pytest
 import torch
 
-from lt_det.balance.frozen_images import FrozenImage, box_stages, frozen_image
-from lt_det.balance.replay import PostProcessing, Replay, differs
+from lt_det.balancing.frozen_images import FrozenImage, box_stages, frozen_image
+from lt_det.balancing.replay import PostProcessing, Replay, differs
 from lt_det.engine.regions.store import RegionShard, write_shard
 from tests.modeling.small_models import HEADS, small_config, small_model
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
-from lt_det.balance.candidates import LEVELS, Candidate
-from lt_det.balance.choice import (
+from lt_det.balancing.candidates import LEVELS, Candidate
+from lt_det.balancing.choice import (
     METRICS,
     Chosen,
     Objective,
@@ -22,9 +22,9 @@ from lt_det.balance.choice import (
     interval,
     resamples,
 )
-from lt_det.balance.matches import Matches, Objects
-from lt_det.balance.replay import PostProcessing
-from lt_det.balance.weighted_ap import class_aps, group_means
+from lt_det.balancing.matches import Matches, Objects
+from lt_det.balancing.replay import PostProcessing
+from lt_det.balancing.weighted_ap import class_aps, group_means
 from lt_det.evaluation.results import write_json
 from lt_det.shown_text import for_csv
 from lt_det.storage.atomic_write import atomic_file

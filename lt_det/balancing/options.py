@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from lt_det.balance.choice import Objective
+from lt_det.balancing.choice import Objective
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,15 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.modeling import build_model
 from torch import nn
 
-from lt_det.balance.candidates import settings_to_try
-from lt_det.balance.evaluation_cache import EvaluationCache, images_of_all_classes
-from lt_det.balance.frozen_images import box_stages
-from lt_det.balance.kept import file_digest, kept_images
-from lt_det.balance.matches import Objects
-from lt_det.balance.options import BalanceOptions
-from lt_det.balance.plan import Rates, Sizes, within
-from lt_det.balance.rates import bytes_of_region, measured_rates
-from lt_det.balance.replay import Replay
+from lt_det.balancing.candidates import settings_to_try
+from lt_det.balancing.evaluation_cache import EvaluationCache, images_of_all_classes
+from lt_det.balancing.frozen_images import box_stages
+from lt_det.balancing.kept import file_digest, kept_images
+from lt_det.balancing.matches import Objects
+from lt_det.balancing.options import BalanceOptions
+from lt_det.balancing.plan import Rates, Sizes, within
+from lt_det.balancing.rates import bytes_of_region, measured_rates
+from lt_det.balancing.replay import Replay
 from lt_det.data.annotations.datasets import check_registered
 from lt_det.data.images.datasets import share_images
 from lt_det.data.records.dataset_dicts import build_train_dicts
