@@ -27,8 +27,8 @@ def class_instance_counts(
         num_classes: K.
     """
     if isinstance(dataset_dicts, StoredRecords):
-        _, classes, crowds = dataset_dicts.instances()
-        return np.bincount(classes[~crowds], minlength=num_classes).astype(np.float64)
+        _, stored, crowds = dataset_dicts.instances()
+        return np.bincount(stored[~crowds], minlength=num_classes).astype(np.float64)
     classes = [
         int(annotation["category_id"])
         for record in dataset_dicts

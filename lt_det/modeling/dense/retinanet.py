@@ -57,13 +57,14 @@ class LongTailRetinaNet(DenseLosses, DenseInference, RetinaNet):
         """Return the detections of each image, the logits corrected before the threshold."""
         if self.post_hoc is not None:
             levels, *others = predictions
-            predictions = [[self._corrected(level) for level in levels], *others]
+            corrected = [self._corrected(level, self.post_hoc) for level in levels]
+            predictions = [corrected, *others]
         return super().forward_inference(images, features, predictions)
 
-    def _corrected(self, logits: Tensor) -> Tensor:
+    def _corrected(self, logits: Tensor, post_hoc: PostHocCorrection) -> Tensor:
         """Return ``(N, A * K, H, W)`` logits of one level, anchors outside and classes inside."""
         by_class = logits.unflatten(1, (-1, self.num_classes)).movedim(2, -1)
-        found = self.post_hoc(by_class.flatten(0, -2), self.head.cls_score, background=False)
+        found = post_hoc(by_class.flatten(0, -2), self.head.cls_score, background=False)
         return found.view(by_class.shape).movedim(-1, 2).flatten(1, 2)
 
     @classmethod

@@ -70,7 +70,7 @@ def test_fracal_is_the_product_of_sigmoids():
     (correction,) = post_hoc_corrections(model)
     correction.bind(COUNTS, num_images=100, dimensions=DIMENSIONS)
     logits = torch.randn(2, 3 * NUM_CLASSES, 4, 5)
-    found = model._corrected(logits)
+    found = model._corrected(logits, correction)
     calibration = sigmoid_fracal(COUNTS, DIMENSIONS, num_images=100)
     for anchor in range(3):
         for k in range(NUM_CLASSES):
