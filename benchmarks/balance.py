@@ -26,6 +26,7 @@ def row(num_classes: int) -> Row:
     cfg = read_config("lvis_v1/balanced_softmax_r50.yaml")
     cfg.MODEL.DEVICE, cfg.MODEL.WEIGHTS = "cpu", ""
     cfg.MODEL.MASK_ON = False
+    cfg.MODEL.RPN.NMS_THRESH = 1.0  # random proposals would suppress each other
     cfg.MODEL.ROI_HEADS.NUM_CLASSES = num_classes
     cfg.LT_DET.DECOUPLED = False
     torch.manual_seed(0)
