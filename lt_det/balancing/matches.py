@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -165,8 +166,8 @@ def _matched(
     order = np.lexsort((objects.ignored, of_objects))
     pairs, starts, sizes = np.unique(of_objects[order], return_index=True, return_counts=True)
     of_detections = classes * num_images + images
-    first: np.ndarray = np.searchsorted(of_detections, pairs)
-    numbers: np.ndarray = np.searchsorted(of_detections, pairs, side="right") - first
+    first: Any = np.searchsorted(of_detections, pairs)
+    numbers: Any = np.searchsorted(of_detections, pairs, side="right") - first
     both = np.flatnonzero(numbers)
     # Alike pairs together: what is padded is small.
     both = both[np.lexsort((numbers[both], sizes[both]))]

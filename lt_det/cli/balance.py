@@ -64,7 +64,11 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )
     parser.add_argument("--dtype", choices=("float32", "float16"), default="float32")
     parser.add_argument(
-        "--add", nargs="+", default=[], metavar="LOSS", help="losses to try first, and their taus"
+        "--add",
+        action="append",
+        default=[],
+        metavar="LOSS",
+        help="loss to try too, and its taus; may be given several times",
     )
     parser.add_argument("--no-training", action="store_true", help="calibrations only")
     parser.add_argument("--seed", type=int, default=0, help="of halves, resamples and subsets")
