@@ -70,7 +70,8 @@ def _tail(outlook: Outlook, texts: Sequence[str]) -> Section:
 
 def _shapes(files: Sequence[InspectedFile]) -> list[Section]:
     """Return sizes and places of objects, and objects an image, of the training files."""
-    sides, centres, numbers = [], [], []
+    sides, centres = [], []
+    numbers: list[int] = []
     for content in (f.mended for f in files if f.train and f.mended is not None):
         sizes = {i["id"]: (i.get("width"), i.get("height")) for i in content["images"]}
         on_image = dict.fromkeys(sizes, 0)

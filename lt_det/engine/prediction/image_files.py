@@ -55,7 +55,7 @@ def find_images(
             found.setdefault(os.path.realpath(member), member)
     if not found:
         raise ValueError(
-            f"no image in {', '.join(map(os.fspath, inputs))}: looked for files that end in "
+            f"no image in {', '.join(os.fspath(one) for one in inputs)}: looked for files that end in "
             f"{', '.join(IMAGE_EXTENSIONS)}"
         )
     root = os.path.commonpath(bases)
