@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lt_det.balancing.replay import Classifiers, PostProcessing
-from lt_det.losses import LOSSES, PLAIN_LOSS, get_loss
+from lt_det.losses import LOSSES, PLAIN_LOSS, LossSpec, get_loss
 from lt_det.modeling.calibration import (
     Affine,
     LogitMoments,
@@ -125,6 +125,11 @@ def _layer(parameters: tuple[Tensor, Tensor]) -> nn.Linear:
     return layer
 
 
+def _is_plain(spec: LossSpec) -> bool:
+    """Return whether a classifier of the loss is one of Detectron2: its columns and its scores."""
+    return spec.columns is None and spec.scores is None
+
+
 def recipes(kind: str, *, losses: Sequence[str] = (), tau: Iterable[float] = ()) -> list[Recipe]:
     """Return the classifiers to train.
 
@@ -144,8 +149,15 @@ def recipes(kind: str, *, losses: Sequence[str] = (), tau: Iterable[float] = ())
                 f"detector is of kind {kind!r}; lt_det.list_losses(kind={kind!r}) names those that "
                 "apply"
             )
+        if not _is_plain(get_loss(name)):
+            raise ValueError(
+                f"--add {name}: plain Detectron2 has neither its columns nor its scores; train it "
+                "as a second stage"
+            )
     names = list(losses) or [
-        name for name, spec in LOSSES.items() if spec.kind == kind and not spec.wants_cosine
+        name
+        for name, spec in LOSSES.items()
+        if spec.kind == kind and not spec.wants_cosine and _is_plain(spec)
     ]
     found = [Recipe(name, "loss", ("LT_DET.LOSS", name)) for name in names]
     corrected = [name for name in names if LOSSES[name].takes_out_prior]

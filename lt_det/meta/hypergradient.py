@@ -223,5 +223,6 @@ def _module_derivative(
         grads = torch.autograd.grad(
             (weights * per_row).sum(), list(leaves.values()), create_graph=True
         )
-        along = sum((g * direction[name]).sum() for name, g in zip(leaves, grads))
+        products = [(g * direction[name]).sum() for name, g in zip(leaves, grads)]
+        along = torch.stack(products).sum()
         return torch.autograd.grad(along, weights)[0]

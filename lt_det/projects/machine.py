@@ -14,7 +14,8 @@ Work = Literal["segmentation", "detection", "classification"]
 #: 8 GPUs: 0.261 s with masks, 0.21 s without). Images to classify: ResNet-50, estimated by its
 #: share of the arithmetic.
 _GPU_SECONDS = {"segmentation": 0.15, "detection": 0.12, "classification": 0.05}
-#: Measured on 2 CPU cores without a GPU, PyTorch 2.3.1; lite0's backbone is frozen in detectors.
+#: On 2 CPU cores, PyTorch 2.3.1. R50 with masks was measured (24), the others are estimates from
+#: their share of the arithmetic; lite0's backbone is frozen in detectors.
 _CPU_SECONDS = {
     ("r50", "segmentation"): 22.0,
     ("r50", "detection"): 16.0,
@@ -23,7 +24,7 @@ _CPU_SECONDS = {
     ("lite0", "detection"): 4.0,
     ("lite0", "classification"): 2.0,
 }
-_MEASURED_CORES = 2
+_CPU_CORES = 2
 #: More cores than this do not help one training process.
 _USEFUL_CORES = 16
 #: Share of a training step that the forward pass takes, as in a frozen second stage.
@@ -66,13 +67,13 @@ class Machine:
         if self.device == "cuda":
             return _GPU_SECONDS[work] * megapixels / self.gpus + 0.002
         cores = min(self.cores, _USEFUL_CORES)
-        return _CPU_SECONDS[model, work] * megapixels * _MEASURED_CORES / cores + 0.01
+        return _CPU_SECONDS[model, work] * megapixels * _CPU_CORES / cores + 0.01
 
     def source_of_seconds(self) -> str:
         """Return where the numbers of :meth:`seconds_per_image` come from."""
         if self.device == "cuda":
             return "from a V100's in Detectron2's model zoo"
-        return "from a measurement on 2 cores"
+        return "estimated for this number of cores"
 
 
 def find_machine(device: str = "auto", *, num_gpus: int | None = None) -> Machine:

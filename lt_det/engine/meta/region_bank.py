@@ -47,7 +47,7 @@ class RegionBank(Sequence[ImageRegions]):
         """
         self._detector, self._stream, self._seed = detector, stream, seed
         self._renewed = renewed
-        self._regions: list[ImageRegions] = [()] * num_images
+        self._regions: list[ImageRegions] = [[]] * num_images
         self._samples: Iterator[list] = iter(())
         self._update = self._position = 0
 
