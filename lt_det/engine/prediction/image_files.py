@@ -55,8 +55,8 @@ def find_images(
             found.setdefault(os.path.realpath(member), member)
     if not found:
         raise ValueError(
-            f"no image in {', '.join(os.fspath(one) for one in inputs)}: looked for files that end in "
-            f"{', '.join(IMAGE_EXTENSIONS)}"
+            f"no image in {', '.join(os.fspath(one) for one in inputs)}: looked for "
+            f"files that end in {', '.join(IMAGE_EXTENSIONS)}"
         )
     root = os.path.commonpath(bases)
     images = [
