@@ -105,8 +105,8 @@ def check_annotations(json_dict: Mapping[str, Any], *, name: str) -> list[str]:
     Raises:
         ValueError: for a missing key, a field of a wrong type, an empty image list, repeated
             category or image ids, repeated category names, an annotation of an unknown image or
-            category, a box with a NaN, an infinite number or a negative size, boxes that are fractions or
-            corners, or a mask that is none. Names the first offenders.
+            category, a box with a NaN, an infinite number or a negative size, boxes that are
+            fractions or corners, or a mask that is none. Names the first offenders.
     """
     where = f"data set {name!r}: the json"
     missing = [key for key in ("images", "annotations", "categories") if key not in json_dict]
