@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from lt_det.evaluation.detection_records import check_records
 from lt_det.evaluation.lvis.encoded_masks import EncodedMasks
 from lt_det.storage.regular_file import open_regular
 
@@ -82,16 +83,16 @@ class Detections:
                 "segmentation" (compressed run-length encoding) or both, the same for all.
 
         Raises:
-            ValueError: if a record lacks a key that others have, or a number is not finite.
+            ValueError: if a record lacks a key that others have, or as
+                :func:`~lt_det.evaluation.detection_records.check_records`.
         """
-        has_boxes = any("bbox" in record for record in records)
-        has_masks = any("segmentation" in record for record in records)
-        needed = ["image_id", "category_id", "score"]
-        needed += ["bbox"] * has_boxes + ["segmentation"] * has_masks
-        for index, record in enumerate(records):
-            missing = [key for key in needed if key not in record]
-            if missing:
-                raise ValueError(f"detections: record {index} lacks {missing}: {sorted(record)}")
+        has_boxes, has_masks = (
+            any(isinstance(record, Mapping) and key in record for record in records)
+            for key in ("bbox", "segmentation")
+        )
+        if records and not (has_boxes or has_masks):
+            has_boxes = True  # and so the first record lacks it
+        check_records(records, has_boxes=has_boxes, has_masks=has_masks)
         boxes = np.array([r["bbox"] for r in records], dtype=np.float64) if has_boxes else None
         return cls(
             image_ids=np.array([r["image_id"] for r in records], dtype=np.int64),
@@ -181,12 +182,24 @@ class Detections:
 
 
 def as_detections(detections: Detections | Records | str | os.PathLike) -> Detections:
-    """Return ``detections`` as arrays: given so, as result records, or as a json file of those."""
+    """Return ``detections`` as arrays: given so, as result records, or as a json file of those.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        TypeError: if they are no list.
+        ValueError: if a file is no json of them, or as :meth:`Detections.from_records`.
+    """
     if isinstance(detections, Detections):
         return detections
     if isinstance(detections, (str, os.PathLike)):
-        with open_regular(detections, "r", encoding="utf-8") as file:
-            detections = json.load(file)
+        path = os.fspath(detections)
+        try:
+            with open_regular(path, "r", encoding="utf-8-sig") as file:
+                return as_detections(json.load(file))
+        except RecursionError as error:
+            raise ValueError(f"{path} is no json of detections: it is nested too deeply") from error
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{path} is no json of detections: {error}") from error
     if not isinstance(detections, list):
         raise TypeError(
             f"detections: expected a list of result records, got {type(detections).__name__}"

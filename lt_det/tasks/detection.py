@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from detectron2.data import DatasetMapper
 from detectron2.modeling import META_ARCH_REGISTRY
 from detectron2.modeling.meta_arch.retinanet import RetinaNet
 
+from lt_det.tasks.named_image_mapper import NamedImageMapper
 from lt_det.tasks.task import Task
 
 
@@ -44,8 +44,8 @@ class Detection(Task):
 
     @staticmethod
     def build_mapper(cfg: Any, *, is_train: bool) -> Callable[[Any], Any]:
-        """Return Detectron2's mapper of the config."""
-        return DatasetMapper(cfg, is_train)
+        """Return Detectron2's mapper of the config, which names the file of an unreadable image."""
+        return NamedImageMapper(cfg, is_train)
 
     @staticmethod
     def build_feature_keys(cfg: Any) -> list:  # noqa: ARG004

@@ -125,7 +125,7 @@ CASES = {
     "10-category-order-differs": (set(), True),
     "10b-ids-swapped-between-splits": ({"class-ids-differ"}, True),
     "11-val-lacks-a-class": ({"class-not-in-val"}, True),
-    "12-string-image-ids": ({"image-id-type"}, True),
+    "12-string-image-ids": ({"image-id-type"}, False),
     "13-exif-rotated-image": ({"image-rotated"}, False),
     "14-negative-images": ({"empty-images"}, True),
     "15-duplicate-names": ({"repeated-category-name"}, False),

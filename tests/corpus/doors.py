@@ -27,7 +27,7 @@ _LONGEST = 1000  # characters of a message that a person still reads
 _COUNTER = itertools.count()
 
 
-class Late(Exception):
+class LateError(Exception):
     """The file was let in, and what came after stumbled over it."""
 
 
@@ -41,10 +41,13 @@ def training(path: Path) -> None:
         register_lvis_format(name, path, path.parent)
         records = detection_dicts(name, cache_dir=path.parent / "cache")
         with _later():
+            # With masks where all have one, as MODEL.MASK_ON is checked before a training.
+            with_masks = all("segmentation" in a for r in records for a in r["annotations"])
             for record in records:
                 kept = [one for one in record["annotations"] if not one.get("iscrowd", 0)]
+                if not with_masks:
+                    kept = [{k: v for k, v in a.items() if k != "segmentation"} for a in kept]
                 boxes = [{**one, "bbox_mode": 0, "bbox": _corners(one["bbox"])} for one in kept]
-                with_masks = all("segmentation" in one for one in kept)
                 instances = annotations_to_instances(
                     boxes, (record["height"], record["width"]), mask_format="bitmask"
                 )
@@ -102,7 +105,7 @@ def outcome(door: Callable[[Path], None], name: str, case: Case, path: Path) -> 
     path.write_bytes(case.content)
     try:
         door(path)
-    except Late as error:
+    except LateError as error:
         return f"late: {type(error.__cause__).__name__}: {error.__cause__}"
     except (ValueError, FileNotFoundError) as error:
         text = str(error)
@@ -126,7 +129,7 @@ def _later():
     try:
         yield
     except Exception as error:
-        raise Late from error
+        raise LateError from error
 
 
 def _corners(box: list[float]) -> list[float]:

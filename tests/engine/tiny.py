@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -56,9 +57,10 @@ def write_tiny_lvis(folder: Path, *, num_images: int = 8) -> tuple[str, str]:
             }
         )
     categories = [{"id": k + 1, "name": f"class_{k}"} for k in range(NUM_CLASSES)]
-    path.write_text(
-        json.dumps({"images": images, "annotations": annotations, "categories": categories})
-    )
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    partial = folder / f"tiny.json.{os.getpid()}"  # whole or not at all: see above
+    partial.write_text(json.dumps(content))
+    os.replace(partial, path)
     return str(path), str(folder / "images")
 
 

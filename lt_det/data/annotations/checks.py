@@ -16,6 +16,8 @@ import numpy as np
 from lt_det.data.annotations.box_checks import box_array, box_findings
 from lt_det.data.annotations.mask_checks import MASK_PROBLEMS, mask_is_usable, mask_problem
 from lt_det.data.annotations.naming import NUM_NAMED, Doubt, named
+from lt_det.data.annotations.run_lengths import wrong_run_lengths
+from lt_det.data.annotations.schema import check_entries, check_fields
 
 # How exports write that a flag is not set, in small letters.
 _FALSE_TEXTS = ("", "0", "0.0", "false", "no", "none", "null")
@@ -32,7 +34,7 @@ def box_is_valid(bbox: Any, *, box_mode: int = 1) -> bool:
     try:
         if len(bbox) != (5 if box_mode == 4 else 4) or not all(map(math.isfinite, bbox)):
             return False
-    except TypeError:  # None, a number, or text among the numbers
+    except (TypeError, OverflowError):  # None, a number, text among the numbers, or 10**400
         return False
     if box_mode in (0, 2):
         return bool(bbox[2] >= bbox[0] and bbox[3] >= bbox[1])
@@ -82,18 +84,7 @@ def check_categories(categories: Any, *, name: str) -> None:
     where = f"data set {name!r}: 'categories' of the json"
     if not isinstance(categories, list) or not categories:
         raise ValueError(f"{where} must be a list with at least one category")
-    bad = [
-        category
-        for category in categories
-        if not isinstance(category, dict)
-        or not isinstance(category.get("id"), int)
-        or not isinstance(category.get("name"), str)
-    ]
-    if bad:
-        raise ValueError(
-            f"{where} must each have an integer 'id' and a text 'name', not so for {len(bad)}, "
-            f"first {bad[:NUM_NAMED]}"
-        )
+    check_entries(categories, of="categories", name=name)
     check_unique((category["id"] for category in categories), what=f"{where}: 'id'")
     check_unique((category["name"] for category in categories), what=f"{where}: 'name'")
 
@@ -112,10 +103,10 @@ def check_annotations(json_dict: Mapping[str, Any], *, name: str) -> list[str]:
         :func:`~lt_det.data.warn_once.warn_of`.
 
     Raises:
-        ValueError: for a missing key, an empty image list, repeated category or image ids,
-            repeated category names, an annotation of an unknown image or category, a box with
-            a NaN, an infinite number or a negative size, boxes that are fractions or corners, or
-            a mask that is none. Names the first offenders.
+        ValueError: for a missing key, a field of a wrong type, an empty image list, repeated
+            category or image ids, repeated category names, an annotation of an unknown image or
+            category, a box with a NaN, an infinite number or a negative size, boxes that are
+            fractions or corners, or a mask that is none. Names the first offenders.
     """
     where = f"data set {name!r}: the json"
     missing = [key for key in ("images", "annotations", "categories") if key not in json_dict]
@@ -126,6 +117,7 @@ def check_annotations(json_dict: Mapping[str, Any], *, name: str) -> list[str]:
         )
     images, annotations = json_dict["images"], json_dict["annotations"]
     check_categories(json_dict["categories"], name=name)
+    check_fields(json_dict, name=name)
     if not images:
         raise ValueError(f"{where} has an empty image list ('images')")
     check_unique((image.get("id") for image in images), what=f"{where}: 'id' of 'images'")
@@ -160,14 +152,14 @@ def check_annotations(json_dict: Mapping[str, Any], *, name: str) -> list[str]:
 
 def wrong_annotations(
     annotations: Sequence[Mapping[str, Any]],
-    image_ids: Container[Any],
+    sizes: Mapping[Any, tuple[Any, Any]],
     category_ids: Container[Any],
 ) -> tuple[list[Doubt], np.ndarray]:
     """Return everything that makes an annotation unusable by itself, and ``(M, 4)`` boxes.
 
     Args:
         annotations: M of the json.
-        image_ids: of its images.
+        sizes: id of each of its images -> width and height as the json has them.
         category_ids: of its categories.
 
     Returns:
@@ -181,7 +173,7 @@ def wrong_annotations(
         (
             "image_id",
             "unknown-image",
-            [one.get("image_id") not in image_ids for one in annotations],
+            [one.get("image_id") not in sizes for one in annotations],
             "is not the id of any of 'images'",
         ),
         (
@@ -207,7 +199,7 @@ def wrong_annotations(
             found.append(
                 Doubt(kind, expected, rows, "correct or remove them", show=str(key), is_error=True)
             )
-    return found, boxes
+    return found + wrong_run_lengths(annotations, sizes), boxes
 
 
 def image_size_rows(sizes: Mapping[Any, tuple[Any, Any]], image_ids: Sequence[Any]) -> np.ndarray:
@@ -226,4 +218,7 @@ def image_size_rows(sizes: Mapping[Any, tuple[Any, Any]], image_ids: Sequence[An
 
 
 def _is_size(value: Any) -> bool:
-    return isinstance(value, (int, float)) and math.isfinite(value) and value > 0
+    try:
+        return isinstance(value, (int, float)) and math.isfinite(value) and value > 0
+    except OverflowError:
+        return False

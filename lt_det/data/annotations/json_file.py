@@ -12,6 +12,7 @@ from typing import Any
 
 from lt_det.data.annotations.mask_checks import mask_is_usable, mask_problem
 from lt_det.data.annotations.naming import NUM_NAMED
+from lt_det.data.annotations.run_lengths import sum_of_runs
 from lt_det.storage.regular_file import check_regular, open_regular
 
 logger = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ def read_annotation_json(
 
     Raises:
         FileNotFoundError: names the path and the environment variable ``DETECTRON2_DATASETS``.
-        ValueError: if the file is no json, or no json object.
+        ValueError: if the file is no json, no json object, or nested too deeply.
     """
     check_exists(json_file, name=name)
     if not keep_segmentations:
@@ -50,6 +51,11 @@ def read_annotation_json(
     try:
         with open_regular(json_file, "r", encoding="utf-8-sig") as file:
             content = json.load(file, object_hook=object_hook)
+    except RecursionError as error:
+        raise ValueError(
+            f"data set {name!r}: {os.fspath(json_file)} is nested too deeply for a json of "
+            "annotations; download or write it again"
+        ) from error
     except ValueError as error:  # includes UnicodeDecodeError
         raise ValueError(
             f"data set {name!r}: {os.fspath(json_file)} is no valid json: {error}; "
@@ -141,9 +147,18 @@ def in_contiguous_order(
 
 
 def _drop_masks(node: dict[str, Any]) -> dict[str, Any]:
-    """Keep of a segmentation only whether Detectron2 would drop it; all of one that is none."""
-    if "segmentation" in node and mask_problem(node["segmentation"]) is None:
-        node["segmentation"] = [] if mask_is_usable(node["segmentation"]) else [[]]
+    """Keep of a segmentation what the checks ask of it later; all of one that is none.
+
+    Of polygons that is whether Detectron2 would drop them; of run lengths size and sum.
+    """
+    mask = node.get("segmentation")
+    if mask_problem(mask) is not None:
+        return node
+    if isinstance(mask, dict) and mask:
+        if isinstance(mask["counts"], list):
+            node["segmentation"] = {"size": mask["size"], "counts": [sum_of_runs(mask["counts"])]}
+    elif "segmentation" in node:
+        node["segmentation"] = [] if mask_is_usable(mask) else [[]]
     return node
 
 
@@ -171,6 +186,8 @@ def _decode_list(data: mmap.mmap, start: int) -> Any:
         text = data[start : start + length].decode("utf-8", errors="ignore")
         try:
             return json.JSONDecoder().raw_decode(text)[0]
+        except RecursionError:
+            return None
         except ValueError:
             if start + length >= len(data):
                 return None

@@ -14,6 +14,7 @@ from typing import Any
 
 from lt_det.data.annotations.checks import check_unique, is_crowd
 from lt_det.data.annotations.mask_checks import mask_is_usable, polygon_is_valid
+from lt_det.data.annotations.schema import check_image_sizes
 from lt_det.data.warn_once import warn_once
 
 logger = logging.getLogger(__name__)
@@ -49,10 +50,11 @@ def lvis_dataset_dicts(
     where = f"data set {name!r}: the json"
     annotations = json_dict["annotations"]
     check_unique(
-        (one["id"] for one in annotations if "id" in one), what=f"{where}: 'id' of 'annotations'"
+        (one["id"] for one in annotations if one.get("id") is not None),
+        what=f"{where}: 'id' of 'annotations'",
     )
     images = sorted(json_dict["images"], key=lambda image: image["id"])
-    _check_images(images, where=where)
+    check_image_sizes(images, name=name)
     by_image: dict[Any, list[dict[str, Any]]] = {image["id"]: [] for image in images}
     num_dropped = num_rle = 0
     for annotation in annotations:
@@ -96,8 +98,8 @@ def lvis_dataset_dicts(
     return [
         {
             "file_name": path_of(image),
-            "height": image["height"],
-            "width": image["width"],
+            "height": int(image["height"]),
+            "width": int(image["width"]),
             "image_id": image["id"],
             **{key: image.get(key, []) for key in FEDERATED_KEYS},
             "annotations": by_image[image["id"]],
@@ -155,15 +157,6 @@ def _as_detectron2_mask(segmentation: Any) -> Any:
 
         return mask.frPyObjects(segmentation, *segmentation["size"])
     return [polygon for polygon in segmentation if polygon_is_valid(polygon)]
-
-
-def _check_images(images: Sequence[Mapping[str, Any]], *, where: str) -> None:
-    bad = [image["id"] for image in images if not (image.get("height") and image.get("width"))]
-    if bad:
-        raise ValueError(
-            f"{where}: 'images' must have a 'height' and a 'width' in pixels, not so for "
-            f"{len(bad)}, first ids {bad[:5]}"
-        )
 
 
 def _warn_missing_federated(images: Sequence[Mapping[str, Any]], *, name: str) -> None:

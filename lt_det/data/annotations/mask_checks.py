@@ -5,9 +5,15 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from lt_det.data.annotations.run_lengths import mask_has_runs
+
+# Farthest coordinate of a polygon, in px: drawing one takes time and memory by its length.
+_FARTHEST = 1e6
+
 #: Return values of :func:`mask_problem` -> what to say of it.
 MASK_PROBLEMS = {
     "nan": "has a coordinate that is no finite number",
+    "far": "has a coordinate more than a million pixels away",
     "flat": "is a flat list [x0, y0, x1, y1, ...]; put it into a list of polygons: [[x0, y0, ...]]",
     "points": "is a list of points; write each polygon flat: [[x0, y0, x1, y1, ...]]",
     "malformed": "is neither a list of polygons [[x0, y0, x1, y1, ...]] nor run-length encoding "
@@ -44,14 +50,15 @@ def mask_problem(segmentation: Any) -> str | None:
     if segmentation is None or segmentation == [] or segmentation == {}:
         return None
     if isinstance(segmentation, dict):
-        fits = isinstance(segmentation.get("size"), (list, tuple)) and segmentation.get("counts")
-        return None if fits else "malformed"
+        return None if mask_has_runs(segmentation) else "malformed"
     if not isinstance(segmentation, list):
         return "malformed"
     try:
         for polygon in segmentation:
             if not math.isfinite(sum(polygon)):
                 return "nan"
+            if polygon and not -_FARTHEST <= min(polygon) <= max(polygon) <= _FARTHEST:
+                return "far"
     except (TypeError, OverflowError):
         return _foreign_list(segmentation)
     lengths = set(map(len, segmentation))

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from lt_det.shown_text import for_terminal
+
 #: Metadata entry of a data set whose classes are those of a training set, matched by name.
 MATCHED = "classes_matched_by_name"
 
@@ -40,15 +42,23 @@ def first_named(
     first = []
     for row in map(int, rows[:NUM_NAMED]):
         one = annotations[row]
-        label = f"annotation {one['id']}" if "id" in one else f"annotation #{row}"
-        first.append(f"{label} of image {one.get('image_id')}")
+        number = one.get("id")
+        label = f"annotation #{row}" if number is None else f"annotation {shortened(number)}"
+        first.append(f"{label} of image {shortened(one.get('image_id'))}")
         if show:
-            first[-1] += f": {_short(one.get(show))}"
+            first[-1] += f": {shortened(one.get(show))}"
     return ", ".join(first)
 
 
-def _short(value: Any) -> str:
-    text = str(value)
+def shortened(value: Any) -> str:
+    """Return a value of a json as one line of at most 60 characters, which any terminal shows."""
+    try:
+        text = value if isinstance(value, str) else repr(value)
+    except RecursionError:
+        return f"a {type(value).__name__} nested too deeply to show"
+    except ValueError:  # Python refuses to write thousands of digits
+        return "a number of thousands of digits"
+    text = for_terminal(text[:200])
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

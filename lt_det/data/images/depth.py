@@ -68,7 +68,7 @@ def _is_deep(file_name: str) -> bool:
     try:
         with Image.open(file_name) as image:
             return image.mode == "F" or image.mode.startswith("I")
-    except OSError:  # missing or no image: found, and named, by whoever reads it
+    except unreadable():  # missing or no image: found, and named, by whoever reads it
         return False
 
 
@@ -81,5 +81,12 @@ def _is_clipped(file_name: str) -> bool:
                 return True
             values = np.asarray(image)
             return bool(values.min() < 0 or values.max() > 255)
-    except OSError:
+    except unreadable():
         return False
+
+
+def unreadable() -> tuple[type[Exception], ...]:
+    """Return what PIL raises for files that are no image, broken, or absurdly large."""
+    from PIL import Image
+
+    return (OSError, SyntaxError, ValueError, Image.DecompressionBombError)

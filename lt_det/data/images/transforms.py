@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lt_det.data.images.depth import unreadable
 from lt_det.data.images.timm_policy import TIMM_POLICIES, TimmPolicy
 from lt_det.storage.regular_file import open_regular
 
@@ -116,7 +117,7 @@ def read_image(record: Mapping[str, Any]) -> np.ndarray:
     """
     if "image" in record:
         return record["image"]
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
         with open_regular(record["file_name"]) as file, Image.open(file) as image:
@@ -125,18 +126,16 @@ def read_image(record: Mapping[str, Any]) -> np.ndarray:
                 grey = (np.asarray(image).astype(np.uint16) >> 8).astype(np.uint8)
                 return np.repeat(grey[..., None], 3, axis=-1)
             if image.mode in ("I", "F"):
-                raise ValueError(
-                    f"image {record['image_id']}: {record['file_name']} has 32 bits a pixel, of "
-                    "unknown range: save it with 8"
-                )
+                raise ValueError("it has 32 bits a pixel, of unknown range: save it with 8")
             return np.array(image.convert("RGB"))
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"image {record['image_id']}: there is no file {record['file_name']}"
         ) from error
-    except (UnidentifiedImageError, OSError) as error:
+    except unreadable() as error:
         raise ValueError(
-            f"image {record['image_id']}: {record['file_name']} is no image: {error}"
+            f"image {record['image_id']}: {record['file_name']} is no image that can be used: "
+            f"{error}"
         ) from error
 
 

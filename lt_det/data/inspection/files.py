@@ -9,10 +9,11 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
+from lt_det.data.annotations.naming import shortened
+from lt_det.data.annotations.schema import LISTS, first_entries, wrong_fields
 from lt_det.data.inspection.findings import Finding
 from lt_det.storage.regular_file import open_regular
 
-_LISTS = ("images", "annotations", "categories")
 # Keys at the top of other formats -> their name.
 _FOREIGN_KEYS = {
     "shapes": "LabelMe's format, one file an image",
@@ -51,6 +52,10 @@ class JsonFile:
         harm = more.pop("harm", "error")
         self.findings.append(Finding(harm, kind, self.path, what, advice, **more))
 
+    def has_error(self) -> bool:
+        """Return whether there is nothing to look into."""
+        return any(one.harm == "error" and not one.mendable for one in self.findings)
+
 
 def read_json_file(path: str | os.PathLike[str]) -> JsonFile:
     """Return what can be read of a json; raises nothing that is the file's fault."""
@@ -62,7 +67,7 @@ def read_json_file(path: str | os.PathLike[str]) -> JsonFile:
         file.add("no-file", str(error), "correct the path")
         return file
     raw = _parsed(file, data)
-    if raw is None:
+    if file.has_error():
         return file
     if not isinstance(raw, dict):
         file.add(
@@ -71,10 +76,10 @@ def read_json_file(path: str | os.PathLike[str]) -> JsonFile:
             "export in COCO's format: an object with images, annotations and categories",
         )
         return file
-    missing = [key for key in _LISTS if key not in raw]
+    missing = [key for key in LISTS if key not in raw]
     if missing:
         names = {name for key, name in _FOREIGN_KEYS.items() if key in raw}
-        if len(missing) == len(_LISTS):
+        if len(missing) == len(LISTS):
             known = " or ".join(sorted(names)) or f"keys {list(raw)[:5]}"
             advice = "export in COCO's format"
         else:
@@ -86,10 +91,10 @@ def read_json_file(path: str | os.PathLike[str]) -> JsonFile:
             )
         file.add("foreign-json", f"the json has {known}, it must have images, annotations and "
                  "categories", advice)  # fmt: skip
-    file.content = {**raw, **{key: _records(file, raw.get(key, []), key) for key in _LISTS}}
+    file.content = {**raw, **{key: _records(file, raw.get(key, []), key) for key in LISTS}}
     if "images" in raw and not file.content["images"]:
         file.add("no-images", "'images' is empty", "export it again with images")
-    if len(missing) == len(_LISTS):
+    if len(missing) == len(LISTS):
         file.content = None
     return file
 
@@ -163,9 +168,29 @@ def _records(file: JsonFile, value: Any, key: str) -> list[dict[str, Any]]:
             count=len(odd),
             total=len(value),
             of="entries",
-            first=tuple(f"#{i}: {str(value[i])[:60]}" for i in odd[:5]),
+            first=tuple(f"#{i}: {shortened(value[i])}" for i in odd[:5]),
         )
-    return good
+    return _typed(file, good, key)
+
+
+def _typed(file: JsonFile, entries: list[dict[str, Any]], key: str) -> list[dict[str, Any]]:
+    """Return the entries without fields of a wrong type, each kind of which becomes a finding.
+
+    Ids are left: numbers written as text, say, can be mended.
+    """
+    for wrong in wrong_fields(entries, key):
+        if wrong.show == "id" or (wrong.show == "name" and not _has_texts(entries, wrong.rows)):
+            continue  # looked at later, with what can be done
+        first = first_entries(entries, wrong.rows, of=key, show=wrong.show)
+        file.add(wrong.kind.replace("_", "-"), f"{wrong.show!r} {wrong.what}", wrong.advice,
+                 count=len(wrong.rows), total=len(entries), of=key, first=(first,))  # fmt: skip
+        for row in wrong.rows.tolist():
+            entries[row] = {k: v for k, v in entries[row].items() if k != wrong.show}
+    return entries
+
+
+def _has_texts(entries: list[dict[str, Any]], rows: Any) -> bool:
+    return any(isinstance(entries[row].get("name"), str) for row in rows)
 
 
 def _has_plain_ids(record: dict[str, Any]) -> bool:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lt_det.data.annotations.lvis_format import FEDERATED_KEYS
+from lt_det.data.annotations.schema import has_size
 from lt_det.data.inspection.findings import Finding, of_images
 from lt_det.data.inspection.ids import is_int, repeated
 
@@ -36,13 +37,14 @@ def entry_findings(file: str, content: Mapping[str, Any]) -> list[Finding]:
             mendable=_all_copies(images, twice),
         ),
         *of_images(
-            file, images, rows([not is_int(i) for i in ids]), harm="warning", kind="image-id-type",
-            what="'id' is no whole number", mendable=True,
-            advice="LVIS's and COCO's tools expect numbers, here and in 'image_id'",
+            file, images, rows([not is_int(i) for i in ids]), harm="error", kind="image-id-type",
+            what="'id' is no whole number", mendable=all(isinstance(i, (str, float)) for i in ids
+                                                         if not is_int(i)),
+            advice="training and evaluation need numbers, here and in 'image_id'",
         ),
         *of_images(
-            file, images, rows([not _has_size(image) for image in images]), harm="error",
-            kind="no-image-size", what="no 'width' and 'height' in pixels",
+            file, images, rows([not has_size(image) for image in images]), harm="error",
+            kind="no-image-size", what="no 'width' and 'height' in pixels (whole numbers above 0)",
             advice="write those of the image file", mendable=False,
         ),
         *of_images(
@@ -65,7 +67,7 @@ def size_mending(
     file: str, images: Sequence[Mapping[str, Any]], sizes: Mapping[int, tuple[int, int]]
 ) -> list[Finding]:
     """Return one note of how many absent sizes the image files give."""
-    rows = [row for row in sizes if not _has_size(images[row])]
+    rows = [row for row in sizes if not has_size(images[row])]
     return of_images(
         file, images, rows, harm="note", kind="size-known", what="the image file has the size that "
         "the json lacks", advice="a mended copy gets it", mendable=True,
@@ -113,12 +115,6 @@ def name_findings(
             details={row: f"is {name}" for row, name in names.items()},
         ),
     ]  # fmt: skip
-
-
-def _has_size(image: Mapping[str, Any]) -> bool:
-    return all(
-        isinstance(image.get(key), (int, float)) and image[key] > 0 for key in ("width", "height")
-    )
 
 
 def _all_copies(images: Sequence[Mapping[str, Any]], twice: set[Any]) -> bool:

@@ -42,7 +42,6 @@ def mask_findings(file: str, content: Mapping[str, Any], *, use: MaskUse) -> lis
         what="some of the polygons have fewer than three points, or an odd count of numbers",
         advice="training leaves these polygons out",
     )  # fmt: skip
-    found += _rle_sizes(file, content, is_rle)
     if use != "off":
         found += _settings(file, annotations, none & counted, is_rle & counted, counted, use=use)
     return found
@@ -85,65 +84,3 @@ def _is_partly_short(mask: Any) -> bool:
     if not isinstance(mask, list) or mask_problem(mask) is not None:
         return False
     return mask_is_usable(mask) and not all(map(polygon_is_valid, mask))
-
-
-def _rle_sizes(file: str, content: Mapping[str, Any], is_rle: np.ndarray) -> list[Finding]:
-    sizes = {image.get("id"): (image.get("height"), image.get("width"))
-             for image in content["images"]}  # fmt: skip
-    annotations = content["annotations"]
-    other, broken = [], []
-    for row in np.flatnonzero(is_rle).tolist():
-        mask = annotations[row]["segmentation"]
-        if mask_problem(mask) is not None:
-            continue
-        size = tuple(mask["size"])
-        expected = sizes.get(annotations[row].get("image_id"))
-        if expected is not None and None not in expected and size != expected:
-            other.append(row)
-        if not _counts_fit(mask["counts"], size):
-            broken.append(row)
-    return [
-        *of_annotations(
-            file, annotations, other, harm="error", kind="rle-size",
-            what="'size' of the run-length encoding is not [height, width] of the image",
-            advice="width and height swapped, or another image's? Encode the masks again",
-        ),
-        *of_annotations(
-            file, annotations, broken, harm="error", kind="rle-counts",
-            what="'counts' of the run-length encoding do not add up to the image",
-            advice="encode the masks again",
-        ),
-    ]  # fmt: skip
-
-
-def _counts_fit(counts: Any, size: tuple[Any, ...]) -> bool:
-    """Return False for runs that are no numbers or that do not fill the image."""
-    try:
-        area = int(size[0]) * int(size[1])
-        runs = counts if isinstance(counts, list) else _decoded(counts)
-        return min(runs) >= 0 and sum(runs) == area
-    except (TypeError, ValueError, IndexError):
-        return False
-
-
-def _decoded(counts: str | bytes) -> list[int]:
-    """Return the runs of COCO's compressed text: 5 bits a character, differences from the third.
-
-    Format: ``rleToString`` in the C code of the COCO API.
-    """
-    runs: list[int] = []
-    value = shift = 0
-    for code in counts.encode() if isinstance(counts, str) else counts:
-        bits = code - 48
-        if not 0 <= bits < 64:
-            raise ValueError("no character of run-length encoding")
-        value |= (bits & 31) << shift
-        shift += 5
-        if not bits & 32:
-            if bits & 16:
-                value -= 1 << shift
-            runs.append(value + (runs[-2] if len(runs) > 2 else 0))
-            value = shift = 0
-    if shift:
-        raise ValueError("run-length encoding ends within a number")
-    return runs

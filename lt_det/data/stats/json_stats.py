@@ -132,7 +132,7 @@ def _declared_counts(
         category["name"]
         for category in categories
         for key in ("image_count", "instance_count")
-        if not isinstance(category.get(key), int)
+        if type(category.get(key)) is not int
     ]
     if not lacking:
         return (

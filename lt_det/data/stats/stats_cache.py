@@ -24,6 +24,7 @@ from lt_det.data.annotations.json_file import (
     read_annotation_json,
     read_categories,
 )
+from lt_det.data.annotations.schema import check_image_sizes
 from lt_det.data.stats.class_stats import ClassStats
 from lt_det.data.stats.frequency_groups import frequency_groups
 from lt_det.data.stats.json_stats import (
@@ -40,7 +41,7 @@ from lt_det.storage.regular_file import open_regular
 logger = logging.getLogger(__name__)
 
 # Goes into the key: raise it when the same json would be counted differently.
-_CACHE_VERSION = 2
+_CACHE_VERSION = 3
 
 
 def class_stats_of_json(
@@ -126,6 +127,7 @@ def evaluation_stats_of_json(
         content = read_annotation_json(json_file, name=name, keep_segmentations=False)
         content.setdefault("annotations", [])
         warnings = check_annotations(content, name=name)
+        check_image_sizes(content["images"], name=name)
         warnings += check_areas(content["annotations"], image_sizes(content["images"]))
         return count_checked_json(content, name=name, count_source="annotations"), warnings
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,13 +40,16 @@ def build_train_stream(
             Detectron2's ``DatasetMapper`` of the config.
 
     Raises:
-        ValueError: without a ``mapper``, if images have more than 8 bits a channel.
+        ValueError: without a ``mapper``, if images have more than 8 bits a channel, or objects
+            lack the mask that MODEL.MASK_ON asks for.
     """
     if dicts is None:
         dicts = build_train_dicts(cfg)
     task = build_task(cfg)
     if mapper is None and not task.one_class_an_image:
         _check_depth(dicts, name=", ".join(cfg.DATASETS.TRAIN))
+        if cfg.MODEL.MASK_ON:
+            _check_masks(dicts, mask_format=cfg.INPUT.MASK_FORMAT)
     grouped = cfg.DATALOADER.ASPECT_RATIO_GROUPING and not task.one_class_an_image
     # Stored records, and records of images to classify, are shared by the workers as they are.
     shared = task.one_class_an_image or isinstance(dicts, StoredRecords)
@@ -62,10 +65,33 @@ def build_train_stream(
 
 def _check_depth(dicts: Sequence[dict], *, name: str) -> None:
     """Raise for images that Detectron2's mapper would clip; of many records it looks at some."""
-    rows = np.unique(np.linspace(0, len(dicts) - 1, min(len(dicts), _LOOKED_AT)).astype(int))
-    deep = deep_images(dicts[row].get("file_name", "") for row in rows.tolist())
+    deep = deep_images(record.get("file_name", "") for record in _some(dicts))
     if deep:
         raise ValueError(f"DATASETS.TRAIN, {deep_images_text(deep, name=name)}")
+
+
+def _check_masks(dicts: Sequence[dict], *, mask_format: str) -> None:
+    """Raise for objects that Detectron2's mapper cannot make masks of; it looks at some records."""
+    for record in _some(dicts):
+        kept = [one for one in record.get("annotations", ()) if not one.get("iscrowd", 0)]
+        masks = [one.get("segmentation") for one in kept]
+        if not all(masks):
+            raise ValueError(
+                f"MODEL.MASK_ON is True, but {masks.count(None) or 1} of {len(masks)} objects of "
+                f"image {record.get('image_id')} in DATASETS.TRAIN have no mask ('segmentation'): "
+                "draw them, or set MODEL.MASK_ON False"
+            )
+        if mask_format == "polygon" and any(isinstance(mask, dict) for mask in masks):
+            raise ValueError(
+                "INPUT.MASK_FORMAT is 'polygon', but masks of image "
+                f"{record.get('image_id')} in DATASETS.TRAIN are run-length encoded: set "
+                "INPUT.MASK_FORMAT bitmask"
+            )
+
+
+def _some(dicts: Sequence[dict]) -> Iterator[dict]:
+    rows = np.unique(np.linspace(0, len(dicts) - 1, min(len(dicts), _LOOKED_AT)).astype(int))
+    return (dicts[row] for row in rows.tolist())
 
 
 def build_meta_stream(cfg: Any, stream: TrainStream, *, ims_per_batch: int) -> TrainStream:
@@ -98,7 +124,8 @@ def build_test_loader(cfg: Any, dataset_name: str) -> Any:
     """
     task = build_task(cfg)
     if not task.one_class_an_image:
-        return build_detection_test_loader(cfg, dataset_name)
+        mapper = task.build_mapper(cfg, is_train=False)
+        return build_detection_test_loader(cfg, dataset_name, mapper=mapper)
     dicts = get_detection_dataset_dicts(dataset_name, filter_empty=False)
     per_rank = max(cfg.LT_DET.CLASSIFICATION.TEST_IMS_PER_BATCH // comm.get_world_size(), 1)
     mapper = task.build_mapper(cfg, is_train=False)

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from detectron2.data import DatasetMapper
 from detectron2.utils import comm
 from torch import nn
 from tqdm import tqdm
@@ -36,6 +35,7 @@ from lt_det.storage.atomic_write import remove_partial_files
 from lt_det.storage.cache_folder import why_not_usable
 from lt_det.storage.locks import file_lock
 from lt_det.tasks import build_task
+from lt_det.tasks.named_image_mapper import NamedImageMapper
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ def build_region_cache(
         raise ValueError(
             f"LT_DET.REGION_CACHE.DTYPE must be one of {sorted(DTYPES)}, got {node.DTYPE!r}"
         )
-    mapper = mapper or DatasetMapper(cfg, True)
+    mapper = mapper or NamedImageMapper(cfg, True)
     wait_for_all("the name of the region cache")
     # The main rank's: with a disk each, the images may have other dates on the others.
     fingerprint = ""

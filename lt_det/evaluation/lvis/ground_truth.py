@@ -21,6 +21,7 @@ from lt_det.data.annotations.areas import area_is_usable, areas_of, image_sizes
 from lt_det.data.annotations.checks import check_annotations, is_crowd
 from lt_det.data.annotations.json_file import read_annotation_json
 from lt_det.data.annotations.mask_checks import mask_problem
+from lt_det.data.annotations.schema import check_image_sizes
 from lt_det.data.warn_once import warn_of
 from lt_det.evaluation.detections import Detections
 
@@ -148,6 +149,7 @@ def read_ground_truth(
         ),
         key=lambda category: category["id"],
     )
+    check_image_sizes(content["images"], name=name)
     images = _images(content["images"], [c["id"] for c in categories])
     annotations = _annotations(
         content["annotations"],
@@ -159,10 +161,6 @@ def read_ground_truth(
 
 
 def _images(images: list[Mapping[str, Any]], category_ids: list[int]) -> list[dict[str, Any]]:
-    for image in images:
-        lacking = [key for key in ("id", "height", "width") if key not in image]
-        if lacking:
-            raise ValueError(f"ground_truth: image {image.get('id', image)} has no {lacking}")
     exhaustive = not any("neg_category_ids" in image for image in images)
     if exhaustive:
         _say_exhaustive()
@@ -172,8 +170,8 @@ def _images(images: list[Mapping[str, Any]], category_ids: list[int]) -> list[di
     return [
         {
             "id": image["id"],
-            "height": image["height"],
-            "width": image["width"],
+            "height": int(image["height"]),
+            "width": int(image["width"]),
             "neg_category_ids": image.get("neg_category_ids", default),
             "not_exhaustive_category_ids": image.get("not_exhaustive_category_ids", []),
         }
@@ -201,8 +199,8 @@ def _annotations(
             continue
         copy = {
             "id": number,
-            "image_id": annotation["image_id"],
-            "category_id": annotation["category_id"],
+            "image_id": int(annotation["image_id"]),  # 1.0 is the image 1
+            "category_id": int(annotation["category_id"]),
             "bbox": list(annotation["bbox"]),
             "area": area,
             "ignore": int(bool(annotation.get("ignore", 0)) or is_crowd(annotation)),

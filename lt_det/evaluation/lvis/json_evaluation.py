@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 
@@ -57,7 +56,7 @@ def evaluate_lvis(
     for argument, path in (("ground_truth", ground_truth), ("detections", detections)):
         if isinstance(path, (str, os.PathLike)) and not os.path.isfile(path):
             raise FileNotFoundError(f"{argument}: {os.fspath(path)} does not exist")
-    found = _read_detections(detections)
+    found = as_detections(detections)
     there: list[tuple[IoUType, object]] = [("bbox", found.boxes), ("segm", found.masks)]
     # Without any detection, boxes: every annotation has one.
     types = iou_types or [name for name, column in there if column is not None] or ["bbox"]
@@ -65,14 +64,19 @@ def evaluate_lvis(
     names = [str(c.get("name", c["id"])) for c in truth.categories]
     results: dict[str, LVISAveragePrecision] = {}
     for iou_type in types:
-        result = lvis_average_precision(
-            truth,
-            found,
-            iou_type=iou_type,
-            max_dets=max_dets,
-            frequency_groups=groups_by_category_id(stats, truth.category_ids, names),
-            backend=backend,
-        )
+        try:
+            result = lvis_average_precision(
+                truth,
+                found,
+                iou_type=iou_type,
+                max_dets=max_dets,
+                frequency_groups=groups_by_category_id(stats, truth.category_ids, names),
+                backend=backend,
+            )
+        except ValueError as error:
+            if isinstance(detections, (str, os.PathLike)):
+                raise ValueError(f"{os.fspath(detections)}: {error}") from error
+            raise
         results[iou_type] = result
         if output_dir is not None:
             write_per_category(
@@ -87,16 +91,6 @@ def evaluate_lvis(
                 },
             )
     return results
-
-
-def _read_detections(detections: str | os.PathLike[str] | Records | Detections) -> Detections:
-    if not isinstance(detections, (str, os.PathLike)):
-        return as_detections(detections)
-    try:
-        with open(detections, encoding="utf-8") as file:
-            return as_detections(json.load(file))
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{os.fspath(detections)} is no json of detections: {error}") from error
 
 
 def summary_table(result: LVISAveragePrecision) -> str:

@@ -132,7 +132,7 @@ def test_what_is_no_box_is_named_alone_or_among_good_ones(bad, shown):
         ([[0, 0, 5, 5]], None),  # two points: dropped as Detectron2 does, not refused
         ([[0, 0, 5, 5], [1, 1, 2, 2]], None),
         ([[]], None),
-        ({"size": [80, 100], "counts": "abc"}, None),
+        ({"size": [80, 100], "counts": "Xo0T3dg6"}, None),
         ({"size": [80, 100], "counts": [8000]}, None),
         ([[0, 0, 5, math.nan, 5, 5]], "nan"),
         ([*SQUARE, [0, 0, 5, math.inf, 5, 5]], "nan"),

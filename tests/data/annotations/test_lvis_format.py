@@ -114,7 +114,7 @@ def test_repeated_annotation_ids_are_refused(tiny):
 
 def test_an_image_without_size_is_refused(tiny):
     del tiny["images"][1]["height"]
-    with pytest.raises(ValueError, match=r"'tiny'.*'height'.*\[2\]"):
+    with pytest.raises(ValueError, match=r"'tiny'.*'height'.*first ids 2: "):
         dicts_of(tiny)
 
 

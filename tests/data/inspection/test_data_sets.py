@@ -157,7 +157,7 @@ FAULTS = {
         "warning",
         False,
     ),
-    "image ids as text": (text_ids, "image-id-type", "warning", True),
+    "image ids as text": (text_ids, "image-id-type", "error", True),
     "repeated images": (
         lambda c: c["images"].append(dict(c["images"][0])),
         "repeated-image-id",

@@ -153,7 +153,10 @@ def edit(path, value):
         (edit(["annotations", 3, "bbox"], None), r"'bbox'.*annotation 4 of image 3"),
         (edit(["categories", 1, "name"], "dog"), r"'categories'.*'name'.*\['dog'\]"),
         (edit(["categories", 1, "id"], 50), r"'categories'.*'id'.*\[50\]"),
-        (edit(["categories", 1, "id"], "4"), r"'categories'.*integer 'id'"),
+        (
+            edit(["categories", 1, "id"], "4"),
+            r"'categories'.*'id' must be a whole number.*first #1: 4",
+        ),
         (edit(["categories"], []), r"'categories'.*at least one"),
         (edit(["images", 1, "id"], 9), r"'id' of 'images'.*\[9\]"),
         (edit(["images"], []), r"empty image list"),
