@@ -47,7 +47,7 @@ def wrong_run_lengths(
         annotations: of a json; masks of another form are left out.
         sizes: image id -> width and height as the json has them; others than numbers play no role.
     """
-    masks = [one.get("segmentation") for one in annotations]
+    masks: list[Any] = [one.get("segmentation") for one in annotations]
     rows = [r for r, mask in enumerate(masks) if isinstance(mask, dict) and mask_has_runs(mask)]
     other, broken, coded = [], [], []
     for row in rows:
