@@ -12,6 +12,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from lt_det.engine.startup.config_checks import check_config
 from lt_det.engine.startup.setup import load_config, read_config
@@ -44,6 +45,14 @@ TRAINING = textwrap.dedent(
     """
 )
 STAGE_2 = {"crt", "balanced_softmax_decoupled", "balms", "balanced_softmax_reweighter"}
+
+
+@pytest.fixture(autouse=True)
+def no_sets_of_other_tests():
+    """A name belongs to one data set in a process, and configs share names."""
+    for name in [name for name in DatasetCatalog.list() if name.startswith("cifar10")]:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
 
 
 @pytest.fixture(scope="module")

@@ -69,7 +69,11 @@ def check_same_run(command: Sequence[str], folder: Path) -> None:
         logger.warning("%s has no config.yaml: its run is taken for the one asked for", folder)
         return
     place = list(command).index("--config-file")
-    asked = load_config(command[place + 1], command[place + 2 :])
+    try:
+        asked = load_config(command[place + 1], command[place + 2 :])
+    except ValueError:
+        # Names of data sets are taken by those of the kept run; the keys that differ say why.
+        asked = read_config(command[place + 1], command[place + 2 :])
     differing = differing_keys(
         yaml.safe_load(record.read_text(encoding="utf-8")), yaml.safe_load(asked.dump())
     )

@@ -92,7 +92,8 @@ def test_own_mapper_loads_the_training_images(tmp_path, trainer_class, caplog):
 
 
 def test_own_mapper_loads_meta_batches_as_well(tmp_path, stage_1):
-    train(OwnMapper, stage_2(tmp_path, stage_1, LT_DET__META__ENABLED=True))
+    keys = {"LT_DET__META__ENABLED": True, "LT_DET__META__REGIONS": "forward"}
+    train(OwnMapper, stage_2(tmp_path, stage_1, **keys))
     assert len(SEEN) == 8  # 2 iterations, 2 images for each of training and meta batch
 
 

@@ -44,7 +44,9 @@ class _Samples(Dataset):
             check_regular(image.path)
             return self._mapper([record])[0] if self._maps_batches else self._mapper(record)
         except Exception as error:  # decoders raise whatever they stumble over
-            reason = " ".join(str(error).split()) or type(error).__name__
+            # Without the advice for data sets that a mapper wraps it in.
+            cause = error.__cause__ or error
+            reason = " ".join(str(cause).split()) or type(cause).__name__
             return BrokenImage(image.name, reason)
 
 
