@@ -36,6 +36,7 @@ class LongTailCheckpointer(DetectionCheckpointer):
     keys_of_file: tuple[str, ...] = ()
     classes: StartClasses | None = None
     _has_query = False
+    _parts_of_file: frozenset[str] = frozenset()
     _path, _resumes = "", False
 
     def save(self, name: str, **kwargs: Any) -> None:
@@ -113,6 +114,23 @@ class LongTailCheckpointer(DetectionCheckpointer):
             # Detectron2 keeps it after an error and then refuses to load again.
             self._parsed_url_during_load = None
 
+    def resume_or_load(self, path: str, *, resume: bool = True) -> dict[str, Any]:
+        """Load the last checkpoint of the folder, else ``path``.
+
+        Raises:
+            ValueError: if a training is to be resumed from a checkpoint that holds weights only;
+                else as :meth:`load`.
+        """
+        rest = super().resume_or_load(path, resume=resume)
+        resumed = resume and self.has_checkpoint() and "trainer" in self.checkpointables
+        if resumed and "trainer" not in self._parts_of_file:
+            raise ValueError(
+                f"the last checkpoint of OUTPUT_DIR {self.save_dir!r} holds weights only, no state "
+                "of a training (iteration, optimizer), and cannot be resumed: start without "
+                "--resume in another OUTPUT_DIR, with MODEL.WEIGHTS set to it"
+            )
+        return rest
+
     def _load_file(self, filename: str) -> dict[str, Any]:
         if filename.endswith(".pkl"):
             data = self._read(filename, lambda file: ArrayUnpickler(file, encoding="latin1").load())
@@ -123,6 +141,7 @@ class LongTailCheckpointer(DetectionCheckpointer):
             heuristics = {"__author__": "Caffe2", "matching_heuristics": True}
             return self._checked(filename, {"model": model, **heuristics})
         data = self._read(filename, load_open_tensors)
+        self._parts_of_file = frozenset(data)
         data = self._checked(filename, _with_model(data))
         if self._has_query:
             data["matching_heuristics"] = True

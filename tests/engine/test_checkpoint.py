@@ -11,7 +11,9 @@ import torch
 from detectron2.checkpoint import DetectionCheckpointer
 
 from lt_det.engine.checkpoint import LongTailCheckpointer
+from lt_det.engine.trainer import LongTailTrainer
 from lt_det.modeling.roi.roi_heads import box_predictors
+from tests.engine.tiny import tiny_config
 from tests.modeling.small_models import HEADS, NUM_CLASSES, small_config, small_model
 
 
@@ -128,3 +130,18 @@ def test_a_crash_while_writing_leaves_the_last_checkpoint(tmp_path, monkeypatch)
     assert (tmp_path / "last.pth").read_bytes() == before
     assert checkpointer.get_checkpoint_file() == str(tmp_path / "last.pth")
     assert not (tmp_path / "next.pth").exists()
+
+
+def test_a_checkpoint_of_weights_only_is_not_resumed(tmp_path):
+    cfg = tiny_config(tmp_path, SOLVER__MAX_ITER=1, DATASETS__TEST=())
+    trainer = LongTailTrainer(cfg)
+    trainer.resume_or_load(resume=True)  # an empty folder: a training begins
+    os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
+    path = os.path.join(cfg.OUTPUT_DIR, "model_final.pth")
+    torch.save({"model": trainer.model.state_dict()}, path)
+    with open(os.path.join(cfg.OUTPUT_DIR, "last_checkpoint"), "w") as file:
+        file.write("model_final.pth")
+    with pytest.raises(ValueError, match="holds weights only, no state of a training"):
+        LongTailTrainer(cfg).resume_or_load(resume=True)
+    cfg.MODEL.WEIGHTS = path
+    LongTailTrainer(cfg).resume_or_load(resume=False)
