@@ -58,6 +58,7 @@ def played(seed, **options):
     return chosen(np.ones(NUM_IMAGES, dtype=bool)), interval(gains["APr"])
 
 
+@pytest.mark.slow
 def test_equal_candidates_seldom_gain():
     """All equal in truth: a gain is claimed in 5 % of the worlds at most, beyond chance."""
     worlds = 120

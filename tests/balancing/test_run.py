@@ -67,9 +67,9 @@ torch.save(found, sys.argv[2])
     ("kind", "ours", "loss"),
     [
         ("standard", True, "softmax_ce"),
-        ("standard", True, "sigmoid_ce"),
-        ("standard", False, "softmax_ce"),
-        ("cascade", True, "softmax_ce"),
+        pytest.param("standard", True, "sigmoid_ce", marks=pytest.mark.slow),
+        pytest.param("standard", False, "softmax_ce", marks=pytest.mark.slow),
+        pytest.param("cascade", True, "softmax_ce", marks=pytest.mark.slow),
     ],
 )
 def test_plain_detectron2_has_the_same_detections(tmp_path, kind, ours, loss):

@@ -30,7 +30,8 @@ def records_of(cfg):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_annotation_is_named(tmp_path, workers):
-    cfg = tiny_config(tmp_path, DATALOADER__NUM_WORKERS=workers)
+    keys = {"DATALOADER__NUM_WORKERS": workers, "INPUT__MASK_FORMAT": "bitmask"}
+    cfg = tiny_config(tmp_path, **keys)
     records = records_of(cfg)
     records[4]["annotations"][1]["segmentation"] = {"size": [5, 5], "counts": "b05"}
     with pytest.raises(RecordError) as caught:

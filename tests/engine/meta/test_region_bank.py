@@ -101,6 +101,7 @@ def gradients(cfg, detector, batches: MetaBatches, *, updates: int) -> torch.Ten
     return torch.stack(rows).double()
 
 
+@pytest.mark.slow
 def test_mean_gradients_equal_those_of_fresh_batches_within_noise(cfg, detector):
     found = {}
     for regions in ("forward", "bank"):
