@@ -15,7 +15,7 @@ from detectron2.utils import comm
 from lt_det.engine.stages import run_stages
 from lt_det.engine.startup.launch import launch
 from lt_det.engine.startup.output_folder import config_of_started_runs
-from lt_det.engine.startup.setup import argument_parser, load_config, setup
+from lt_det.engine.startup.setup import argument_parser, read_config, setup
 from lt_det.engine.trainer import LongTailTrainer
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ def run_config(args: argparse.Namespace) -> Any:
         ValueError: if the config contradicts itself, the data or the machine.
         FileNotFoundError: if config, data or weights are missing.
     """
-    with config_of_started_runs(load_config(args.config_file, args.opts).OUTPUT_DIR):
+    with config_of_started_runs(read_config(args.config_file, args.opts).OUTPUT_DIR):
         cfg = setup(args)
         if args.eval_only:
             results = LongTailTrainer.evaluate_checkpoint(cfg, resume=args.resume)

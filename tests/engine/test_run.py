@@ -142,3 +142,10 @@ def test_a_refused_run_leaves_the_config_of_another(tmp_path):
         run("--eval-only", *refused)
     assert (out / "config.yaml").read_text() == "# of a training\n"
     assert not list(out.glob("*.partial"))
+
+
+def test_an_output_folder_that_is_a_file_is_named_by_a_run(tmp_path):
+    config = write_config(tmp_path, "config", **STAGE_1)
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ValueError, match="OUTPUT_DIR .*file is no folder"):
+        run("--config-file", config, "OUTPUT_DIR", str(tmp_path / "file"))

@@ -62,9 +62,11 @@ def config_of_started_runs(folder: str) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if before is None:
-            path.unlink(missing_ok=True)
-        elif path.read_bytes() != before:
-            with atomic_file(path, "wb") as file:
-                file.write(before)
+        # A folder that cannot be used is what the error is about.
+        with contextlib.suppress(OSError):
+            if before is None:
+                path.unlink(missing_ok=True)
+            elif path.read_bytes() != before:
+                with atomic_file(path, "wb") as file:
+                    file.write(before)
         raise

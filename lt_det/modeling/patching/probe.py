@@ -92,7 +92,7 @@ def _first_that_runs(
     except Exception as error:  # of code that is not ours
         raise ValueError(
             f"the logits of {where} cannot be found: it cannot be copied to try it "
-            f"({type(error).__name__}: {str(error).splitlines()[0]}). Of "
+            f"({type(error).__name__}: {str(error).partition(chr(10))[0]}). Of "
             "torch.nn.utils.weight_norm take the one in torch.nn.utils.parametrizations"
         ) from error
     for module in trial.modules():
