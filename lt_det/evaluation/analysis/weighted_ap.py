@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from lt_det.balancing.matches import Matches, Objects
+from lt_det.evaluation.analysis.matches import Matches
+from lt_det.evaluation.analysis.objects import Objects
 
 #: The metric's.
 RECALL_THRESHOLDS = np.linspace(0.0, 1.0, 101)
