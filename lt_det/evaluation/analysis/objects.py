@@ -16,26 +16,35 @@ from lt_det.evaluation.lvis.ground_truth import LVISGroundTruth
 
 
 @dataclass(frozen=True)
-class Objects:
-    """Ground truth as arrays.
+class ObjectPlaces:
+    """Which objects there are in which images, and no more.
 
     Attributes:
         image_ids: ``(I,)`` int64, rising; a row stands for the image from here on.
         category_ids: ``(K,)`` int64, rising; likewise.
         images: ``(M,)`` int64 rows.
         classes: ``(M,)`` int64 rows.
-        boxes: ``(M, 4)`` float64 XYWH in px.
         ignored: ``(M,)`` bool, objects that need not be found.
-        open_pairs: pairs ``image row * K + class row`` that are not annotated exhaustively, sorted.
-        truth: where it is from.
     """
 
     image_ids: np.ndarray
     category_ids: np.ndarray
     images: np.ndarray
     classes: np.ndarray
-    boxes: np.ndarray
     ignored: np.ndarray
+
+
+@dataclass(frozen=True)
+class Objects(ObjectPlaces):
+    """Ground truth as arrays.
+
+    Attributes:
+        boxes: ``(M, 4)`` float64 XYWH in px.
+        open_pairs: pairs ``image row * K + class row`` that are not annotated exhaustively, sorted.
+        truth: where it is from.
+    """
+
+    boxes: np.ndarray
     open_pairs: np.ndarray
     truth: LVISGroundTruth
 
@@ -57,14 +66,14 @@ class Objects:
             if category in known
         ]
         return cls(
-            image_ids,
-            category_ids,
-            images.astype(np.int64),
-            classes.astype(np.int64),
-            np.array([a["bbox"] for a in annotations], dtype=np.float64).reshape(-1, 4),
-            np.array([a["ignore"] for a in annotations], dtype=bool),
-            np.array(sorted(open_pairs), dtype=np.int64),
-            truth,
+            image_ids=image_ids,
+            category_ids=category_ids,
+            images=images.astype(np.int64),
+            classes=classes.astype(np.int64),
+            ignored=np.array([a["ignore"] for a in annotations], dtype=bool),
+            boxes=np.array([a["bbox"] for a in annotations], dtype=np.float64).reshape(-1, 4),
+            open_pairs=np.array(sorted(open_pairs), dtype=np.int64),
+            truth=truth,
         )
 
     @functools.cached_property

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from lt_det.evaluation.analysis.matches import Matches
-from lt_det.evaluation.analysis.objects import Objects
+from lt_det.evaluation.analysis.objects import ObjectPlaces
 
 #: The metric's.
 RECALL_THRESHOLDS = np.linspace(0.0, 1.0, 101)
@@ -21,7 +21,7 @@ _AT_ONCE = 2**22
 
 
 def class_aps(
-    objects: Objects,
+    objects: ObjectPlaces,
     matches: Matches,
     weights: np.ndarray,
     *,
