@@ -1,4 +1,8 @@
-"""Calibration: whether a score is the share of detections that are right."""
+"""Calibration: whether a score is the share of detections that are right.
+
+Expected and maximum calibration error: Naeini et al., "Obtaining Well Calibrated Probabilities
+Using Bayesian Binning", AAAI 2015.
+"""
 
 from __future__ import annotations
 
@@ -25,28 +29,29 @@ def calibration(matches: Matches, members: np.ndarray, *, bins: int) -> dict[str
         "detections"; and "bins", each with "from", "to", "score" (mean), "precision" (percent)
         and "detections", None where a bin is empty.
     """
-    from hotcoco import metrics  # an optional dependency, as for the metric itself
-
     rows = np.flatnonzero(members[matches.classes] & matches.counted[:, 0])
     scores = matches.scores[rows].astype(np.float64)
     if len(rows) and not (scores.min() >= 0 and scores.max() <= 1):
         # Logits, for example: there is nothing to compare with a share.
         return {"error": None, "largest_error": None, "detections": len(rows), "bins": []}
-    found = matches.found[rows, 0]
-    curve = metrics.calibration_curve(scores, found, bins)
-    error, largest = metrics.calibration_error(scores, found, bins)
+    of_bins = np.minimum((scores * bins).astype(np.int64), bins - 1)
+    numbers = np.bincount(of_bins, minlength=bins)
+    there = np.maximum(numbers, 1)
+    score = np.bincount(of_bins, weights=scores, minlength=bins) / there
+    precision = np.bincount(of_bins, weights=matches.found[rows, 0], minlength=bins) / there
+    gaps = np.abs(score - precision)
     return {
-        "error": 100 * error if len(rows) else None,
-        "largest_error": 100 * largest if len(rows) else None,
+        "error": 100 * float(gaps @ numbers / len(rows)) if len(rows) else None,
+        "largest_error": 100 * float(gaps.max()) if len(rows) else None,
         "detections": len(rows),
         "bins": [
             {
-                "from": one["bin_lower"],
-                "to": one["bin_upper"],
-                "score": one["avg_confidence"] if one["count"] else None,
-                "precision": 100 * one["avg_accuracy"] if one["count"] else None,
-                "detections": one["count"],
+                "from": index / bins,
+                "to": (index + 1) / bins,
+                "score": float(score[index]) if number else None,
+                "precision": 100 * float(precision[index]) if number else None,
+                "detections": number,
             }
-            for one in curve
+            for index, number in enumerate(numbers.tolist())
         ],
     }

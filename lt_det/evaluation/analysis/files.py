@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tabulate import tabulate
 
 from lt_det.evaluation.analysis import class_rows, confusion_rows
@@ -84,7 +85,8 @@ def analysis_table(analysis: Analysis) -> str:
     for row in analysis.groups.values():
         low_high = row["AP_interval"]
         shown = "" if low_high is None else f"{low_high[0]:.1f} to {low_high[1]:.1f}"
-        most = max(KINDS, key=lambda kind: _or_low(row["errors"][kind]["AP50_gain"]))
+        gains = {kind: row["errors"][kind]["AP50_gain"] for kind in KINDS}
+        most = max(KINDS, key=lambda kind: np.nan_to_num(gains[kind]))
         body.append(
             [
                 row["name"],
@@ -92,7 +94,7 @@ def analysis_table(analysis: Analysis) -> str:
                 shown,
                 *(row[name] for name in ("AP_fixed", "AP_pool", "AR")),
                 row["calibration"]["error"],
-                most,
+                most if np.nan_to_num(gains[most]) > 0 else "",
             ]
         )
     confidence = f"{100 * analysis.options.confidence:g} %"
@@ -102,10 +104,6 @@ def analysis_table(analysis: Analysis) -> str:
     ]
     table = tabulate(body, headers=headers, tablefmt="pipe", floatfmt=".3f", missingval="")
     return "\n".join([table, *(f"Looks like a mistake: {note}" for note in analysis.notes)])
-
-
-def _or_low(value: float) -> float:
-    return value if value == value else float("-inf")
 
 
 def _flat(group: str, row: dict[str, Any]) -> dict[str, Any]:
