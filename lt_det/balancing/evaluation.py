@@ -16,8 +16,8 @@ from lt_det.evaluation.evaluated_classes import category_ids_in_contiguous_order
 from lt_det.evaluation.prediction_table import PredictionTable
 from lt_det.evaluation.predictions import ImagePredictions
 
-# Detections of a candidate that are held before they are matched.
-_HELD = 500_000
+# Detections of all candidates that are held before they are matched, some 300 MB.
+_HELD = 8_000_000
 # Category id of a class that the data set does not have.
 _ABSENT = np.iinfo(np.int64).min
 
@@ -81,7 +81,7 @@ class CandidateEvaluation:
                     of_pair = held.setdefault((c, s), [])
                     of_pair.append(predictions)
             on_image()
-            if held and sum(map(len, held[0, 0])) > _HELD:
+            if held and sum(map(len, held[0, 0])) * len(held) > _HELD:
                 self._match(held, parts)
         self._match(held, parts)
         return [

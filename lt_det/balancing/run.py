@@ -33,6 +33,9 @@ from lt_det.data.stats.fractal_dimension import box_centres, fractal_dimensions
 
 logger = logging.getLogger(__name__)
 
+# Trained classifiers that are evaluated in one pass: the boxes are decoded once for all of them.
+_TOGETHER = 8
+
 
 @dataclass(frozen=True)
 class Balanced:
@@ -121,7 +124,9 @@ def run_balance(
     todo = _recipes(subject, options)
     if todo:
         deadline = started + options.budget
-        tried += _trained(subject, options, evaluation, kept, settings, todo, deadline, left_out)
+        found = _trained(subject, options, evaluation, kept, settings, todo, deadline, left_out)
+        order = {recipe.name: place for place, recipe in enumerate(todo)}
+        tried += sorted(found, key=lambda pair: order.get(pair[0].name, -1))
     if left_out:
         say(
             f"No time was left for {len(left_out)} of {len(todo)} trainings: "
@@ -227,13 +232,18 @@ def _trained(
             (logn,) = calibrations(own, counts, kind="softmax", moments=moments)
             (done,) = _evaluated(evaluation, kept, settings, [logn], images)
         yield done
+    one = images * len(settings) * subject.rates.replay
+    pending: list[Candidate] = []
     with tqdm(total=len(todo), desc="classifiers", unit="training", disable=None) as bar:
         for recipe in todo:
             done = kept.load(recipe.name)
-            if done is None and time.monotonic() + slowest > deadline:
+            candidate = None if done else kept.load_trained(recipe.name)
+            if done is not None:
+                yield done
+            elif candidate is None and time.monotonic() + slowest + one * len(pending) > deadline:
                 left_out.append(recipe.name)
                 continue
-            if done is None:
+            elif candidate is None:
                 begun = time.monotonic()
                 bar.set_postfix_str(recipe.name)
                 try:
@@ -244,12 +254,15 @@ def _trained(
                 except (ValueError, FloatingPointError) as error:
                     # One loss that does not fit the data, or diverges, must not end the others.
                     logger.warning("%s is left out: %s", recipe.name, error)
-                    bar.update()
-                    continue
-                (done,) = _evaluated(evaluation, kept, settings, [candidate], images)
-                slowest = max(slowest, time.monotonic() - begun)
+                else:
+                    kept.save(candidate)
+                slowest = max(slowest, time.monotonic() - begun + one)
+            pending += [candidate] if candidate else []
+            if len(pending) == _TOGETHER:
+                yield from _evaluated(evaluation, kept, settings, pending, images)
+                pending = []
             bar.update()
-            yield done
+    yield from _evaluated(evaluation, kept, settings, pending, images)
 
 
 def closing_words(balanced: Balanced) -> str:
