@@ -262,8 +262,8 @@ def main() -> None:
             f"{NUM_CLASSES:,} classes) with random weights: two images of {HEIGHT} x {WIDTH}, 512 "
             "regions each, loading included. The released scheme is re-stated here: three forwards "
             "of the detector and autograd through a plain SGD step of the classifier, meta batches "
-            "as the training batches. Through the detector "
-            f"a timing is {ITERATIONS} iterations, shown is one. Rows of the cache: its filling is not part of an iteration."
+            f"as the training batches. Through the detector a timing is {ITERATIONS} iterations, "
+            "shown is one. Rows of the cache: its filling is not part of an iteration."
         ),
         command="python benchmarks/stage2.py",
         repeats=REPEATS,

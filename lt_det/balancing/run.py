@@ -74,7 +74,7 @@ def plan_balance(cfg: Any, options: BalanceOptions, output: Path) -> tuple[Subje
     return subject, steps(
         plan,
         subject.rates,
-        test_missing=subject.cache.missing(),
+        test_missing=subject.missing(),
         train_missing=plan.train_images if number else 0,
     )
 
@@ -108,9 +108,9 @@ def run_balance(
         nms_thresholds=options.nms_thresholds,
     )
     evaluation = CandidateEvaluation(
-        subject.replay,
-        subject.cache.fill(),
+        subject.images(),
         [record["image_id"] for record in subject.test_dicts],
+        limit=subject.replay.limit,
         objects=subject.objects,
         metadata=subject.metadata,
         dataset_name=subject.choose_on,
@@ -148,8 +148,8 @@ def run_balance(
     outcome.notes.extend(subject.notes)
     final = flat[outcome.chosen]
     path, is_plain = write_balanced(
-        output, subject.cfg, subject.model, final.candidate.classifiers, final.limits,
-        kind=subject.replay.kind,
+        output, subject.cfg, subject.model, subject.replay, final.candidate.classifiers,
+        final.limits,
     )  # fmt: skip
     outcome.write(output)
     return Balanced(outcome, path, is_plain, time.monotonic() - started, tuple(left_out))
@@ -159,7 +159,7 @@ _WithMatches = tuple[Candidate, list[Matches]]
 
 
 def _has_logn(subject: Subject, options: BalanceOptions) -> bool:
-    return options.train and subject.replay.kind == "softmax"
+    return options.train and subject.can_train and subject.replay.kind == "softmax"
 
 
 def _calibrations(subject: Subject) -> list[Candidate]:
@@ -178,7 +178,7 @@ def _calibrations(subject: Subject) -> list[Candidate]:
 
 
 def _recipes(subject: Subject, options: BalanceOptions) -> list[Recipe]:
-    if not options.train:
+    if not (options.train and subject.can_train):
         return []
     kind = subject.replay.kind
     found = recipes(kind, tau=options.tau)
