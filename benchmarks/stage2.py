@@ -174,7 +174,7 @@ def main() -> None:
         cache = {"LT_DET__REGION_CACHE__ENABLED": True}
         through_detector = {
             "plain": stepper(trainer("plain", **plain)),
-            "forward": stepper(trainer("forward")),
+            "forward": stepper(trainer("forward", LT_DET__META__REGIONS="forward")),
             "bank": stepper(trainer("bank", LT_DET__META__REGIONS="bank")),
             "fixed": stepper(
                 trainer("fixed", LT_DET__META__REGIONS="bank", LT_DET__META__BANK_RENEWAL=0.0)
