@@ -19,6 +19,8 @@ from lt_det.engine.startup.setup import read_config
 
 HEIGHT, WIDTH = 512, 640
 TARGET = 20
+# Candidates of a pass, as lt-det balance evaluates them.
+TOGETHER = 8
 
 
 def row(num_classes: int) -> Row:
@@ -47,17 +49,20 @@ def row(num_classes: int) -> Row:
         with torch.no_grad():
             model([sample])
 
-    times = median_ms(
-        {"stock": detector, "ours": lambda: replay.image(frozen)(own, [replay.own])}, repeats=5
-    )
+    def candidates() -> None:
+        detections = replay.image(frozen)
+        for _ in range(TOGETHER):
+            detections(own, [replay.own])
+
+    times = median_ms({"stock": detector, "ours": candidates}, repeats=5)
     return Row(
         f"candidate of balance, {num_classes} classes, {len(frozen.boxes[0])} regions",
         times["stock"],
-        times["ours"],
+        times["ours"] / TOGETHER,
         "ms",
         target=TARGET,
         baseline_name="the detector",
-        note="same detections",
+        note=f"{TOGETHER} in a pass, time of one; same detections",
     )
 
 

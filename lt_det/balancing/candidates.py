@@ -125,7 +125,7 @@ def _layer(parameters: tuple[Tensor, Tensor]) -> nn.Linear:
     return layer
 
 
-def _is_plain(spec: LossSpec) -> bool:
+def is_plain(spec: LossSpec) -> bool:
     """Return whether a classifier of the loss is one of Detectron2: its columns and its scores."""
     return spec.columns is None and spec.scores is None
 
@@ -149,7 +149,7 @@ def recipes(kind: str, *, losses: Sequence[str] = (), tau: Iterable[float] = ())
                 f"detector is of kind {kind!r}; lt_det.list_losses(kind={kind!r}) names those that "
                 "apply"
             )
-        if not _is_plain(get_loss(name)):
+        if not is_plain(get_loss(name)):
             raise ValueError(
                 f"--add {name}: plain Detectron2 has neither its columns nor its scores; train it "
                 "as a second stage"
@@ -157,7 +157,7 @@ def recipes(kind: str, *, losses: Sequence[str] = (), tau: Iterable[float] = ())
     names = list(losses) or [
         name
         for name, spec in LOSSES.items()
-        if spec.kind == kind and not spec.wants_cosine and _is_plain(spec)
+        if spec.kind == kind and not spec.wants_cosine and is_plain(spec)
     ]
     found = [Recipe(name, "loss", ("LT_DET.LOSS", name)) for name in names]
     corrected = [name for name in names if LOSSES[name].takes_out_prior]

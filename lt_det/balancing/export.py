@@ -11,8 +11,8 @@ from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 from torch import Tensor, nn
 
-from lt_det.balancing.frozen_images import box_stages
-from lt_det.balancing.replay import Classifiers, PostProcessing
+from lt_det.balancing.dense_replay import DenseReplay
+from lt_det.balancing.replay import Classifiers, PostProcessing, Replay
 from lt_det.storage.atomic_write import atomic_file
 
 #: This package's heads -> Detectron2's.
@@ -20,6 +20,7 @@ _STOCK = {
     "LongTailROIHeads": "StandardROIHeads",
     "LongTailCascadeROIHeads": "CascadeROIHeads",
     "LongTailRes5ROIHeads": "Res5ROIHeads",
+    "LongTailRetinaNet": "RetinaNet",
     "LongTailMaskHead": "MaskRCNNConvUpsampleHead",
 }
 # Bias of a column that no detection is made of: its score is 0.
@@ -39,8 +40,11 @@ def plain_config(cfg: Any, setting: PostProcessing, *, kind: str, weights: str) 
     """
     plain = CfgNode(cfg.clone())
     plain.defrost()
-    heads, mask = plain.MODEL.ROI_HEADS, plain.MODEL.ROI_MASK_HEAD
+    heads, mask, dense = plain.MODEL.ROI_HEADS, plain.MODEL.ROI_MASK_HEAD, plain.MODEL.RETINANET
     ours = heads.NAME in _STOCK
+    architecture = plain.MODEL.META_ARCHITECTURE
+    plain.MODEL.META_ARCHITECTURE = _STOCK.get(architecture, architecture)
+    dense.SCORE_THRESH_TEST, dense.NMS_THRESH_TEST = setting.score_threshold, setting.nms_threshold
     heads.NAME, mask.NAME = _STOCK.get(heads.NAME, heads.NAME), _STOCK.get(mask.NAME, mask.NAME)
     heads.SCORE_THRESH_TEST, heads.NMS_THRESH_TEST = setting.score_threshold, setting.nms_threshold
     if ours and kind == "sigmoid":
@@ -61,10 +65,9 @@ def write_balanced(
     folder: Path,
     cfg: Any,
     model: nn.Module,
+    replay: Replay | DenseReplay,
     classifiers: Classifiers,
     setting: PostProcessing,
-    *,
-    kind: str,
 ) -> tuple[Path, bool]:
     """Write ``balanced.pth`` and ``balanced.yaml``; return the former, and whether both are plain.
 
@@ -75,23 +78,21 @@ def write_balanced(
         folder: where to.
         cfg: of the detector.
         model: the detector; not changed.
-        classifiers: for each stage.
+        replay: of it.
+        classifiers: for each stage, or anchor.
         setting: limits of the detections.
-        kind: "softmax" or "sigmoid".
 
     Raises:
         RuntimeError: if the config builds a model that the weights do not fit.
     """
     path = folder.absolute() / "balanced.pth"
-    plain, is_plain = plain_config(cfg, setting, kind=kind, weights=str(path))
+    plain, is_plain = plain_config(cfg, setting, kind=replay.kind, weights=str(path))
     built = build_model(plain)
     wanted = built.state_dict()
     state = dict(model.state_dict())
-    names = {id(module): name for name, module in model.named_modules()}
-    for stage, (weight, bias) in zip(box_stages(model), classifiers):
-        prefix = f"{names[id(stage)]}.cls_score"
-        rows = wanted[f"{prefix}.weight"].shape[0]
-        state[f"{prefix}.weight"], state[f"{prefix}.bias"] = _with_rows(weight, bias, rows)
+    exchanged = replay.state(classifiers)
+    for name, value in exchanged.items():
+        state[name] = _with_rows(value, len(wanted[name]), bias=name.endswith("bias"))
     kept = {k: v.detach().cpu().clone() for k, v in state.items() if k in wanted}
     built.load_state_dict(kept)  # strict: nothing is missing, all shapes fit
     with atomic_file(path, "wb") as file:
@@ -106,9 +107,8 @@ def write_balanced(
     return path, is_plain
 
 
-def _with_rows(weight: Tensor, bias: Tensor, rows: int) -> tuple[Tensor, Tensor]:
-    """Return the classifier with a column for the background where Detectron2 wants one."""
-    if rows == len(weight) + 1:
-        weight = torch.cat([weight, weight.new_zeros(1, weight.shape[1])])
-        bias = torch.cat([bias, bias.new_full((1,), _NEVER)])
-    return weight, bias
+def _with_rows(value: Tensor, rows: int, *, bias: bool) -> Tensor:
+    """Return weight or bias with a row for the background where Detectron2 wants one."""
+    if rows == len(value) + 1:
+        value = torch.cat([value, value.new_full((1, *value.shape[1:]), _NEVER if bias else 0.0)])
+    return value

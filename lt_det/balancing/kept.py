@@ -33,30 +33,39 @@ class KeptCandidates:
 
     def load(self, name: str) -> tuple[Candidate, list[Matches]] | None:
         """Return a finished candidate with its matches for each limit; None where there is none."""
+        found = self._read(name)
+        return found if found is not None and found[1] else None
+
+    def load_trained(self, name: str) -> Candidate | None:
+        """Return a candidate whose classifiers are there, evaluated or not; None where not."""
+        found = self._read(name)
+        return found and found[0]
+
+    def _read(self, name: str) -> tuple[Candidate, list[Matches]] | None:
+        """Return a candidate, with no matches where it is not evaluated with these limits."""
         path = self._path(name)
         if not path.is_file():
             return None
         try:
             with np.load(path, allow_pickle=False) as file:
                 about = json.loads(str(file["about"]))
-                if about["limits"] != [asdict(s) for s in self._settings]:
-                    return None
                 classifiers = [
                     (torch.from_numpy(file[f"weight_{i}"]), torch.from_numpy(file[f"bias_{i}"]))
                     for i in range(about["stages"])
                 ]
-                matches = [_matches(file, i) for i in range(len(self._settings))]
+                evaluated = about["limits"] == [asdict(s) for s in self._settings]
+                matches = [_matches(file, i) for i in range(len(self._settings) * evaluated)]
         except (OSError, ValueError, KeyError):
             return None  # written by another version, or damaged: it is done anew
         return Candidate(name, about["level"], classifiers, about["settings"]), matches
 
-    def save(self, candidate: Candidate, matches: Sequence[Matches]) -> None:
-        """Write a candidate, whole or not at all."""
+    def save(self, candidate: Candidate, matches: Sequence[Matches] = ()) -> None:
+        """Write a candidate, whole or not at all; no matches: it is not evaluated yet."""
         about = {
             "level": candidate.level,
             "settings": candidate.settings,
             "stages": len(candidate.classifiers),
-            "limits": [asdict(s) for s in self._settings],
+            "limits": [asdict(s) for s in self._settings] if matches else [],
         }
         arrays: dict[str, Any] = {"about": json.dumps(about)}
         for i, (weight, bias) in enumerate(candidate.classifiers):

@@ -38,7 +38,7 @@ class Sizes:
         recipes: classifiers to train.
         settings: limits that each is evaluated with.
         iterations: of each training.
-        test_bytes: of one cached test image.
+        test_bytes: of one cached test image; 0 where they are not cached.
         train_bytes: of one cached training image.
     """
 
@@ -75,7 +75,7 @@ def steps(sizes: Sizes, rates: Rates, *, test_missing: int, train_missing: int) 
     one = sizes.test_images * sizes.settings * rates.replay
     return [
         Step(
-            "cache the test images",
+            "cache the test images" if sizes.test_bytes else "run the detector",
             f"{test_missing} of {sizes.test_images} images",
             test_missing * rates.test_image,
             sizes.test_images * sizes.test_bytes,
@@ -117,7 +117,9 @@ def within(sizes: Sizes, rates: Rates, *, budget: float, max_bytes: float, class
         max_bytes: of both caches.
         classes: an image of each class stays at least.
     """
-    test = [sizes.test_images, max_bytes / 3 / sizes.test_bytes]
+    test: list[float] = [sizes.test_images]
+    if sizes.test_bytes:
+        test.append(max_bytes / 3 / sizes.test_bytes)
     train: list[float] = [sizes.train_images]
     if sizes.train_bytes:
         train.append(max_bytes / 3 / sizes.train_bytes)

@@ -11,6 +11,7 @@ import torch
 from detectron2.data import DatasetMapper
 from torch import nn
 
+from lt_det.balancing.dense_replay import DenseReplay
 from lt_det.balancing.frozen_images import frozen_image
 from lt_det.balancing.plan import Rates
 from lt_det.balancing.replay import PostProcessing, Replay
@@ -55,6 +56,21 @@ def measured_rates(
     )
     rates = Rates(test_image, train_image, seconds / len(settings), _OVERHEAD + iteration)
     return rates, len(frozen.boxes[-1])
+
+
+def dense_rates(
+    cfg: Any, replay: DenseReplay, test_dicts: Sequence[dict], settings: Sequence[PostProcessing]
+) -> Rates:
+    """Return the rates of a dense detector, as :func:`measured_rates`; nothing is trained."""
+    test = DatasetMapper(cfg, is_train=False)
+    detections = replay.image(test(test_dicts[0]))
+    own = replay.own_classifiers()
+    return Rates(
+        test_image=_seconds(lambda i: replay.image(test(test_dicts[i])), len(test_dicts)),
+        train_image=0.0,
+        replay=_seconds(lambda _: detections(own, settings), _IMAGES) / len(settings),
+        iteration=0.0,
+    )
 
 
 def bytes_of_region(model: nn.Module, *, dtype: str) -> int:

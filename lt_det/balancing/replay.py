@@ -46,6 +46,8 @@ class Replay:
             ValueError: if it cannot be replayed.
         """
         self._stages: list[Any] = [copy.deepcopy(stage).cpu().eval() for stage in box_stages(model)]
+        names = {id(module): name for name, module in model.named_modules()}
+        self._names = [names[id(stage)] for stage in box_stages(model)]
         first = self._stages[-1]
         self.own = PostProcessing(float(first.test_score_thresh), float(first.test_nms_thresh))
         self.limit = int(first.test_topk_per_image)
@@ -63,6 +65,14 @@ class Replay:
             (s.cls_score.weight.detach().cpu().clone(), s.cls_score.bias.detach().cpu().clone())
             for s in self._stages
         ]
+
+    def state(self, classifiers: Classifiers) -> dict[str, Tensor]:
+        """Return the entries of a checkpoint that these classifiers are."""
+        return {
+            f"{name}.cls_score.{part}": value
+            for name, of_stage in zip(self._names, classifiers)
+            for part, value in zip(("weight", "bias"), of_stage)
+        }
 
     @torch.no_grad()
     def image(self, frozen: FrozenImage) -> Callable[..., list[Instances]]:

@@ -33,6 +33,9 @@ from lt_det.evaluation.analysis.matches import Matches
 
 logger = logging.getLogger(__name__)
 
+# Trained classifiers that are evaluated in one pass: the boxes are decoded once for all of them.
+_TOGETHER = 8
+
 
 @dataclass(frozen=True)
 class Balanced:
@@ -71,7 +74,7 @@ def plan_balance(cfg: Any, options: BalanceOptions, output: Path) -> tuple[Subje
     return subject, steps(
         plan,
         subject.rates,
-        test_missing=subject.cache.missing(),
+        test_missing=subject.missing(),
         train_missing=plan.train_images if number else 0,
     )
 
@@ -105,9 +108,9 @@ def run_balance(
         nms_thresholds=options.nms_thresholds,
     )
     evaluation = CandidateEvaluation(
-        subject.replay,
-        subject.cache.fill(),
+        subject.images(),
         [record["image_id"] for record in subject.test_dicts],
+        limit=subject.replay.limit,
         objects=subject.objects,
         metadata=subject.metadata,
         dataset_name=subject.choose_on,
@@ -121,7 +124,9 @@ def run_balance(
     todo = _recipes(subject, options)
     if todo:
         deadline = started + options.budget
-        tried += _trained(subject, options, evaluation, kept, settings, todo, deadline, left_out)
+        found = _trained(subject, options, evaluation, kept, settings, todo, deadline, left_out)
+        order = {recipe.name: place for place, recipe in enumerate(todo)}
+        tried += sorted(found, key=lambda pair: order.get(pair[0].name, -1))
     if left_out:
         say(
             f"No time was left for {len(left_out)} of {len(todo)} trainings: "
@@ -143,8 +148,8 @@ def run_balance(
     outcome.notes.extend(subject.notes)
     final = flat[outcome.chosen]
     path, is_plain = write_balanced(
-        output, subject.cfg, subject.model, final.candidate.classifiers, final.limits,
-        kind=subject.replay.kind,
+        output, subject.cfg, subject.model, subject.replay, final.candidate.classifiers,
+        final.limits,
     )  # fmt: skip
     outcome.write(output)
     return Balanced(outcome, path, is_plain, time.monotonic() - started, tuple(left_out))
@@ -154,7 +159,7 @@ _WithMatches = tuple[Candidate, list[Matches]]
 
 
 def _has_logn(subject: Subject, options: BalanceOptions) -> bool:
-    return options.train and subject.replay.kind == "softmax"
+    return options.train and subject.can_train and subject.replay.kind == "softmax"
 
 
 def _calibrations(subject: Subject) -> list[Candidate]:
@@ -173,7 +178,7 @@ def _calibrations(subject: Subject) -> list[Candidate]:
 
 
 def _recipes(subject: Subject, options: BalanceOptions) -> list[Recipe]:
-    if not options.train:
+    if not (options.train and subject.can_train):
         return []
     kind = subject.replay.kind
     found = recipes(kind, tau=options.tau)
@@ -227,13 +232,18 @@ def _trained(
             (logn,) = calibrations(own, counts, kind="softmax", moments=moments)
             (done,) = _evaluated(evaluation, kept, settings, [logn], images)
         yield done
+    one = images * len(settings) * subject.rates.replay
+    pending: list[Candidate] = []
     with tqdm(total=len(todo), desc="classifiers", unit="training", disable=None) as bar:
         for recipe in todo:
             done = kept.load(recipe.name)
-            if done is None and time.monotonic() + slowest > deadline:
+            candidate = None if done else kept.load_trained(recipe.name)
+            if done is not None:
+                yield done
+            elif candidate is None and time.monotonic() + slowest + one * len(pending) > deadline:
                 left_out.append(recipe.name)
                 continue
-            if done is None:
+            elif candidate is None:
                 begun = time.monotonic()
                 bar.set_postfix_str(recipe.name)
                 try:
@@ -244,12 +254,15 @@ def _trained(
                 except (ValueError, FloatingPointError) as error:
                     # One loss that does not fit the data, or diverges, must not end the others.
                     logger.warning("%s is left out: %s", recipe.name, error)
-                    bar.update()
-                    continue
-                (done,) = _evaluated(evaluation, kept, settings, [candidate], images)
-                slowest = max(slowest, time.monotonic() - begun)
+                else:
+                    kept.save(candidate)
+                slowest = max(slowest, time.monotonic() - begun + one)
+            pending += [candidate] if candidate else []
+            if len(pending) == _TOGETHER:
+                yield from _evaluated(evaluation, kept, settings, pending, images)
+                pending = []
             bar.update()
-            yield done
+    yield from _evaluated(evaluation, kept, settings, pending, images)
 
 
 def closing_words(balanced: Balanced) -> str:

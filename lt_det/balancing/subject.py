@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data import DatasetCatalog, DatasetMapper, MetadataCatalog
 from detectron2.modeling import build_model
+from detectron2.structures import Instances
 from torch import nn
 
-from lt_det.balancing.candidates import settings_to_try
+from lt_det.balancing.candidates import is_plain, settings_to_try
+from lt_det.balancing.dense_replay import DenseReplay, is_dense
 from lt_det.balancing.evaluation_cache import EvaluationCache, images_of_all_classes
-from lt_det.balancing.frozen_images import box_stages
+from lt_det.balancing.frozen_images import FrozenImage, box_stages
 from lt_det.balancing.kept import file_digest, kept_images
 from lt_det.balancing.options import BalanceOptions
 from lt_det.balancing.plan import Rates, Sizes, within
-from lt_det.balancing.rates import bytes_of_region, measured_rates
+from lt_det.balancing.rates import bytes_of_region, dense_rates, measured_rates
 from lt_det.balancing.replay import Replay
 from lt_det.data.annotations.datasets import check_registered
 from lt_det.data.images.datasets import share_images
@@ -28,9 +30,11 @@ from lt_det.engine.evaluated_model import load_evaluated_model
 from lt_det.engine.evaluators import prepare_evaluation
 from lt_det.evaluation.analysis.objects import Objects
 from lt_det.evaluation.lvis.ground_truth import LVISGroundTruth, read_ground_truth
+from lt_det.losses import get_loss
 from lt_det.storage.regular_file import open_regular
 from lt_det.tasks import build_class_stats, build_task
 
+_NO_TRAINING = "Of dense detectors no classifier is trained: calibrations are tried, and limits."
 # Of two numbers of images, the smaller must be this much smaller to be worth a subset.
 _ALL_BUT = 0.98
 
@@ -50,14 +54,14 @@ class Subject:
         test_dicts: these images.
         train_dicts: all training images.
         train_rows: of them, those to train on; None is all.
-        cache: of the test images.
+        cache: of the test images; None for dense detectors, which run once for all candidates.
         rates: measured.
         notes: sentences for the reader.
     """
 
     cfg: Any
     model: nn.Module
-    replay: Replay
+    replay: Replay | DenseReplay
     stats: ClassStats
     choose_on: str
     metadata: Any
@@ -65,10 +69,28 @@ class Subject:
     test_dicts: Sequence[dict]
     train_dicts: Sequence[dict]
     train_rows: list[int] | None
-    cache: EvaluationCache
+    cache: EvaluationCache | None
     rates: Rates
     notes: list[str]
     planned: Sizes
+
+    @property
+    def can_train(self) -> bool:
+        """Whether classifiers can be trained, from cached regions."""
+        return self.cache is not None
+
+    def missing(self) -> int:
+        """Return how many test images the detector has to see."""
+        return len(self.test_dicts) if self.cache is None else self.cache.missing()
+
+    def images(self) -> Callable[[int], Callable[..., list[Instances]]]:
+        """Return what finds detections in a test image, by its place; fills the cache."""
+        if isinstance(self.replay, Replay):
+            assert self.cache is not None
+            replay, store = self.replay, self.cache.fill()
+            return lambda place: replay.image(FrozenImage.of_record(store[place]))
+        dense, mapper = self.replay, DatasetMapper(self.cfg, is_train=False)
+        return lambda place: dense.image(mapper(self.test_dicts[place]))
 
     def sizes(self, calibrations: int, recipes: int) -> Sizes:
         """Return the sizes of the plan with these numbers of classifiers."""
@@ -113,11 +135,14 @@ def build_subject(cfg: Any, options: BalanceOptions, output: Path) -> Subject:
     cfg, notes = _checked(cfg, options, output)
     name = cfg.DATASETS.TEST[0]
     model = build_model(cfg).eval()
-    box_stages(model)
+    dense = is_dense(model)
+    if not dense:
+        box_stages(model)
     with open_regular(cfg.MODEL.WEIGHTS):
         evaluated = load_evaluated_model(cfg, model, resume=False)
     stats = evaluated.class_stats or build_class_stats(cfg)
-    replay, metadata = Replay(model), MetadataCatalog.get(name)
+    replay = DenseReplay(model) if dense else Replay(model)
+    metadata = MetadataCatalog.get(name)
     truth = read_ground_truth(metadata.json_file, with_masks=False, name=name)
     if not truth.annotations:
         raise ValueError(f"--choose-on {name} has no annotations: nothing can be chosen on it")
@@ -127,8 +152,15 @@ def build_subject(cfg: Any, options: BalanceOptions, output: Path) -> Subject:
         score_thresholds=options.score_thresholds,
         nms_thresholds=options.nms_thresholds,
     )
-    rates, regions = measured_rates(cfg, model, test_dicts, train_dicts, settings)
-    size = bytes_of_region(model, dtype=options.dtype)
+    size = test_bytes = 0
+    if isinstance(replay, DenseReplay):
+        rates = dense_rates(cfg, replay, test_dicts, settings)
+        if options.train:
+            notes.append(_NO_TRAINING)
+    else:
+        rates, regions = measured_rates(cfg, model, test_dicts, train_dicts, settings)
+        size = bytes_of_region(model, dtype=options.dtype)
+        test_bytes = regions * (size + 16 * len(box_stages(model)))
     sizes = within(
         Sizes(
             test_images=min(len(test_dicts), options.images or len(test_dicts)),
@@ -137,7 +169,7 @@ def build_subject(cfg: Any, options: BalanceOptions, output: Path) -> Subject:
             recipes=0,
             settings=len(settings),
             iterations=options.iterations,
-            test_bytes=regions * (size + 16 * len(box_stages(model))),
+            test_bytes=test_bytes,
             train_bytes=cfg.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE * size,
         ),
         rates,
@@ -154,10 +186,12 @@ def build_subject(cfg: Any, options: BalanceOptions, output: Path) -> Subject:
     if len(test_rows) < len(test_dicts):
         notes.append(f"{len(test_rows)} of {len(test_dicts)} images of {name} are chosen on.")
     test_dicts = [test_dicts[row] for row in test_rows]
-    if train_rows is not None and options.train:
+    if train_rows is not None and options.train and not dense:
         notes.append(f"{len(train_rows)} of {len(train_dicts)} training images are trained on.")
     sizes = replace(sizes, train_images=len(train_dicts if train_rows is None else train_rows))
-    cache = EvaluationCache(cfg, model, test_dicts, beside=str(output), dtype=options.dtype)
+    cache = None
+    if not dense:
+        cache = EvaluationCache(cfg, model, test_dicts, beside=str(output), dtype=options.dtype)
     return Subject(
         cfg=cfg,
         model=model,
@@ -182,6 +216,14 @@ def _checked(cfg: Any, options: BalanceOptions, output: Path) -> tuple[Any, list
         raise ValueError(
             "balance is for detectors; for MODEL.META_ARCHITECTURE LongTailImageClassifier there "
             "is lt-det posthoc-sweep, with --held-out to choose honestly"
+        )
+    ours = (cfg.MODEL.ROI_HEADS.NAME, cfg.MODEL.META_ARCHITECTURE)
+    if any(name.startswith("LongTail") for name in ours) and not is_plain(
+        get_loss(cfg.LT_DET.LOSS)
+    ):
+        raise ValueError(
+            f"LT_DET.LOSS {cfg.LT_DET.LOSS!r} has columns or scores that plain Detectron2 has not: "
+            "balance cannot write its result. Try LT_DET.POST_HOC or a second stage"
         )
     if not cfg.MODEL.WEIGHTS:
         raise ValueError("MODEL.WEIGHTS is empty: give the checkpoint of the detector to balance")

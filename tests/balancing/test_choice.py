@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from lt_det.balancing.candidates import LEVELS, Candidate
 from lt_det.balancing.choice import (
     Objective,
     balanced_halves,
@@ -12,6 +13,10 @@ from lt_det.balancing.choice import (
     cross_fitted,
     resamples,
 )
+from lt_det.balancing.outcome import Tried, decide
+from lt_det.balancing.replay import PostProcessing
+from lt_det.evaluation.analysis.matches import Matches
+from lt_det.evaluation.analysis.objects import Objects
 from lt_det.evaluation.analysis.resampling import interval
 
 GROUPS = ["r"] * 8 + ["c"] * 8 + ["f"] * 8
@@ -19,60 +24,76 @@ NUM_IMAGES = 120
 
 
 def world(seed, *, candidates=24, gain=0.0):
-    """Return the value of each image for each candidate and class; the last ones gain.
+    """Return ground truth and what each candidate found, all alike but for luck; the last 3 gain.
 
-    The AP of a class stands for the mean over its images of the score of the image: noise of the
-    image that all candidates share, and noise of their own.
+    How hard an object is to find is shared by all candidates, the rest is noise of their own.
     """
     rng = np.random.default_rng(seed)
     has = rng.random((NUM_IMAGES, len(GROUPS))) < 0.15
-    shared = rng.normal(30, 20, (1, NUM_IMAGES, len(GROUPS)))
-    own = rng.normal(0, 10, (candidates, NUM_IMAGES, len(GROUPS)))
-    own[-3:] += gain
-    return has, shared + own
-
-
-def tables(has, values, weights):
-    """Return ``(C, B, K)`` means of the values, weighted by image."""
-    count = weights @ has
-    total = np.einsum("bi,cik->cbk", weights, values * has)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    images, classes = np.nonzero(has)
+    objects = Objects(
+        image_ids=np.arange(NUM_IMAGES),
+        category_ids=np.arange(len(GROUPS)),
+        images=images,
+        classes=classes,
+        boxes=np.zeros((len(images), 4)),
+        ignored=np.zeros(len(images), dtype=bool),
+        open_pairs=np.zeros(0, dtype=np.int64),
+        truth=None,
+    )
+    hardness = rng.normal(0, 2.5, len(images))
+    tried = []
+    for i in range(candidates):
+        better = gain * (i >= candidates - 3)
+        quality = 3 + better - hardness + rng.normal(0, 1.5, len(images))
+        false = 2 * len(images)
+        found = np.zeros((len(images) + false, 10), dtype=bool)
+        found[: len(images)] = quality[:, None] > np.arange(10)
+        column = Matches(
+            np.concatenate([classes, rng.integers(0, len(GROUPS), false)]).astype(np.int32),
+            np.concatenate([images, rng.integers(0, NUM_IMAGES, false)]).astype(np.int32),
+            np.concatenate([rng.normal(1.0 + better / 3, 1, len(images)), rng.normal(0, 1, false)]),
+            found,
+            np.ones_like(found),
+        )
+        level = LEVELS[0 if i == 0 else 1 if i < 5 else 2 if i < 11 else 3]
+        name = "as trained" if level == "post-processing" else level
+        tried.append(
+            Tried(
+                Candidate(str(i), name, []),
+                PostProcessing(0.0, 0.5),
+                Matches.joined([column]),
+                i == 0,
+            )
+        )
+    return objects, tried
 
 
 def played(seed, **options):
-    """Return what a whole run would say: chosen index, and gain with its interval."""
-    has, values = world(seed, **options)
-    levels = [0, *([1] * 4), *([2] * 6), *([3] * (len(values) - 11))]
-    by_class = [np.flatnonzero(of_class) for of_class in has.T]
-    half = balanced_halves(by_class, total=NUM_IMAGES, seed=seed)
-    weights = resamples(half, 200, seed=seed)
-    objective = Objective("APr", "AP", 1.0)
-
-    def chosen(side):
-        point = tables(has, values, side[None].astype(float))[:, 0]
-        return choose(point, tables(has, values, weights * side), levels, GROUPS, objective).index
-
-    picks = [chosen(half), chosen(~half)]
-    held_out = [tables(has, values, weights * side) for side in (~half, half)]
-    gains = cross_fitted([(t[0], t[pick]) for t, pick in zip(held_out, picks)], GROUPS)
-    return chosen(np.ones(NUM_IMAGES, dtype=bool)), interval(gains["APr"])
+    """Return what a whole run would say: chosen index, and the interval of the gain."""
+    objects, tried = world(seed, **options)
+    half = balanced_halves(objects.images_by_class(), total=NUM_IMAGES, seed=seed)
+    outcome = decide(tried, objects, half, GROUPS, Objective("APr", "AP", 1.0), seed=seed)
+    return outcome.chosen, outcome.gain["APr"][1:]
 
 
 @pytest.mark.slow
 def test_equal_candidates_seldom_gain():
     """All equal in truth: a gain is claimed in 5 % of the worlds at most, beyond chance."""
-    worlds = 120
+    worlds = 60
     results = [played(seed) for seed in range(worlds)]
     claims = sum(low > 0 for _, (low, _) in results)
     moved = sum(index != 0 for index, _ in results)
-    assert claims <= 6  # 2.5 % one-sided, of those alone in which something was chosen at all
-    assert moved <= 14  # 5 % of 120 are 6, and two standard deviations more are 11
+    print(f"of {worlds} worlds: a gain claimed in {claims}, another candidate chosen in {moved}")
+    assert claims <= 4  # 2.5 % one-sided are 1.5, and two standard deviations more are 4
+    assert moved <= 6  # 5 % of 60 are 3, and two standard deviations more are 6
 
 
+@pytest.mark.slow
 def test_a_gain_is_found():
-    results = [played(seed, gain=12.0) for seed in range(20)]
-    assert sum(index >= 21 for index, _ in results) >= 18
-    assert sum(low > 0 for _, (low, _) in results) >= 18
+    results = [played(seed, gain=2.0) for seed in range(5)]
+    assert all(index >= 21 for index, _ in results)
+    assert all(low > 0 for _, (low, _) in results)
 
 
 RARE = Objective("APr", "", 0.0)

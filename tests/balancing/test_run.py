@@ -26,9 +26,10 @@ from tests.modeling.small_models import HEADS
 OPTIONS = BalanceOptions(iterations=3, tau=(), score_thresholds=(), nms_thresholds=(0.3,))
 
 
-def trained(folder, *, kind="standard", ours=True, **keys):
-    """Return the config of a detector that was trained for some iterations."""
+def trained(folder, *, kind="standard", ours=True, change=lambda cfg: cfg, **keys):
+    """Return the config of a detector with weights that tell classes apart."""
     cfg = tiny_config(folder, kind, **keys)
+    change(cfg)
     cfg.MODEL.ROI_HEADS.NAME = HEADS[kind][int(ours)]
     torch.manual_seed(0)
     model = LongTailTrainer.build_model(cfg).eval()
@@ -63,6 +64,16 @@ torch.save(found, sys.argv[2])
 """
 
 
+def detections_of_plain(output, files, tmp_path):
+    """Return boxes, scores and classes of each file by balanced.yaml, without lt_det."""
+    subprocess.run(
+        [sys.executable, "-c", PLAIN, str(output / "balanced.yaml"), str(tmp_path / "f"), *files],
+        check=True,
+        cwd="/",
+    )
+    return torch.load(tmp_path / "f")
+
+
 @pytest.mark.parametrize(
     ("kind", "ours", "loss"),
     [
@@ -93,15 +104,10 @@ def test_plain_detectron2_has_the_same_detections(tmp_path, kind, ours, loss):
         subject.replay.own, score_thresholds=(), nms_thresholds=(0.3,)
     )[1]
     balance_run.write_balanced(
-        output, subject.cfg, subject.model, candidate.classifiers, limits, kind=subject.replay.kind
-    )
-    subprocess.run(
-        [sys.executable, "-c", PLAIN, str(output / "balanced.yaml"), str(tmp_path / "f"), *names],
-        check=True,
-        cwd="/",
+        output, subject.cfg, subject.model, subject.replay, candidate.classifiers, limits
     )
     store = subject.cache.fill()
-    for place, (boxes, scores, classes) in enumerate(torch.load(tmp_path / "f")):
+    for place, (boxes, scores, classes) in enumerate(detections_of_plain(output, names, tmp_path)):
         frozen = FrozenImage.of_record(store[place])
         (ours,) = subject.replay.image(frozen)(candidate.classifiers, [limits])
         assert len(ours) > 3
