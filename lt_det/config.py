@@ -63,6 +63,11 @@ def add_lt_det_config(cfg: CfgNode) -> None:
     node.CLASSIFIER.SCALE = 20.0
     # Image classification only: whether the classifier has a bias.
     node.CLASSIFIER.BIAS = True
+    # Last layer of LongTailMaskHead: "conv" is Detectron2's; "normed" has SCALE times the cosine of
+    # features and weights, as most long-tail methods have; LEARN_SCALE makes SCALE the start.
+    node.MASK_PREDICTOR = CfgNode({"NAME": "conv"})
+    node.MASK_PREDICTOR.SCALE = 20.0
+    node.MASK_PREDICTOR.LEARN_SCALE = False
 
     # Corrections of a trained classifier in evaluation, foreground only; 0: none. Choose tau on
     # images that were not trained on and are not tested on.

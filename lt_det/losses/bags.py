@@ -49,8 +49,8 @@ def bags_loss(
     two columns, object and background, on all rows. A row's loss is so scaled that the mean over
     the N rows is the sum of the groups' means, as in the release.
 
-    Where we differ: the draws can be repeated. The release groups by instances, which
-    ``LT_DET.CLASS_STATS.UNIT instance`` counts. Without a background (images, which the paper has
+    Where we differ: the draws can be repeated, and groups are of the counts that are given, in
+    the release instances. Without a background (images, which the paper has
     not) there is no objectness, and the logit of others is 0: a softmax of two or more columns
     loses nothing by that.
 
