@@ -217,7 +217,7 @@ class SoftmaxOutputLayers(LongTailOutputLayers):
         return cls._build_keywords(cfg, input_shape)
 
     def _predicted_classes(self, logits: Tensor) -> Tensor:
-        plain = self._others == ("background",)
+        plain = self.criterion.scoring(background=True) == "softmax"
         return (logits if plain else self.criterion.scores(logits)).argmax(dim=1)
 
     def adopt(self, stock: FastRCNNOutputLayers) -> None:
