@@ -41,6 +41,14 @@ def add_lt_det_config(cfg: CfgNode) -> None:
     # What a mean loss is divided by: "rows", or "weights", the sum of those of the rows, as torch's
     # CrossEntropyLoss(weight=), LDAM and Eureka do. Softmax losses without META only.
     node.CLASS_WEIGHTS.DENOMINATOR = "rows"
+    # Detectors: which classes an image's lists (neg_category_ids, not_exhaustive_category_ids) hide
+    # from the loss. "": none. Background regions keep the classes that are annotated completely or
+    # verified absent; regions of objects all classes ("all") or those annotated at all ("known").
+    node.IMAGE_LISTS = CfgNode({"POLICY": ""})
+    # Size of a set of the batch's classes and drawn ones, by image count to the power FILL_POWER,
+    # that background regions keep as well, but for incomplete ones; 0: no such set.
+    node.IMAGE_LISTS.FILL = 0
+    node.IMAGE_LISTS.FILL_POWER = 0.5
     # LT_DET.LOSS and CLASS_WEIGHTS from this iteration, or epoch, on (one of both; 0: always).
     # An epoch is the images that the class statistics count, by SOLVER.IMS_PER_BATCH.
     node.DEFER = CfgNode({"START_ITER": 0, "START_EPOCH": 0.0})
