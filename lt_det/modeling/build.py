@@ -48,7 +48,6 @@ def build_criterion(cfg: Any) -> BaseCriterion:
         criterion = _build_criterion(cfg)
     criterion.image_lists = _build_image_lists(cfg)
     keys = {
-        "IMAGE_LISTS.POLICY": cfg.LT_DET.IMAGE_LISTS.POLICY,
         "DECOUPLED": cfg.LT_DET.DECOUPLED,
         "META.ENABLED": cfg.LT_DET.META.ENABLED,
         "SAMPLER.NAME": cfg.LT_DET.SAMPLER.NAME,

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from lt_det.losses.base_criterion import BaseCriterion
 from lt_det.losses.image_lists import CLASS_KNOWLEDGE, ImageLists
-from lt_det.modeling.trainer_keys import obeyed
 
 
 def honour_lists(model: nn.Module) -> nn.Module:
@@ -33,7 +32,6 @@ def honour_lists(model: nn.Module) -> nn.Module:
             "Criterion(..., image_lists=ImageLists(...))"
         )
     model.register_forward_pre_hook(_take_lists)
-    obeyed(model, "LT_DET.IMAGE_LISTS.POLICY")
     return model
 
 
