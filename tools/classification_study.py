@@ -72,8 +72,8 @@ METHODS = (
 #: recipe -> config that second stages start from
 RECIPES = {"reduced": "ce", "paper": "stage1", "memorised": "ce"}
 META_LEARNERS = ("balms", "balanced_softmax_reweighter")
-#: The same loss without one, end to end and as a second stage.
-NO_META_LEARNERS = ("balanced_softmax", "balanced_softmax_decoupled")
+#: The same loss without one, as a second stage and end to end.
+NO_META_LEARNERS = ("balanced_softmax_decoupled", "balanced_softmax")
 #: BALMS and the Eureka paper have schedules of their own, and so cross-entropy has two rows.
 STAGE_1_OF_BALMS = Method("stage1", "CE, recipe of BALMS", "77.4 ± 0.8", recipe_of_balms=True)
 
@@ -81,8 +81,8 @@ STAGE_1_OF_BALMS = Method("stage1", "CE, recipe of BALMS", "77.4 ± 0.8", recipe
 def methods_of(recipe: str) -> tuple[Method, ...]:
     """Return the rows of a recipe, what second stages start from before them."""
     if recipe == "memorised":
-        wanted = (METHODS[0].config, *META_LEARNERS, *NO_META_LEARNERS)
-        return tuple(m for m in METHODS if m.config in wanted)
+        by_config = {m.config: m for m in METHODS}
+        return tuple(by_config[c] for c in ("ce", *META_LEARNERS, *NO_META_LEARNERS))
     return METHODS if recipe == "reduced" else (STAGE_1_OF_BALMS, *METHODS)
 
 
