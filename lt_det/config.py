@@ -111,6 +111,17 @@ def add_lt_det_config(cfg: CfgNode) -> None:
     # Stop after so many evaluations (TEST.EVAL_PERIOD) without a better one; 0: never.
     node.EARLY_STOPPING = 0
 
+    # Detectors with masks: objects of rare classes are pasted into training images, before all
+    # other augmentations. INPUT.MASK_FORMAT must be bitmask.
+    node.COPY_PASTE = CfgNode({"ENABLED": False})
+    # Classes in a smaller share f of the images are drawn, by sqrt(THRESHOLD / f).
+    node.COPY_PASTE.THRESHOLD = 0.001
+    # An image gets 0 to so many objects, their sides times a factor between these two.
+    node.COPY_PASTE.MAX_OBJECTS = 3
+    node.COPY_PASTE.SCALE = [0.5, 1.5]
+    # Memory of each loader process for objects that are cut out already.
+    node.COPY_PASTE.CACHE_MIB = 64.0
+
     node.CLASS_STATS = CfgNode()
     # Data sets to count; empty: DATASETS.TRAIN
     node.CLASS_STATS.DATASETS = ()

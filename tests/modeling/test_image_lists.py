@@ -19,7 +19,7 @@ from lt_det.modeling.classifiers.classification_head import (
     classification_heads,
 )
 from lt_det.modeling.dense.losses import listed_logits
-from lt_det.modeling.image_lists import has_lists, honour_lists
+from lt_det.modeling.image_lists import has_lists, honour_lists, take_lists
 from lt_det.modeling.patching import patch
 from lt_det.modeling.patching.from_config import patch_from_config
 from tests.modeling.dense.test_retinanet import fcos
@@ -114,6 +114,14 @@ def test_a_class_that_nothing_is_known_of_gets_no_gradient(head):
         # Class 2 is a negative of objects alone, class 3 has objects.
         assert gradient[2] != 0
         assert gradient[3] != 0
+
+
+def test_lists_reach_the_loss_in_the_order_of_the_batch():
+    model = nn.Sequential(Criterion("softmax_ce", image_lists=ImageLists("all")), nn.Linear(1, 1))
+    take_lists(model, batch_of(LISTS))
+    assert torch.equal(model[0].image_lists.knowledge, LISTS)
+    take_lists(model, small_batch())  # without lists: none are left of the batch before
+    assert model[0].image_lists.knowledge is None
 
 
 def test_regions_obey_the_lists_of_their_own_image():

@@ -31,7 +31,7 @@ def build_listed_mapper(
     """
     if not cfg.LT_DET.IMAGE_LISTS.POLICY or isinstance(mapper, ListedMapper):
         return mapper
-    exhaustive = not any(record.get("neg_category_ids") for record in dicts)
+    exhaustive = lists_are_absent(dicts)
     if exhaustive:
         logger.warning(
             "LT_DET.IMAGE_LISTS.POLICY %r: no image of DATASETS.TRAIN %s has neg_category_ids; "
@@ -43,13 +43,22 @@ def build_listed_mapper(
     return ListedMapper(
         mapper,
         num_classes=build_task(cfg).num_classes(),
-        id_map=_id_map(tuple(cfg.DATASETS.TRAIN)),
+        id_map=id_map_of(tuple(cfg.DATASETS.TRAIN)),
         exhaustive=exhaustive,
     )
 
 
-def _id_map(names: Sequence[str]) -> Mapping[int, int] | None:
-    """Return json category id -> contiguous id of data sets; None: no json is known."""
+def lists_are_absent(dicts: Sequence[dict]) -> bool:
+    """Return whether no image has negatives; then all classes are annotated, as in COCO."""
+    return not any(record.get("neg_category_ids") for record in dicts)
+
+
+def id_map_of(names: Sequence[str]) -> Mapping[int, int] | None:
+    """Return json category id -> contiguous id of data sets; None: no json is known.
+
+    Raises:
+        ValueError: if they give their categories other ids.
+    """
     maps = {}
     for name in names:
         metadata = MetadataCatalog.get(name)
@@ -62,9 +71,9 @@ def _id_map(names: Sequence[str]) -> Mapping[int, int] | None:
     for name, ids in maps.items():
         if ids != first:
             raise ValueError(
-                f"LT_DET.IMAGE_LISTS needs one numbering of categories in DATASETS.TRAIN, but "
+                f"the lists of images need one numbering of categories in DATASETS.TRAIN, but "
                 f"{names[0]!r} and {name!r} give theirs other ids: renumber one, or set "
-                "LT_DET.IMAGE_LISTS.POLICY ''"
+                "LT_DET.IMAGE_LISTS.POLICY '' and LT_DET.COPY_PASTE.ENABLED False"
             )
     return first
 
