@@ -45,6 +45,14 @@ def add_lt_det_config(cfg: CfgNode) -> None:
     # Of the frequency that is inverted; 0.8 is DisAlign's on LVIS.
     node.CLASS_WEIGHTS.POWER = 1.0
     node.CLASS_WEIGHTS.VALUES = []
+    # Detectors: which classes an image's lists (neg_category_ids, not_exhaustive_category_ids) hide
+    # from the loss. "": none. Background regions keep the classes that are annotated completely or
+    # verified absent; regions of objects all classes ("all") or those annotated at all ("known").
+    node.IMAGE_LISTS = CfgNode({"POLICY": ""})
+    # Size of a set of the batch's classes and drawn ones, by image count to the power FILL_POWER,
+    # that background regions keep as well, but for incomplete ones; 0: no such set.
+    node.IMAGE_LISTS.FILL = 0
+    node.IMAGE_LISTS.FILL_POWER = 0.5
     # LT_DET.LOSS and CLASS_WEIGHTS from this iteration, or epoch, on (one of both; 0: always).
     # An epoch is the images that the class statistics count, by SOLVER.IMS_PER_BATCH.
     node.DEFER = CfgNode({"START_ITER": 0, "START_EPOCH": 0.0})
@@ -111,6 +119,17 @@ def add_lt_det_config(cfg: CfgNode) -> None:
     node.BEST_CHECKPOINT = ""
     # Stop after so many evaluations (TEST.EVAL_PERIOD) without a better one; 0: never.
     node.EARLY_STOPPING = 0
+
+    # Detectors with masks: objects of rare classes are pasted into training images, before all
+    # other augmentations. INPUT.MASK_FORMAT must be bitmask.
+    node.COPY_PASTE = CfgNode({"ENABLED": False})
+    # Classes in a smaller share f of the images are drawn, by sqrt(THRESHOLD / f).
+    node.COPY_PASTE.THRESHOLD = 0.001
+    # An image gets 0 to so many objects, their sides times a factor between these two.
+    node.COPY_PASTE.MAX_OBJECTS = 3
+    node.COPY_PASTE.SCALE = [0.5, 1.5]
+    # Memory of each loader process for objects that are cut out already.
+    node.COPY_PASTE.CACHE_MIB = 64.0
 
     node.CLASS_STATS = CfgNode()
     # Data sets to count; empty: DATASETS.TRAIN

@@ -4,7 +4,8 @@
 python tools/classification_study.py --data cifar-10-batches-py --seeds 0 1 2 --parallel 2
 
 That is docs/background/classification_study.md: a reduced recipe, two CPU minutes a run.
-``--recipe paper`` trains as the papers did, for hours on a GPU. Runs that are finished are kept:
+``--recipe paper`` trains as the papers did, for hours on a GPU; ``--recipe memorised`` trains the
+meta learners and what they are compared with until the training set is known by heart. Runs that are finished are kept:
 the same command continues an interrupted one, and other settings need another --output. Second
 stages start from the cross-entropy run of their seed.
 """
@@ -69,19 +70,28 @@ METHODS = (
     Method("halted_focal_0.4", "HFL(0.4)"),
 )
 #: recipe -> config that second stages start from
-RECIPES = {"reduced": "ce", "paper": "stage1"}
+RECIPES = {"reduced": "ce", "paper": "stage1", "memorised": "ce"}
+META_LEARNERS = ("balms", "balanced_softmax_reweighter")
+#: The same loss without one, as a second stage and end to end.
+NO_META_LEARNERS = ("balanced_softmax_decoupled", "balanced_softmax")
 #: BALMS and the Eureka paper have schedules of their own, and so cross-entropy has two rows.
 STAGE_1_OF_BALMS = Method("stage1", "CE, recipe of BALMS", "77.4 ± 0.8", recipe_of_balms=True)
 
 
 def methods_of(recipe: str) -> tuple[Method, ...]:
     """Return the rows of a recipe, what second stages start from before them."""
+    if recipe == "memorised":
+        by_config = {m.config: m for m in METHODS}
+        return tuple(by_config[c] for c in ("ce", *META_LEARNERS, *NO_META_LEARNERS))
     return METHODS if recipe == "reduced" else (STAGE_1_OF_BALMS, *METHODS)
 
 
 def comparisons(recipe: str) -> list[tuple[Method, tuple[Method, ...]]]:
     """Return baselines, each with the methods that share its recipe, itself among them."""
     ce, balanced_softmax = METHODS[:2]
+    if recipe == "memorised":
+        methods = methods_of(recipe)
+        return [(m, methods) for m in methods if m.config in NO_META_LEARNERS]
     if recipe == "reduced":
         return [(ce, METHODS), (balanced_softmax, METHODS)]
     of_balms = tuple(m for m in methods_of(recipe) if m.recipe_of_balms)
@@ -104,7 +114,7 @@ def recipe_options(cfg: Any, recipe: str) -> list[str]:
         return []
     ending = "_deferred" if cfg.LT_DET.DEFER.START_ITER else ""
     ending = "_stage2" if cfg.LT_DET.DECOUPLED else ending
-    path = REPOSITORY / CONFIGS / "_base_" / f"schedule_reduced{ending}.yaml"
+    path = REPOSITORY / CONFIGS / "_base_" / f"schedule_{recipe}{ending}.yaml"
     return [*_pairs(CfgNode.load_yaml_with_base(str(path)))]
 
 

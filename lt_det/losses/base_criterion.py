@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 from torch import Tensor, nn
 
+from lt_det.losses.image_lists import ImageLists
 from lt_det.losses.reduction import Reduction
 from lt_det.losses.spec import Columns, Kind
 from lt_det.losses.targets import one_hot_targets
@@ -22,6 +23,7 @@ class BaseCriterion(nn.Module):
         mean_is_over_weights: whether a mean is divided by the sum of the rows' class weights, and
             so is not the mean of the rows' losses.
         logit_of: see :class:`~lt_det.losses.spec.LossSpec`.
+        image_lists: if set, heads hide logits by it before they ask for the loss.
         unmet_keys: config keys that must be in effect before the first loss, and are not yet.
     """
 
@@ -29,6 +31,7 @@ class BaseCriterion(nn.Module):
     kind: Kind
     mean_is_over_weights: bool = False
     logit_of: Callable[[Tensor], Tensor] | None = None
+    image_lists: ImageLists | None = None
     unmet_keys: Collection[str] = ()
 
     @abstractmethod

@@ -16,6 +16,7 @@ from lt_det.losses.base_criterion import BaseCriterion
 from lt_det.losses.checks import check_class_counts
 from lt_det.losses.class_weights import ClassWeights, row_weights
 from lt_det.losses.draws import Draws
+from lt_det.losses.image_lists import ImageLists
 from lt_det.losses.kept_dtypes import KeptDtypes
 from lt_det.losses.reduction import Reduction, reduce_loss
 from lt_det.losses.spec import Columns
@@ -61,6 +62,7 @@ class Criterion(KeptDtypes, BaseCriterion):
         num_images: int | None = None,
         load_counts: CountsLoader | None = None,
         class_weights: ClassWeights | None = None,
+        image_lists: ImageLists | None = None,
         **hyperparameters: Any,
     ) -> None:
         """Bind a loss.
@@ -71,6 +73,7 @@ class Criterion(KeptDtypes, BaseCriterion):
             num_images: images with at least one annotation.
             load_counts: called at the first batch if ``class_counts`` was not given.
             class_weights: weights by class, from the counts; None is no weights.
+            image_lists: what heads hide from the loss; see :class:`BaseCriterion`.
             hyperparameters: of the loss; defaults are those of its signature.
 
         Raises:
@@ -92,7 +95,7 @@ class Criterion(KeptDtypes, BaseCriterion):
         unknown = sorted(hyperparameters.keys() - known.keys())
         if unknown:
             raise ValueError(f"loss {name!r} has no parameter {unknown}; it has {sorted(known)}")
-        self.name, self.kind = name, self.spec.kind
+        self.name, self.kind, self.image_lists = name, self.spec.kind, image_lists
         self.hyperparameters = {**known, **hyperparameters}
         self._needed = self.spec.bound_arguments(**self.hyperparameters)
         self._check_hyperparameters()

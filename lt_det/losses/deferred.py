@@ -52,7 +52,7 @@ class DeferredCriterion(BaseCriterion):
         self.before, self.after = before, after
         self.name, self.kind = after.name, after.kind
         self.mean_is_over_weights = before.mean_is_over_weights or after.mean_is_over_weights
-        self.logit_of = after.logit_of
+        self.logit_of, self.image_lists = after.logit_of, after.image_lists
         self._start, self._iteration = start_iteration, current_iteration
         self._switch_is_logged = False
 

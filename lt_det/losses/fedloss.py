@@ -6,14 +6,13 @@ Detectron2 (``use_fed_loss``) and CenterNet2.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
 from lt_det.losses.checks import check_class_counts
 from lt_det.losses.cross_entropy import sigmoid_ce_loss
 from lt_det.losses.reduction import Reduction, reduce_loss
+from lt_det.losses.sampled_classes import sampled_classes
 
 
 def fed_loss(
@@ -57,14 +56,12 @@ def fed_loss(
     if num_sampled < 1:
         raise ValueError(f"num_sampled must be at least 1, got {num_sampled}")
     positive = targets != 0
-    present = positive.any(dim=0)
-    has_background = ~positive.any(dim=1).all()
-    # The largest of log weight + Gumbel noise are draws without replacement; nothing here waits
-    # for the device.
-    uniform = torch.rand(present.shape, generator=generator, device=logits.device)
-    noise = -torch.log(-torch.log(uniform.double().clamp(1e-12, 1 - 1e-12)))
-    keys = frequency_power * class_counts.to(logits.device).double().log() + noise
-    order = torch.argsort(keys.masked_fill(present, math.inf), descending=True, stable=True)
-    place = torch.empty_like(order).scatter_(0, order, torch.arange(len(order)).to(order))
-    sampled = present | (place < num_sampled - has_background.long())
+    sampled = sampled_classes(
+        positive.any(dim=0),
+        has_background=~positive.any(dim=1).all(),
+        class_counts=class_counts,
+        num_sampled=num_sampled,
+        frequency_power=frequency_power,
+        generator=generator,
+    )
     return reduce_loss(loss * sampled, reduction)

@@ -19,11 +19,15 @@ from lt_det.losses.class_weights import ClassWeights, check_number_of_values
 from lt_det.losses.criterion import Criterion
 from lt_det.losses.deferred import DeferredCriterion
 from lt_det.losses.draws import Draws
+from lt_det.losses.image_lists import ImageLists
 from lt_det.modeling.trainer_keys import refuse_other_trainers
 from lt_det.tasks import Task, build_task
 from lt_det.tasks.deferral import Deferral
 
 logger = logging.getLogger(__name__)
+
+# Other draws than those of a loss at any stage of a cascade.
+_PLACE_OF_LISTS = 1000
 
 
 def build_criterion(cfg: Any) -> BaseCriterion:
@@ -42,6 +46,7 @@ def build_criterion(cfg: Any) -> BaseCriterion:
         denominator="LT_DET.CLASS_WEIGHTS.DENOMINATOR",
     ):
         criterion = _build_criterion(cfg)
+    criterion.image_lists = _build_image_lists(cfg)
     keys = {
         "DECOUPLED": cfg.LT_DET.DECOUPLED,
         "META.ENABLED": cfg.LT_DET.META.ENABLED,
@@ -110,6 +115,39 @@ def _build_class_weights(cfg: Any) -> ClassWeights | None:
         return weights
 
 
+def _build_image_lists(cfg: Any) -> ImageLists | None:
+    node = cfg.LT_DET.IMAGE_LISTS
+    if not node.POLICY:
+        if node.FILL:
+            raise ValueError(
+                f"LT_DET.IMAGE_LISTS.FILL {node.FILL} would do nothing: set LT_DET.IMAGE_LISTS."
+                "POLICY all or known"
+            )
+        return None
+    task = build_task(cfg)
+    if task.one_class_an_image:
+        raise ValueError(
+            f"LT_DET.IMAGE_LISTS.POLICY {node.POLICY!r} is for detectors, whose images have "
+            "classes that are not annotated: set it '' for image classification"
+        )
+    with naming_keys(
+        **{name: f"LT_DET.IMAGE_LISTS.{name.upper()}" for name in ("policy", "fill", "fill_power")}
+    ):
+        lists = ImageLists(
+            node.POLICY,
+            fill=node.FILL,
+            fill_power=node.FILL_POWER,
+            load_counts=functools.partial(_load_counts, task, spec=get_loss("sigmoid_ce")),
+        )
+    lists.draws = Draws(_build_seed(cfg), storage_iteration, place=_PLACE_OF_LISTS)
+    return lists
+
+
+def _build_seed(cfg: Any) -> int:
+    # Without SEED, Detectron2 has drawn one for the process.
+    return cfg.SEED if cfg.SEED >= 0 else torch.initial_seed()
+
+
 def _build_undeferred(cfg: Any, name: str, *, class_weights: ClassWeights | None) -> Criterion:
     parameters = {
         key.lower(): value for key, value in cfg.LT_DET.LOSS_PARAMS.get(name.upper(), {}).items()
@@ -132,9 +170,7 @@ def _build_undeferred(cfg: Any, name: str, *, class_weights: ClassWeights | None
     spec = criterion.spec
     criterion.load_counts = functools.partial(_load_counts, build_task(cfg), spec=spec)
     if spec.draws:
-        # Without SEED, Detectron2 has drawn one for the process.
-        seed = cfg.SEED if cfg.SEED >= 0 else torch.initial_seed()
-        criterion.draws = Draws(seed, storage_iteration)
+        criterion.draws = Draws(_build_seed(cfg), storage_iteration)
     return criterion
 
 

@@ -17,6 +17,8 @@ from lt_det.data.records.dataset_dicts import build_train_dicts
 from lt_det.data.records.stored_records import StoredRecords
 from lt_det.data.sampling.samplers import classes_of_images
 from lt_det.engine.loading.aspect_ratio_batches import wide_images
+from lt_det.engine.loading.copy_paste import build_copy_paste_mapper
+from lt_det.engine.loading.image_lists import build_listed_mapper
 from lt_det.engine.loading.train_stream import PositionedBatches, TrainStream
 from lt_det.tasks import build_task
 from lt_det.tasks.train_samplers import build_train_sampler, class_balanced_sampler
@@ -37,7 +39,8 @@ def build_train_stream(
         cfg: config.
         dicts: of the training set; None loads it.
         mapper: data set dict -> sample (for image classifiers dicts -> samples); None is
-            Detectron2's ``DatasetMapper`` of the config.
+            Detectron2's ``DatasetMapper`` of the config, with LT_DET.COPY_PASTE.ENABLED one
+            that pastes first.
 
     Raises:
         ValueError: without a ``mapper``, if images have more than 8 bits a channel, or objects
@@ -53,13 +56,16 @@ def build_train_stream(
     grouped = cfg.DATALOADER.ASPECT_RATIO_GROUPING and not task.one_class_an_image
     # Stored records, and records of images to classify, are shared by the workers as they are.
     shared = task.one_class_an_image or isinstance(dicts, StoredRecords)
+    mapper = build_copy_paste_mapper(cfg, dicts, mapper)
+    options = _mapped(cfg, mapper)
+    options["mapper"] = build_listed_mapper(cfg, dicts, options["mapper"])
     return TrainStream(
         dicts if shared else DatasetFromList(dicts, copy=False),
         sampler=build_train_sampler(cfg, dicts, seed=shared_seed(cfg)),
         ims_per_batch=cfg.SOLVER.IMS_PER_BATCH,
         seed=cfg.SEED if cfg.SEED >= 0 else None,
         is_wide=wide_images(dicts) if grouped else None,
-        **_mapped(cfg, mapper),
+        **options,
     )
 
 

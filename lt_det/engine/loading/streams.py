@@ -15,6 +15,7 @@ from torch.utils.data import Sampler
 from lt_det.data.sampling.class_rate_sampler import ClassRateSampler
 from lt_det.data.sampling.samplers import classes_of_images
 from lt_det.engine.loading.build import build_meta_stream, build_train_stream, shared_seed
+from lt_det.engine.loading.image_lists import ListedRegionStore
 from lt_det.engine.loading.train_stream import TrainStream
 from lt_det.engine.meta.batches import (
     MetaBatches,
@@ -28,6 +29,7 @@ from lt_det.engine.regions.store import ImageRegions
 from lt_det.meta.meta_learner import MetaLearner
 from lt_det.meta.meta_sampler import MetaSampler
 from lt_det.tasks import build_task
+from lt_det.tasks.listed_mapper import ListedMapper
 from lt_det.tasks.train_samplers import build_train_sampler, class_balanced_sampler
 
 logger = logging.getLogger(__name__)
@@ -68,12 +70,15 @@ def build_streams(
             )
         detector.train()
         dicts = known.records()
-        records = build_region_cache(cfg, detector, dicts, mapper=known.mapper)
+        mapper = known.mapper
+        listed = mapper if isinstance(mapper, ListedMapper) else None
+        if listed is not None:
+            mapper = listed.mapper  # features do not depend on lists: runs without share the cache
+        records = build_region_cache(cfg, detector, dicts, mapper=mapper)
+        items = records if listed is None else ListedRegionStore(records, dicts, listed)
         dicts = dicts * cfg.LT_DET.REGION_CACHE.EPOCHS
         sampler = build_train_sampler(cfg, dicts, seed=shared_seed(cfg))
-        loader = known = TrainStream(
-            records, sampler=sampler, ims_per_batch=cfg.SOLVER.IMS_PER_BATCH
-        )
+        loader = known = TrainStream(items, sampler=sampler, ims_per_batch=cfg.SOLVER.IMS_PER_BATCH)
         if cfg.LT_DET.META.ENABLED:
             classes = records.classes_of_images(num_classes=build_task(cfg).num_classes())
             meta_batches = _cached_meta(cfg, detector, records, classes)

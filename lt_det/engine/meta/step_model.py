@@ -61,7 +61,7 @@ class MetaStepModel(nn.Module):
 
         Raises:
             ValueError: if ``meta_loss`` or ``interval`` is out of range, or a loss is divided by
-                the sum of its class weights.
+                the sum of its class weights, or has image lists.
         """
         super().__init__()
         if meta_loss not in ("plain", "balanced"):
@@ -81,6 +81,11 @@ class MetaStepModel(nn.Module):
                 raise ValueError(
                     "the meta learner's inner step divides the loss by the rows, as the real step "
                     "must: set LT_DET.CLASS_WEIGHTS.DENOMINATOR 'rows', got 'weights'"
+                )
+            if stage.predictor.criterion.image_lists is not None:
+                raise ValueError(
+                    "the meta learner's inner step knows no image lists, as the real step would: "
+                    "set LT_DET.IMAGE_LISTS.POLICY '' with LT_DET.META.ENABLED, or the latter False"
                 )
             if meta.weighs_losses:
                 stage.predictor.region_weighting = meta.weigh

@@ -11,6 +11,7 @@ from torch import nn
 from lt_det.engine.regions.store import ImageRegions
 from lt_det.meta.hypergradient import Regions
 from lt_det.modeling.classifiers.classification_head import classification_heads
+from lt_det.modeling.image_lists import take_lists
 
 
 class RegionClassifier(nn.Module):
@@ -33,6 +34,7 @@ class RegionClassifier(nn.Module):
         """
         if not self.training:
             return self.detector(batch)
+        take_lists(self.detector, batch)
         predictors = list(classification_heads(self.detector))
         losses = {}
         for i, (predictor, regions) in enumerate(zip(predictors, collate_regions(batch))):

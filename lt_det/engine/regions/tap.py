@@ -66,7 +66,7 @@ def frozen_regions(model: nn.Module, batch: list[dict]) -> list[TappedStage]:
     """Return the regions that ``batch`` gives the classifiers of ``model``, one item a stage.
 
     A training forward without gradients, without the mask head, which plays no part, and
-    without the Meta Reweighter's weights; nothing is logged.
+    without the Meta Reweighter's weights and image lists; nothing is logged.
 
     Args:
         model: detector in training mode, not wrapped in DDP.
@@ -75,6 +75,7 @@ def frozen_regions(model: nn.Module, batch: list[dict]) -> list[TappedStage]:
     heads: Any = getattr(model, "roi_heads", None)
     predictors = list(classification_heads(model))
     weighting = [p.region_weighting for p in predictors]
+    lists = [p.criterion.image_lists for p in predictors]
     had_mask, vis_period = getattr(heads, "mask_on", False), getattr(model, "vis_period", 0)
     detector: Any = model
     try:
@@ -82,13 +83,13 @@ def frozen_regions(model: nn.Module, batch: list[dict]) -> list[TappedStage]:
             heads.mask_on = False
         detector.vis_period = 0  # its own storage is at iteration 0: it would draw every batch
         for predictor in predictors:
-            predictor.region_weighting = None
+            predictor.region_weighting = predictor.criterion.image_lists = None
         with EventStorage(), RegionTap(model) as stages:  # a storage of its own, to discard
             model(batch)
     finally:
         if had_mask:
             heads.mask_on = True
         detector.vis_period = vis_period
-        for predictor, saved in zip(predictors, weighting):
-            predictor.region_weighting = saved
+        for predictor, saved, of_images in zip(predictors, weighting, lists):
+            predictor.region_weighting, predictor.criterion.image_lists = saved, of_images
     return stages

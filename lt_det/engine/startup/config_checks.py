@@ -174,7 +174,7 @@ def check_loss_is_used(cfg: Any, model: nn.Module) -> None:
     if any(isinstance(module, BaseCriterion) for module in model.modules()):
         return
     defaults = default_keys()
-    keys = ["LOSS", "CLASS_WEIGHTS", "PRIOR", "CLASSIFIER"]
+    keys = ["LOSS", "CLASS_WEIGHTS", "IMAGE_LISTS", "PRIOR", "CLASSIFIER"]
     if cfg.LT_DET.DEFER.LOSS or not cfg.LT_DET.DEFER.SAMPLER:  # a sampler is for any model
         keys.append("DEFER")
     changed = [f"LT_DET.{key}" for key in keys if cfg.LT_DET[key] != defaults[key]]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lt_det.losses.base_criterion import BaseCriterion
+from lt_det.losses.image_lists import image_of_region
 from lt_det.modeling.classifiers.posthoc import PostHocCorrection
 
 #: labels (R,) -> weights (R,)
@@ -78,11 +79,15 @@ class ClassificationHead(nn.Module):
         Args:
             logits: as ``cls_score`` gives them.
             labels: ``(R,)`` int64 in [0, K].
-            regions_per_image: handed on to the observer.
+            regions_per_image: handed on to the observer; says which image lists a region obeys.
         """
         if self.loss_observer is not None:
             self.loss_observer(logits, labels, regions_per_image)
         logits = self.trained_columns(logits)
+        lists = self.criterion.image_lists
+        if lists is not None:
+            images = image_of_region(regions_per_image, num_images=lists.num_images, like=labels)
+            logits = lists.hide(logits, labels, images)
         with self.criterion.step(logits, labels):
             # Over all R regions, background included: each region weighs the same in every batch.
             if self.region_weighting is None:

@@ -137,7 +137,7 @@ class DenseLosses(DenseDetector):
                 f"{type(self).__name__} takes the normalizer from; use another version"
             )
         valid = labels >= 0
-        logits = torch.cat(pred_logits, dim=1)[valid]
+        logits = listed_logits(self.criterion, torch.cat(pred_logits, dim=1), labels)
         targets = one_hot_targets(labels[valid], num_classes=self.num_classes, dtype=logits.dtype)
         # By foreground anchors, not by all: nearly all are easy background.
         with self.criterion.step(logits, targets):
@@ -171,6 +171,22 @@ class DenseLosses(DenseDetector):
         else:
             state_dict.pop(f"{prefix}loss_normalizer", None)
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def listed_logits(criterion: BaseCriterion, logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the ``(A, K)`` logits of the anchors that are not ignored, hidden by image lists.
+
+    Args:
+        criterion: whose ``image_lists`` count, if it has them.
+        logits: ``(N, R, K)``.
+        labels: ``(N, R)``.
+    """
+    valid = labels >= 0
+    lists = criterion.image_lists
+    if lists is None:
+        return logits[valid]
+    images = torch.arange(labels.shape[0], device=labels.device)[:, None].expand_as(labels)
+    return lists.hide(logits[valid], labels[valid], images[valid])
 
 
 def foreground_losses(

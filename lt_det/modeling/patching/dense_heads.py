@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lt_det.losses.base_criterion import BaseCriterion
 from lt_det.losses.targets import one_hot_targets
-from lt_det.modeling.dense.losses import DenseLosses, foreground_losses
+from lt_det.modeling.dense.losses import DenseLosses, foreground_losses, listed_logits
 from lt_det.modeling.patching.loss import Logits
 from lt_det.modeling.patching.overrides import Patch
 from lt_det.modeling.patching.probe import classification_key
@@ -70,7 +70,7 @@ class PatchedDense(Patch):
             )
         labels = torch.stack(gt_labels)
         valid = labels >= 0
-        logits = torch.cat(pred_logits, dim=1)[valid]
+        logits = listed_logits(self.criterion, torch.cat(pred_logits, dim=1), labels)
         targets = one_hot_targets(
             labels[valid], num_classes=self.logits.num_classes, dtype=logits.dtype
         )

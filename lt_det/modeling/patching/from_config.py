@@ -10,6 +10,7 @@ from torch import nn
 
 from lt_det.modeling.build import build_criterion
 from lt_det.modeling.classifiers.build_posthoc import build_post_hoc
+from lt_det.modeling.image_lists import has_lists, honour_lists
 from lt_det.modeling.patching.box_heads import PatchedBoxHead
 from lt_det.modeling.patching.loss import check_fits, fit
 from lt_det.modeling.patching.patch import PatchedHead, find_heads
@@ -23,9 +24,9 @@ _OF_OUR_HEADS = ("CLASSIFIER", "PRIOR", "PRIOR_PROB", "FAST_BOX_REGRESSION")
 def patch_from_config(cfg: Any, model: nn.Module, *, defaults: CfgNode) -> nn.Module:
     """Return ``model``, with LT_DET.PATCH its heads have the loss of the config.
 
-    Heads of this package have it already. Post-hoc corrections apply too, and, where the model has
-    Detectron2's post-processing, LT_DET.FAST_INFERENCE True. Class counts are read at the
-    first training batch.
+    Heads of this package have it already. Image lists reach the losses of both. Post-hoc
+    corrections apply too, and, where the model has Detectron2's post-processing,
+    LT_DET.FAST_INFERENCE True. Class counts are read at the first training batch.
 
     Args:
         cfg: config.
@@ -37,10 +38,10 @@ def patch_from_config(cfg: Any, model: nn.Module, *, defaults: CfgNode) -> nn.Mo
             :func:`lt_det.modeling.patching.patch`.
     """
     if not cfg.LT_DET.PATCH:
-        return model
+        return _with_lists(model)
     found = [head for head in find_heads(model) if not isinstance(head, PatchedHead)]
     if not found:
-        return model
+        return _with_lists(model)
     changed = [f"LT_DET.{key}" for key in _OF_OUR_HEADS if cfg.LT_DET[key] != defaults[key]]
     if changed:
         raise ValueError(
@@ -63,4 +64,8 @@ def patch_from_config(cfg: Any, model: nn.Module, *, defaults: CfgNode) -> nn.Mo
             head.take_post_processing()
         note = f"; post-processing stays as it is: {reason}" if reason else ""
         logger.info("LT_DET.PATCH: loss %s in %s%s", criterion.name, head.logits.where, note)
-    return model
+    return _with_lists(model)
+
+
+def _with_lists(model: nn.Module) -> nn.Module:
+    return honour_lists(model) if has_lists(model) else model

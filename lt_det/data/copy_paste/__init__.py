@@ -1,0 +1,1 @@
+"""Copy-paste: objects of rare classes put into other training images."""

@@ -1,0 +1,90 @@
+"""Whole trainings that honour image lists: from the json to the classifier, cached too."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+import torch
+
+from lt_det.engine.loading.image_lists import ListedRegionStore
+from lt_det.engine.trainer import LongTailTrainer
+from lt_det.losses.image_lists import CLASS_KNOWLEDGE, KNOWN, UNKNOWN
+from tests.engine.tiny import tiny_config, write_tiny_lvis
+from tests.modeling.small_models import NUM_CLASSES
+
+
+def without_class(folder, number: int) -> None:
+    """Take a class out of all lists of negatives, and make it one without objects."""
+    path, _ = write_tiny_lvis(folder)
+    with open(path) as file:
+        content = json.load(file)
+    for image in content["images"]:
+        image["neg_category_ids"] = [i for i in image["neg_category_ids"] if i != number]
+    content["annotations"] = [a for a in content["annotations"] if a["category_id"] != number]
+    with open(path, "w") as file:
+        json.dump(content, file)
+
+
+def trained(cfg, weights: str = "") -> LongTailTrainer:
+    torch.manual_seed(0)
+    cfg.MODEL.WEIGHTS = weights
+    trainer = LongTailTrainer(cfg)
+    trainer.resume_or_load(resume=False)
+    trainer.train()
+    return trainer
+
+
+@pytest.mark.slow
+def test_a_training_and_its_second_stage_from_the_cache(tmp_path):
+    without_class(tmp_path, 6)  # the last; no json has its images
+    keys = {"LT_DET__IMAGE_LISTS__POLICY": "known", "DATASETS__TEST": (), "SOLVER__MAX_ITER": 2}
+    keys |= {"SOLVER__WEIGHT_DECAY": 0.0, "MODEL__MASK_ON": False}
+    trainer = trained(tiny_config(tmp_path, **keys))
+    predictor = trainer._detector.roi_heads.box_predictor
+    torch.manual_seed(0)
+    start = trainer.build_model(trainer.cfg).roi_heads.box_predictor.cls_score.bias
+    moved = (predictor.cls_score.bias != start).tolist()
+    assert moved == [True] * 5 + [False, True]  # the background moves
+
+    weights = os.path.join(trainer.cfg.OUTPUT_DIR, "model_final.pth")
+    keys |= {"LT_DET__DECOUPLED": True, "OUTPUT_DIR": str(tmp_path / "second")}
+    found = {}
+    for cached in (False, True):
+        cfg = tiny_config(tmp_path, **keys, LT_DET__REGION_CACHE__ENABLED=cached)
+        second = trained(cfg, weights)
+        found[cached] = second._detector.roi_heads.box_predictor.cls_score
+        assert found[cached].bias[5] == predictor.cls_score.bias[5]
+        assert found[cached].bias[0] != predictor.cls_score.bias[0]
+    assert isinstance(second._stream.items, ListedRegionStore)
+    lists = [regions.class_knowledge.tolist() for regions in second._stream.items]
+    dicts = second._stream.items._dicts
+    for one, record in zip(lists, dicts):
+        present = {a["category_id"] for a in record["annotations"]}
+        known = present | {i - 1 for i in record["neg_category_ids"]}
+        assert one == [KNOWN if k in known else UNKNOWN for k in range(NUM_CLASSES)]
+    assert len({tuple(one) for one in lists}) == 1  # all but the last class are known here
+    assert lists[0][5] == UNKNOWN
+
+
+def test_the_meta_learner_is_refused_before_the_training(tmp_path):
+    keys = {"LT_DET__IMAGE_LISTS__POLICY": "all", "LT_DET__DECOUPLED": True}
+    cfg = tiny_config(tmp_path, **keys, LT_DET__META__ENABLED=True)
+    with pytest.raises(ValueError, match="inner step knows no image lists"):
+        LongTailTrainer(cfg)
+
+
+def test_a_data_set_without_lists_is_taken_as_exhaustive(tmp_path, caplog):
+    path, _ = write_tiny_lvis(tmp_path)
+    with open(path) as file:
+        content = json.load(file)
+    for image in content["images"]:
+        del image["neg_category_ids"], image["not_exhaustive_category_ids"]
+    with open(path, "w") as file:
+        json.dump(content, file)
+    cfg = tiny_config(tmp_path, LT_DET__IMAGE_LISTS__POLICY="known")
+    stream = LongTailTrainer.build_train_loader(cfg)
+    assert "no image of DATASETS.TRAIN" in caplog.text
+    (first, _) = next(iter(stream))
+    assert first[CLASS_KNOWLEDGE].tolist() == [KNOWN] * NUM_CLASSES
