@@ -2,7 +2,7 @@
 """Plant small faults and see whether the tests find them: a mutation run.
 
     python tools/mutate.py --count 60 --seed 0
-    python tools/mutate.py --replace lt_det/data/stats/frequency_groups.py "FEW_MAX = 19" "FEW_MAX = 20"
+    python tools/mutate.py --replace lt_det/config.py "FEW_MAX = 19" "FEW_MAX = 20"
 
 A seeded sample of mutants of losses, meta, evaluation and data: other arithmetic, comparisons,
 constants, and statements left out. Each is tried in a copy of the repository, never in the tree:
@@ -17,6 +17,7 @@ import ast
 import copy
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -208,36 +209,46 @@ def test_files(root: Path, path: str) -> tuple[list[str], list[str]]:
     return ([str(p.relative_to(root)) for p in ps] for ps in (named, rest))  # type: ignore[return-value]
 
 
-def run_tests(root: Path, files: Sequence[str], seconds: float) -> str:
-    """Return "passed", "failed" or "time limit" of the test files in a copy of the repository.
+def run_tests(root: Path, tests: Sequence[str], seconds: float) -> tuple[str, str]:
+    """Run tests in a copy of the repository up to the first that fails.
 
     The process is a fork of this one, which has imported the slow packages before.
+
+    Returns:
+        "passed", "failed" or "time limit"; and the test that failed, "" if that is not known.
     """
+    output = root.parent / "output"
     child = os.fork()
     if child == 0:
-        os.setsid()
         code = 70
         try:
-            null = os.open(os.devnull, os.O_RDWR)
-            for stream in (0, 1, 2):
-                os.dup2(null, stream)
+            os.setsid()
+            stream = os.open(output, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+            for number in (1, 2):
+                os.dup2(stream, number)
             os.chdir(root)
+            os.environ["PYTHONPATH"] = str(root)
             sys.path[:] = [str(root), *(p for p in sys.path if p not in ("", str(REPOSITORY)))]
             import pytest
 
-            quiet = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-p", "no:randomly"]
-            code = int(pytest.main([*quiet, *files]))
+            code = int(
+                pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *tests])
+            )
         finally:
             os._exit(code)
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
-            return "passed" if os.waitstatus_to_exitcode(status) in (0, 5) else "failed"
+            if os.waitstatus_to_exitcode(status) in (0, 5):
+                return "passed", ""
+            text = output.read_text(errors="replace")
+            found = re.findall(r"^(?:FAILED|ERROR) (\S+?::.+?|\S+)(?: - .*)?$", text, re.MULTILINE)
+            return "failed", found[-1] if found else ""
         time.sleep(0.1)
     os.killpg(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    return "time limit"
+    return "time limit", ""
 
 
 def copy_of(folder: Path) -> Path:
@@ -253,19 +264,43 @@ def copy_of(folder: Path) -> Path:
     return folder
 
 
-def try_mutant(root: Path, mutant: Mutant, seconds: float) -> str:
-    """Return what the tests say of a mutant; the copy is as before then."""
-    file = root / mutant.path
-    before = file.read_text()
-    file.write_text(mutant.source)
-    try:
-        for files in test_files(root, mutant.path):
-            result = run_tests(root, files, seconds) if files else "passed"
-            if result != "passed":
-                return result
+class Trial:
+    """Tries mutants in a copy; knows which tests fail there without one."""
+
+    def __init__(self, root: Path, seconds: float) -> None:
+        self._root, self._seconds = root, seconds
+        self._passes: dict[str, bool] = {}
+
+    def __call__(self, mutant: Mutant) -> str:
+        """Return "survived", or what found the mutant; the copy is as before then."""
+        for files in test_files(self._root, mutant.path):
+            while files:
+                without = [f"--deselect={test}" for test, ok in self._passes.items() if not ok]
+                result, test = self._run(mutant.source, mutant.path, [*files, *without])
+                if result == "time limit":
+                    return result
+                if result == "passed":
+                    break
+                if self._holds(test):
+                    return f"found by {test}"
         return "survived"
-    finally:
-        file.write_text(before)
+
+    def _run(self, source: str, path: str, tests: Sequence[str]) -> tuple[str, str]:
+        file = self._root / path
+        before = file.read_text()
+        file.write_text(source)
+        try:
+            return run_tests(self._root, tests, self._seconds)
+        finally:
+            file.write_text(before)
+
+    def _holds(self, test: str) -> bool:
+        """Return whether a test passes without a mutant; one that is not known does."""
+        if "::" not in test:
+            return True
+        if test not in self._passes:
+            self._passes[test] = run_tests(self._root, [test], self._seconds)[0] == "passed"
+        return self._passes[test]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -293,10 +328,10 @@ def main(arguments: list[str] | None = None) -> int:
 
     survivors = []
     with tempfile.TemporaryDirectory() as name:
-        root = copy_of(Path(name) / "copy")
+        trial = Trial(copy_of(Path(name) / "copy"), args.seconds)
         for number, mutant in enumerate(mutants, 1):
             start = time.monotonic()
-            result = try_mutant(root, mutant, args.seconds)
+            result = trial(mutant)
             seconds = time.monotonic() - start
             print(f"{number}/{len(mutants)} {result} ({seconds:.0f} s) {mutant}", flush=True)
             if result == "survived":
