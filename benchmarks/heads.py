@@ -127,19 +127,14 @@ def named(what: str, ours: int, stock: int) -> str:
     return f"{what}, {ours:,} classes" + (f" against {stock}" if ours != stock else "")
 
 
-def time_rows() -> list[Row]:
-    rows = []
-    for what, ours, stock, target in TIMES:
-        sides = {"stock": SIDES[what](False, stock), "ours": SIDES[what](True, ours)}
-        if ours == stock:
-            for a, b in zip(sides["stock"](), sides["ours"]()):
-                torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
-        times = median_ms(sides, repeats=REPEATS)
-        print(named(what, ours, stock), times, flush=True)
-        rows.append(
-            Row(named(what, ours, stock), times["stock"], times["ours"], "ms", target=target)
-        )
-    return rows
+def time_row(what: str, ours: int, stock: int, target: float | None) -> Row:
+    sides = {"stock": SIDES[what](False, stock), "ours": SIDES[what](True, ours)}
+    if ours == stock:
+        for a, b in zip(sides["stock"](), sides["ours"]()):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+    times = median_ms(sides, repeats=REPEATS)
+    print(named(what, ours, stock), times, flush=True)
+    return Row(named(what, ours, stock), times["stock"], times["ours"], "ms", target=target)
 
 
 def peak_rows() -> list[Row]:
@@ -159,7 +154,7 @@ def main() -> None:
         return
     write_rows(
         "heads",
-        [*time_rows(), *peak_rows()],
+        [*(time_row(*case) for case in TIMES), *peak_rows()],
         title="Mask head and box predictor",
         about=(
             f"Forward, loss and backward (inference: forward). Mask head: {MASK_REGIONS} regions "

@@ -22,7 +22,7 @@ import torch
 from detectron2.utils.events import EventStorage
 from iterations import stepper
 from PIL import Image
-from timing import CLOCK, REPOSITORY, Row, median_ms, write_rows
+from timing import CLOCK, REPOSITORY, Row, median_ms, peak_growth_mb, write_rows
 from torch.func import functional_call
 
 from lt_det.engine.regions.tap import RegionTap
@@ -161,39 +161,45 @@ def repeated(step: Callable[[], object]) -> Callable[[], None]:
     return steps
 
 
-def main() -> None:
-    logging.disable(logging.INFO)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        data = write_images(folder)
+def measure(
+    folder: Path, *, repeats: int, peaks: bool = False, **common: object
+) -> tuple[list[Row], str]:
+    """Return the rows and a sentence on the cache.
 
-        def trainer(run: str, **keys: object) -> LongTailTrainer:
-            return build_trainer(folder, data, run, **keys)
+    Args:
+        folder: empty; images, weights and runs go there.
+        repeats: runs behind each median.
+        peaks: whether to add rows of peak memory; on a GPU, where one process can measure it.
+        common: options of every config, with "__" for ".".
+    """
+    data = write_images(folder)
 
-        plain = {"LT_DET__META__ENABLED": False}
-        cache = {"LT_DET__REGION_CACHE__ENABLED": True}
-        through_detector = {
-            "plain": stepper(trainer("plain", **plain)),
-            "forward": stepper(trainer("forward", LT_DET__META__REGIONS="forward")),
-            "bank": stepper(trainer("bank", LT_DET__META__REGIONS="bank")),
-            "fixed": stepper(
-                trainer("fixed", LT_DET__META__REGIONS="bank", LT_DET__META__BANK_RENEWAL=0.0)
-            ),
-            "release": released_scheme(trainer("release", **plain)),
-        }
-        from_cache, seconds = {}, []
-        # The first one fills the cache, the second one finds it.
-        for run, options in (("cached plain", plain), ("cached", {})):
-            start = CLOCK()
-            from_cache[run] = stepper(trainer(run.replace(" ", "_"), **options, **cache))
-            seconds.append(CLOCK() - start)
-        fill = 1e3 * (seconds[0] - seconds[1]) / NUM_IMAGES
-        several = {name: repeated(step) for name, step in through_detector.items()}
-        of_several = median_ms(several, repeats=REPEATS)
-        times = {
-            **{name: value / ITERATIONS for name, value in of_several.items()},
-            **median_ms(from_cache, repeats=7 * REPEATS),
-        }
+    def trainer(run: str, **keys: object) -> LongTailTrainer:
+        return build_trainer(folder, data, run, **{**common, **keys})
+
+    plain = {"LT_DET__META__ENABLED": False}
+    cache = {"LT_DET__REGION_CACHE__ENABLED": True}
+    through_detector = {
+        "plain": stepper(trainer("plain", **plain)),
+        "forward": stepper(trainer("forward", LT_DET__META__REGIONS="forward")),
+        "bank": stepper(trainer("bank", LT_DET__META__REGIONS="bank")),
+        "fixed": stepper(
+            trainer("fixed", LT_DET__META__REGIONS="bank", LT_DET__META__BANK_RENEWAL=0.0)
+        ),
+        "release": released_scheme(trainer("release", **plain)),
+    }
+    from_cache, seconds = {}, []
+    # The first one fills the cache, the second one finds it.
+    for run, options in (("cached plain", plain), ("cached", {})):
+        start = CLOCK()
+        from_cache[run] = stepper(trainer(run.replace(" ", "_"), **options, **cache))
+        seconds.append(CLOCK() - start)
+    fill = 1e3 * (seconds[0] - seconds[1]) / NUM_IMAGES
+    several = {name: repeated(step) for name, step in through_detector.items()}
+    times = {
+        **{key: ms / ITERATIONS for key, ms in median_ms(several, repeats=repeats).items()},
+        **median_ms(from_cache, repeats=7 * repeats),
+    }
     rows = [
         Row(
             "BALMS, meta regions from the rolling bank, against a plain iteration",
@@ -253,6 +259,28 @@ def main() -> None:
             baseline_name="through the detector",
         ),
     ]
+    if peaks:
+        steps = {**through_detector, **from_cache}
+        mb = {name: max(peak_growth_mb(steps[name]), 0.1) for name in steps}
+        rows += [
+            Row(f"memory: {what}", mb["plain"], mb[name], "MB", baseline_name="plain stage 2")
+            for what, name in (
+                ("BALMS, meta regions by a forward", "forward"),
+                ("plain second stage from cached regions", "cached plain"),
+                ("BALMS from cached regions", "cached"),
+            )
+        ]
+    extra = (
+        f"Filling the cache took {fill:.0f} ms an image, once: as much as "
+        f"{2 * fill / times['plain']:.2f} plain iterations for each two images of the set."
+    )
+    return rows, extra
+
+
+def main() -> None:
+    logging.disable(logging.INFO)
+    with tempfile.TemporaryDirectory() as name:
+        rows, extra = measure(Path(name), repeats=REPEATS)
     write_rows(
         "stage2",
         rows,
@@ -267,10 +295,7 @@ def main() -> None:
         ),
         command="python benchmarks/stage2.py",
         repeats=REPEATS,
-        extra=(
-            f"Filling the cache took {fill:.0f} ms an image, once: as much as "
-            f"{2 * fill / times['plain']:.2f} plain iterations for each two images of the set."
-        ),
+        extra=extra,
     )
 
 

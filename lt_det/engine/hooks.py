@@ -21,6 +21,29 @@ from lt_det.meta.meta_learner import MetaLearner
 from lt_det.report.class_weights_plot import save_class_weights_plot
 
 
+def build_hooks(
+    cfg: Any, model: nn.Module, meta: MetaLearner | None, stats: ClassStats
+) -> list[HookBase]:
+    """Return the hooks of this process that the config asks for; they go before the writers.
+
+    Args:
+        cfg: config.
+        model: that the training loop calls.
+        meta: what it learns is logged.
+        stats: of the training set.
+    """
+    ret: list[HookBase] = []
+    if comm.get_world_size() > 1:
+        ret.append(MarkProgress(model))
+    if cfg.SEED >= 0:
+        ret.append(SeedEachIteration(cfg.SEED))
+    if meta is not None:
+        ret.append(LogClassWeights(meta, stats, cfg.OUTPUT_DIR))
+    if comm.is_main_process() and cfg.LT_DET.PROGRESS_BAR:
+        ret.append(ProgressBar(os.path.basename(cfg.OUTPUT_DIR.rstrip("/"))))
+    return ret
+
+
 class SeedEachIteration(HookBase):
     """Makes the random state of an iteration a function of the seed, the iteration and the rank.
 

@@ -13,6 +13,7 @@ from detectron2.engine import DefaultTrainer, HookBase, TrainerBase
 from detectron2.engine.hooks import EvalHook
 from detectron2.evaluation import DatasetEvaluator
 from detectron2.utils import comm
+from detectron2.utils.events import EventWriter
 from torch import nn
 
 from lt_det.config import default_keys
@@ -26,6 +27,7 @@ from lt_det.engine.loading.streams import build_streams
 from lt_det.engine.meta.batches import MetaBatches
 from lt_det.engine.meta.build import build_meta_learner
 from lt_det.engine.meta.step_model import MetaStepModel
+from lt_det.engine.metrics_file import MetricsFile
 from lt_det.engine.regions.classifier import RegionClassifier
 from lt_det.engine.start_classes import build_start_classes
 from lt_det.engine.startup.config_checks import (
@@ -112,6 +114,7 @@ class LongTailTrainer(DefaultTrainer):
             class_stats=ClassStatsState(self.class_stats),
         )
         self.start_iter, self.max_iter = 0, cfg.SOLVER.MAX_ITER
+        self._metrics_file = MetricsFile(cfg.OUTPUT_DIR)
         self.register_hooks(self.build_hooks())
 
     def _next_meta_batch(self) -> Any:
@@ -172,18 +175,15 @@ class LongTailTrainer(DefaultTrainer):
         if comm.get_world_size() > 1 and not self.cfg.LT_DET.DECOUPLED:
             periods = (self.cfg.SOLVER.CHECKPOINT_PERIOD, self.cfg.TEST.EVAL_PERIOD)
             ret.insert(0, hooks.AverageBatchNorm(self._detector, periods=periods))
-        ours: list[HookBase] = []
-        if comm.get_world_size() > 1:
-            ours.append(hooks.MarkProgress(self._trainer.model))
-        if self.cfg.SEED >= 0:
-            ours.append(hooks.SeedEachIteration(self.cfg.SEED))
-        if self.meta is not None:
-            ours.append(hooks.LogClassWeights(self.meta, self.class_stats, self.cfg.OUTPUT_DIR))
+        ours = hooks.build_hooks(self.cfg, self._trainer.model, self.meta, self.class_stats)
+        ours.append(self._metrics_file)
         if comm.is_main_process():
-            if self.cfg.LT_DET.PROGRESS_BAR:
-                ours.append(hooks.ProgressBar(os.path.basename(self.cfg.OUTPUT_DIR.rstrip("/"))))
             ours.append(ret.pop())
         return [*ret, *ours, *build_follow_result(self.cfg)]  # the last may end the loop
+
+    def build_writers(self) -> list[EventWriter]:
+        """Return Detectron2's writers, but for metrics.json that of this package."""
+        return self._metrics_file.among(super().build_writers())
 
     def run_step(self) -> None:
         """Run one iteration.

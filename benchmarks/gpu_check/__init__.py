@@ -1,0 +1,1 @@
+"""What a GPU has to show: correctness against the CPU, speed against Detectron2."""

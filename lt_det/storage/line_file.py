@@ -1,0 +1,57 @@
+"""Append lines to a file that grows, and take lines out of it, whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+
+from lt_det.storage.atomic_write import atomic_file
+
+
+def append_lines(path: str | os.PathLike[str], lines: Iterable[str]) -> None:
+    """Write lines to the end of a file, which is made if it is missing, and put them on the disk.
+
+    Args:
+        path: file.
+        lines: without their ends.
+
+    Raises:
+        OSError: if it cannot be written.
+    """
+    with open(path, "a", encoding="utf-8", newline="") as file:
+        file.write("".join(f"{line}\n" for line in lines))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_lines(path: str | os.PathLike[str]) -> list[str]:
+    """Return the lines of a file, with their ends; [] if it is missing.
+
+    A last line without an end, of a writer that was killed, is none.
+
+    Args:
+        path: file.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
+    if not os.path.isfile(path):
+        return []
+    with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+        return [line for line in file if line.endswith("\n")]
+
+
+def filter_lines(path: str | os.PathLike[str], keep: Callable[[str], bool]) -> None:
+    """Leave the lines of a file that ``keep`` wants, and what :func:`read_lines` returns of it.
+
+    Args:
+        path: file; a missing one is left missing.
+        keep: called with each line, with its end.
+
+    Raises:
+        OSError: if it cannot be read or written.
+    """
+    if os.path.isfile(path):
+        kept = [line for line in read_lines(path) if keep(line)]
+        with atomic_file(path, "wb", sync=True) as file:
+            file.write("".join(kept).encode("utf-8", "surrogateescape"))

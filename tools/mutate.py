@@ -1,0 +1,355 @@
+#!/usr/bin/env python
+"""Plant small faults and see whether the tests find them: a mutation run.
+
+    python tools/mutate.py --count 60 --seed 0
+    python tools/mutate.py --replace lt_det/config.py "FEW_MAX = 19" "FEW_MAX = 20"
+
+A seeded sample of mutants of losses, meta, evaluation and data: other arithmetic, comparisons,
+constants, and statements left out. Each is tried in a copy of the repository, never in the tree:
+first against the test files that name its module, then against the rest of its layer's tests. A
+mutant that no test finds, a survivor, is listed. The exit status is 1 if there is one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import copy
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+LAYERS = ("losses", "meta", "evaluation", "data")
+
+_OPERATORS: dict[type[ast.AST], type[ast.AST]] = {
+    ast.Add: ast.Sub,
+    ast.Sub: ast.Add,
+    ast.Mult: ast.Div,
+    ast.Div: ast.Mult,
+    ast.FloorDiv: ast.Mult,
+    ast.Mod: ast.Mult,
+    ast.Pow: ast.Mult,
+    ast.BitAnd: ast.BitOr,
+    ast.BitOr: ast.BitAnd,
+    ast.And: ast.Or,
+    ast.Or: ast.And,
+    ast.Lt: ast.LtE,
+    ast.LtE: ast.Lt,
+    ast.Gt: ast.GtE,
+    ast.GtE: ast.Gt,
+    ast.Eq: ast.NotEq,
+    ast.NotEq: ast.Eq,
+    ast.Is: ast.IsNot,
+    ast.IsNot: ast.Is,
+    ast.In: ast.NotIn,
+    ast.NotIn: ast.In,
+}
+#: Calls whose arguments are read by people only.
+_SAID = {"debug", "info", "warning", "error", "exception", "warn", "warn_once", "log"}
+#: Statements that can go without leaving a name unbound, as a rule.
+_DROPPED = (ast.Expr, ast.AugAssign, ast.Raise, ast.Continue, ast.Break, ast.Delete)
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A fault.
+
+    Attributes:
+        path: of the file, from the root of the repository.
+        line: where it is, from 1.
+        before: the statement as it is.
+        after: and as it becomes.
+        source: the whole file with it.
+    """
+
+    path: str
+    line: int
+    before: str
+    after: str
+    source: str
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}: {_short(self.before)}  ->  {_short(self.after)}"
+
+
+def _short(text: str, most: int = 90) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def places(tree: ast.AST) -> Iterator[tuple[ast.AST, str, int | None]]:
+    """Yield what can be changed: node, field, and index in the field's list.
+
+    Left out: docstrings, messages of errors and logs, annotations, and the names of a module.
+    """
+    for node in ast.iter_child_nodes(tree):
+        yield from _places(node)
+
+
+def _places(node: ast.AST) -> Iterator[tuple[ast.AST, str, int | None]]:
+    for field, value in ast.iter_fields(node):
+        if field in ("annotation", "returns", "decorator_list", "type_ignores", "names"):
+            continue
+        children = value if isinstance(value, list) else [value]
+        for index, child in enumerate(children):
+            if not isinstance(child, ast.AST) or _is_for_people(child):
+                continue
+            at = index if isinstance(value, list) else None
+            if type(child) in _OPERATORS or _is_number(child) or _is_negation(child):
+                yield node, field, at
+            if isinstance(child, _DROPPED) and at is not None:
+                yield node, field, at
+            if not isinstance(child, ast.Raise):
+                yield from _places(child)
+
+
+def _is_for_people(node: ast.AST) -> bool:
+    if isinstance(node, ast.JoinedStr):
+        return True
+    if not isinstance(node, ast.Expr):
+        return False
+    if isinstance(node.value, ast.Constant):
+        return True  # a docstring
+    name = getattr(getattr(node.value, "func", None), "attr", "") or getattr(
+        getattr(node.value, "func", None), "id", ""
+    )
+    return name in _SAID
+
+
+def _is_number(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, (bool, int, float))
+
+
+def _is_negation(node: ast.AST) -> bool:
+    return isinstance(node, ast.UnaryOp) and isinstance(node.op, (ast.Not, ast.USub))
+
+
+def _changed(node: ast.AST) -> ast.AST:
+    """Return what stands for a node in the mutant."""
+    if isinstance(node, ast.Constant):
+        value = node.value
+        return ast.Constant((not value) if isinstance(value, bool) else value + 1)  # type: ignore[operator]
+    if isinstance(node, ast.UnaryOp):
+        return node.operand
+    if isinstance(node, _DROPPED):
+        return ast.Pass()
+    return _OPERATORS[type(node)]()
+
+
+def mutant_of(path: str, source: str, number: int) -> Mutant:
+    """Return the mutant of a place.
+
+    Args:
+        path: of the file.
+        source: its content.
+        number: which of :func:`places`.
+    """
+    tree = ast.parse(source)
+    changed = copy.deepcopy(tree)
+    parent, field, index = list(places(changed))[number]
+    value = getattr(parent, field)
+    old = value if index is None else value[index]
+    new = ast.copy_location(_changed(old), old) if hasattr(old, "lineno") else _changed(old)
+    if index is None:
+        setattr(parent, field, new)
+    else:
+        value[index] = new
+    line = getattr(old, "lineno", getattr(parent, "lineno", 0))
+    around = old if isinstance(old, _DROPPED) else list(places(tree))[number][0]
+    after = new if isinstance(old, _DROPPED) else parent
+    ast.fix_missing_locations(changed)
+    return Mutant(path, line, ast.unparse(around), ast.unparse(after), ast.unparse(changed))
+
+
+def sample(root: Path, count: int, seed: int, layers: Sequence[str] = LAYERS) -> list[Mutant]:
+    """Return mutants drawn without replacement from all places of the layers.
+
+    Args:
+        root: of the repository.
+        count: how many; all if there are fewer.
+        seed: of the draw.
+        layers: folders of lt_det.
+    """
+    files = [p for layer in layers for p in sorted((root / "lt_det" / layer).rglob("*.py"))]
+    sources = {p.relative_to(root).as_posix(): p.read_text() for p in files}
+    all_places = [
+        (path, number)
+        for path, source in sources.items()
+        for number in range(len(list(places(ast.parse(source)))))
+    ]
+    chosen = random.Random(seed).sample(all_places, min(count, len(all_places)))
+    return [mutant_of(path, sources[path], number) for path, number in chosen]
+
+
+def test_files(root: Path, path: str) -> tuple[list[str], list[str]]:
+    """Return the test files that name a module, and the others of its layer."""
+    module = path.removesuffix(".py").replace("/", ".")
+    layer, stem = module.split(".")[1], module.rsplit(".")[-1]
+    every = sorted(p for p in (root / "tests").rglob("test_*.py"))
+    folder = root / "tests" / layer
+    named = [
+        p
+        for p in every
+        if (p.is_relative_to(folder) and stem.strip("_") in p.stem)
+        or (p.is_relative_to(folder) and module in p.read_text())
+    ]
+    if not named:
+        named = [p for p in every if module in p.read_text() and "engine" not in p.parts]
+    rest = [p for p in every if p.is_relative_to(folder) and p not in named]
+    return ([str(p.relative_to(root)) for p in ps] for ps in (named, rest))  # type: ignore[return-value]
+
+
+def run_tests(root: Path, tests: Sequence[str], seconds: float) -> tuple[str, str]:
+    """Run tests in a copy of the repository up to the first that fails.
+
+    The process is a fork of this one, which has imported the slow packages before.
+
+    Returns:
+        "passed", "failed" or "time limit"; and the test that failed, "" if that is not known.
+    """
+    output = root.parent / "output"
+    child = os.fork()
+    if child == 0:
+        code = 70
+        try:
+            os.setsid()
+            stream = os.open(output, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+            for number in (1, 2):
+                os.dup2(stream, number)
+            os.chdir(root)
+            os.environ["PYTHONPATH"] = str(root)
+            sys.path[:] = [str(root), *(p for p in sys.path if p not in ("", str(REPOSITORY)))]
+            import pytest
+
+            code = int(
+                pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *tests])
+            )
+        finally:
+            os._exit(code)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            if os.waitstatus_to_exitcode(status) in (0, 5):
+                return "passed", ""
+            text = output.read_text(errors="replace")
+            found = re.findall(r"^(?:FAILED|ERROR) (\S+?::.+?|\S+)(?: - .*)?$", text, re.MULTILINE)
+            return "failed", found[-1] if found else ""
+        time.sleep(0.1)
+    os.killpg(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return "time limit", ""
+
+
+def copy_of(folder: Path) -> Path:
+    """Return a copy of the tracked files in ``folder``."""
+    listed = subprocess.run(
+        ["git", "-C", str(REPOSITORY), "ls-files", "-z"], capture_output=True, check=True, text=True
+    )
+    for name in filter(None, listed.stdout.split("\0")):
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if (REPOSITORY / name).is_file():
+            shutil.copyfile(REPOSITORY / name, target)
+    return folder
+
+
+class Trial:
+    """Tries mutants in a copy; knows which tests fail there without one."""
+
+    def __init__(self, root: Path, seconds: float) -> None:
+        self._root, self._seconds = root, seconds
+        self._passes: dict[str, bool] = {}
+
+    def __call__(self, mutant: Mutant) -> str:
+        """Return "survived", or what found the mutant; the copy is as before then."""
+        for files in test_files(self._root, mutant.path):
+            while files:
+                without = [f"--deselect={test}" for test, ok in self._passes.items() if not ok]
+                result, test = self._run(mutant.source, mutant.path, [*files, *without])
+                if result == "time limit":
+                    return result
+                if result == "passed":
+                    break
+                if self._holds(test):
+                    return f"found by {test}"
+        return "survived"
+
+    def _run(self, source: str, path: str, tests: Sequence[str]) -> tuple[str, str]:
+        file = self._root / path
+        before = file.read_text()
+        file.write_text(source)
+        try:
+            return run_tests(self._root, tests, self._seconds)
+        finally:
+            file.write_text(before)
+
+    def _holds(self, test: str) -> bool:
+        """Return whether a test passes without a mutant; one that is not known does."""
+        if "::" not in test:
+            return True
+        if test not in self._passes:
+            self._passes[test] = run_tests(self._root, [test], self._seconds)[0] == "passed"
+        return self._passes[test]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Try the mutants one after another; return 1 if one survives."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--count", type=int, default=60, help="mutants in the sample")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--layers", nargs="+", choices=LAYERS, default=LAYERS)
+    parser.add_argument("--seconds", type=float, default=300, help="for the tests of a mutant")
+    parser.add_argument("--replace", nargs=3, metavar=("FILE", "OLD", "NEW"), action="append")
+    args = parser.parse_args(arguments)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    data = REPOSITORY.parent / "shared" / "data"
+    if data.is_dir():  # beside the repository, and not beside its copy
+        os.environ.setdefault("LT_DET_TEST_DATA", str(data))
+    if args.replace:
+        mutants = [replaced(*one) for one in args.replace]
+    else:
+        mutants = sample(REPOSITORY, args.count, args.seed, args.layers)
+    import detectron2.engine  # noqa: F401, before the forks
+    import hypothesis  # noqa: F401
+    import torchvision.transforms.v2  # noqa: F401
+
+    survivors = []
+    with tempfile.TemporaryDirectory() as name:
+        trial = Trial(copy_of(Path(name) / "copy"), args.seconds)
+        for number, mutant in enumerate(mutants, 1):
+            start = time.monotonic()
+            result = trial(mutant)
+            seconds = time.monotonic() - start
+            print(f"{number}/{len(mutants)} {result} ({seconds:.0f} s) {mutant}", flush=True)
+            if result == "survived":
+                survivors.append(mutant)
+    print(f"{len(mutants) - len(survivors)} of {len(mutants)} mutants were found by the tests")
+    for mutant in survivors:
+        print(f"survived: {mutant}")
+    return int(bool(survivors))
+
+
+def replaced(path: str, old: str, new: str) -> Mutant:
+    """Return the mutant that has ``new`` for the only ``old`` of a file."""
+    source = (REPOSITORY / path).read_text()
+    if source.count(old) != 1:
+        raise SystemExit(f"--replace {path}: expected {old!r} once, found {source.count(old)}")
+    line = source[: source.index(old)].count("\n") + 1
+    return Mutant(path, line, old, new, source.replace(old, new))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
