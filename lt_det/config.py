@@ -202,6 +202,8 @@ def add_lt_det_config(cfg: CfgNode) -> None:
     node.EVAL.BACKEND = "hotcoco"
     # Detection: what lies behind AP, beside the results: "on", "off" or "full" (boundary AP, too).
     node.EVAL.ANALYSIS = "on"
+    # NMS thresholds to evaluate beside the model's own, in the same pass: results "bbox_nms0.3".
+    node.EVAL.NMS_THRESHOLDS = ()
     # Classification: probability that the bootstrap intervals of accuracies have.
     node.EVAL.CONFIDENCE = 0.95
     # After a training or --eval-only: AP against frequency, some test images with detections, and

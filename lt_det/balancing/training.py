@@ -84,7 +84,7 @@ def training_config(cfg: Any, recipe: Recipe, *, iterations: int, dtype: str) ->
     return cfg
 
 
-def train_candidate(
+def trained_detector(
     cfg: Any,
     recipe: Recipe,
     *,
@@ -92,8 +92,8 @@ def train_candidate(
     dtype: str,
     rows: Sequence[int] | None,
     on_iteration: Callable[[], None] = lambda: None,
-) -> Candidate:
-    """Return the trained classifiers of a recipe.
+) -> Any:
+    """Return the detector with the trained classifiers of a recipe, in training mode.
 
     Args:
         cfg: as :func:`training_config`.
@@ -109,8 +109,19 @@ def train_candidate(
         trainer = trainer_class(training_config(cfg, recipe, iterations=iterations, dtype=dtype))
         trainer.resume_or_load(resume=False)
     trainer.train()
+    return trainer._detector
+
+
+def train_candidate(cfg: Any, recipe: Recipe, **how: Any) -> Candidate:
+    """Return the trained classifiers of a recipe.
+
+    Args:
+        cfg: as :func:`training_config`.
+        recipe: what to train.
+        how: see :func:`trained_detector`.
+    """
     found: list[tuple[Tensor, Tensor]] = []
-    for head in classification_heads(trainer._detector):
+    for head in classification_heads(trained_detector(cfg, recipe, **how)):
         layer: Any = head.cls_score
         found.append((layer.weight.detach().cpu().clone(), layer.bias.detach().cpu().clone()))
     keys = zip(recipe.options[::2], recipe.options[1::2])

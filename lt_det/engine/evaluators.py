@@ -19,6 +19,7 @@ from lt_det.data.records.record_cache import SMALLEST
 from lt_det.data.stats.class_stats import ClassStats
 from lt_det.data.warn_once import warn_once
 from lt_det.engine.best_checkpoint import check_metric
+from lt_det.engine.detection_limits import check_nms_thresholds
 from lt_det.engine.evaluated_model import classes_of_checkpoint, evaluated_model
 from lt_det.engine.score_threshold import threshold_text, warn_of_score_threshold
 from lt_det.evaluation.analysis.options import MODES, options_of_mode
@@ -112,6 +113,8 @@ def check_test_sets(cfg: Any, *, class_names: Sequence[str] | None = None) -> No
         raise ValueError(
             f"LT_DET.EVAL.ANALYSIS must be one of {MODES}, got {cfg.LT_DET.EVAL.ANALYSIS!r}"
         )
+    thresholds = cfg.LT_DET.EVAL.NMS_THRESHOLDS
+    check_nms_thresholds(thresholds, is_detector=not task.one_class_an_image)
     if class_names is None:
         class_names = _training_classes(task)
     for name in cfg.DATASETS.TEST:

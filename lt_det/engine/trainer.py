@@ -20,6 +20,7 @@ from lt_det.config import default_keys
 from lt_det.engine import hooks
 from lt_det.engine.best_checkpoint import StopTraining, build_follow_result, end_of_run
 from lt_det.engine.checkpoint import ClassStatsState, LongTailCheckpointer
+from lt_det.engine.detection_limits import limited
 from lt_det.engine.evaluated_model import EvaluatedModel, evaluating, load_evaluated_model
 from lt_det.engine.evaluators import build_evaluator, check_test_sets, prepare_evaluation
 from lt_det.engine.loading.build import build_test_loader, build_train_stream
@@ -272,12 +273,10 @@ class LongTailTrainer(DefaultTrainer):
 
     @classmethod
     def test(cls, cfg: Any, model: nn.Module, evaluators: Any = None) -> OrderedDict:
-        """Evaluate on DATASETS.TEST; return the results, write results.json and pictures.
-
-        In the middle of a training (TEST.EVAL_PERIOD) the results go to metrics.json only.
-        """
-        results = super().test(cfg, model, evaluators)
-        write_run_record(cfg, results, model)
+        """Evaluate on DATASETS.TEST; return results, write pictures, at the end results.json."""
+        with limited(cls, cfg, model) as (limited_class, protocol):
+            results = super(LongTailTrainer, limited_class).test(cfg, model, evaluators)
+        write_run_record(cfg, results, model, protocol=protocol)
         return results
 
     @classmethod

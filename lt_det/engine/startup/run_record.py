@@ -21,7 +21,13 @@ from lt_det.report.likelihood_plot import save_likelihood_plot
 from lt_det.version import __version__
 
 
-def write_run_record(cfg: Any, results: Mapping[str, Any], model: nn.Module | None = None) -> None:
+def write_run_record(
+    cfg: Any,
+    results: Mapping[str, Any],
+    model: nn.Module | None = None,
+    *,
+    protocol: Mapping[str, Any] | None = None,
+) -> None:
     """Write OUTPUT_DIR/results.json, for a classifier its likelihoods, and the other pictures.
 
     The record: results, weights, command, commit, seed, versions, machine. The picture has a line
@@ -36,21 +42,24 @@ def write_run_record(cfg: Any, results: Mapping[str, Any], model: nn.Module | No
         cfg: config of the run.
         results: as the evaluators return them.
         model: for :func:`~lt_det.engine.evaluation_pictures.draw_evaluation`; None leaves it out.
+        protocol: limits and detections an image of the results, see
+            :mod:`lt_det.engine.detection_limits`.
     """
     if not comm.is_main_process():
         return
     if not evaluated_model().in_training:
-        _write_record(cfg, results)
+        _write_record(cfg, results, protocol or {})
     _draw_likelihoods(cfg)
     if model is not None:
         draw_evaluation(cfg, model)
 
 
-def _write_record(cfg: Any, results: Mapping[str, Any]) -> None:
+def _write_record(cfg: Any, results: Mapping[str, Any], protocol: Mapping[str, Any]) -> None:
     write_json(
         os.path.join(cfg.OUTPUT_DIR, "results.json"),
         {
             "results": {key: dict(value) for key, value in results.items()},
+            "protocol": dict(protocol),
             "command": " ".join([os.path.basename(sys.executable), *sys.argv]),
             "commit": _commit(),
             "seed": cfg.SEED,
