@@ -9,7 +9,7 @@ from lt_det.projects.detection_recipe import data_name
 from lt_det.projects.facts import ClassificationFacts, Files, relative_to
 from lt_det.projects.machine import Machine
 from lt_det.projects.recipe import Recipe, Setting, Stage, settings_of
-from lt_det.projects.schedule import most_epochs, plan, schedule_settings
+from lt_det.projects.schedule import budget_text, most_epochs, plan, schedule_settings
 from lt_det.projects.start_weights import StartWeights
 from lt_det.projects.tail import classification_losses, group_limits
 
@@ -68,7 +68,7 @@ def classification_recipe(
         "lt_det://classification/_base_/model_timm.yaml",
         (
             f"Stage 1 of {1 + bool(losses.second)}, written by lt-det new-project for {machine} "
-            f"and {seconds / 3600:.3g} hours.",
+            f"and {budget_text(seconds)}.",
             f"{count}. here:// is the folder of this file.",
         ),
         settings_of(

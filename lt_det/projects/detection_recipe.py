@@ -11,7 +11,7 @@ from lt_det.projects.facts import DetectionFacts, Files, relative_to
 from lt_det.projects.input_size import image_size, longest_side, size_settings
 from lt_det.projects.machine import FORWARD_SHARE, Machine, Work
 from lt_det.projects.recipe import Recipe, Setting, Stage, settings_of
-from lt_det.projects.schedule import Schedule, most_epochs, plan, schedule_settings
+from lt_det.projects.schedule import Schedule, budget_text, most_epochs, plan, schedule_settings
 from lt_det.projects.start_weights import StartWeights
 from lt_det.projects.tail import detection_losses, group_limits, repetition
 
@@ -77,7 +77,7 @@ def detection_recipe(
         f"lt_det://_base_/{base_config(start, machine)}",
         (
             f"Stage 1 of {1 + bool(losses.second)}, written by lt-det new-project for {machine} "
-            f"and {seconds / 3600:.3g} hours.",
+            f"and {budget_text(seconds)}.",
             f"{facts.stats.num_images} annotated images, {facts.stats.num_classes} classes.",
             "here:// is the folder of this file.",
         ),
@@ -228,8 +228,8 @@ def _named(name: str, files: Sequence[Files]) -> dict[str, Files]:
 def _batch(machine: Machine, megapixels: float, *, images: int) -> int:
     if machine.device == "cpu":
         return min(2 if images < 200 else 4, max(1, images))  # steps are dear
-    # Some 1.6 GiB for 0.9 megapixels, and 2.5 GiB for the model and its optimizer.
-    one = max(1.0, (machine.gpu_gib - 2.5) / (1.8 * megapixels / 0.9))
+    empty = machine.gib(0, megapixels)
+    one = max(1.0, (machine.gpu_gib - empty) / (machine.gib(1, megapixels) - empty))
     fitting = min(16 // machine.gpus or 1, 2 ** int(math.log2(one)))
     of_all = max(machine.gpus, fitting * machine.gpus)
     while of_all > max(images, machine.gpus):

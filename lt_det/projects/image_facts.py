@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from lt_det.data.images.lists import read_csv, read_folders
+from lt_det.data.images.lists import find_splits, read_csv, read_folders
 from lt_det.data.images.table import ImageTable
 from lt_det.data.stats.class_stats import count_annotations
 from lt_det.projects.classification_recipe import HELD_OUT
 from lt_det.projects.facts import ClassificationFacts, Files
 
-_TRAIN, _VAL = ("train", "training"), ("val", "valid", "validation", "test", "testing")
 #: Images whose headers are read for their size.
 _SOME = 200
 
@@ -45,7 +43,7 @@ def read_image_facts(train: Sequence[str], val: Sequence[str]) -> Classification
         raise FileNotFoundError(f"--val {val[0]!r} does not exist: correct the path")
     if val and os.path.isdir(val[0]) != (kind == "folder"):
         raise ValueError(f"--train {path!r} and --val {val[0]!r} must both be folders, or both csv")
-    splits = ("", "") if val else _splits(path, kind)
+    splits = ("", "") if val else find_splits(path)
     read = read_folders if kind == "folder" else read_csv
     table = read(path, splits[0], name="--train")
     stats = count_annotations(table.records(), table.class_names, name="--train")
@@ -70,18 +68,6 @@ def read_image_facts(train: Sequence[str], val: Sequence[str]) -> Classification
         val_images=num_val,
         short_side=_short_side(table),
     )
-
-
-def _splits(path: str, kind: str) -> tuple[str, str]:
-    """Return the splits to train and to evaluate on; both "" where there are none."""
-    if kind == "folder":
-        names = {entry.name for entry in os.scandir(path) if entry.is_dir()}
-    else:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            names = {(row.get("split") or "").strip() for row in csv.DictReader(file)}
-    train = next((name for name in _TRAIN if name in names), "")
-    val = next((name for name in _VAL if name in names), "")
-    return (train, val) if train and val else ("", "")
 
 
 def _short_side(table: ImageTable) -> float:

@@ -25,6 +25,8 @@ _CPU_SECONDS = {
     ("lite0", "classification"): 2.0,
 }
 _CPU_CORES = 2
+#: Some 1.6 GiB for an image of 0.9 megapixels, rounded up, beside the model and its optimizer.
+_GPU_BASE_GIB, _GPU_GIB = 2.5, 2.0
 #: More cores than this do not help one training process.
 _USEFUL_CORES = 16
 #: Share of a training step that the forward pass takes, as in a frozen second stage.
@@ -68,6 +70,15 @@ class Machine:
             return _GPU_SECONDS[work] * megapixels / self.gpus + 0.002
         cores = min(self.cores, _USEFUL_CORES)
         return _CPU_SECONDS[model, work] * megapixels * _CPU_CORES / cores + 0.01
+
+    def gib(self, images: int, megapixels: float) -> float:
+        """Return the estimated memory of a training with R50-FPN and masks on a GPU, in GiB.
+
+        Args:
+            images: of a batch, on one GPU.
+            megapixels: of an image as the network gets it.
+        """
+        return _GPU_BASE_GIB + images * _GPU_GIB * megapixels
 
     def source_of_seconds(self) -> str:
         """Return where the numbers of :meth:`seconds_per_image` come from."""

@@ -11,6 +11,7 @@ from typing import Literal
 
 from lt_det.data.inspection.data_sets import Inspection, inspect_data_sets
 from lt_det.data.inspection.findings import Finding
+from lt_det.data.inspection.labelled_images import inspect_images
 from lt_det.data.inspection.outlook import outlook_of
 from lt_det.projects.classification_recipe import classification_recipe
 from lt_det.projects.detection_recipe import detection_recipe
@@ -132,10 +133,19 @@ def classification_project(
         ValueError: if the data cannot be trained on.
     """
     facts = read_image_facts(train, val)
+    inspection = inspect_images(train, val, quick=True)
+    errors = [one for one in inspection.findings if one.harm == "error"]
+    if errors:
+        more = f" (and {len(errors) - 1} more errors)" if len(errors) > 1 else ""
+        words = ["--train", *train, *(["--val", *val] if val else [])]
+        raise ValueError(
+            f"{errors[0].file}: {errors[0].text()}{more} Nothing was written. See all: "
+            f"lt-det check-data {' '.join(words)}."
+        )
     recipe = classification_recipe(
         facts, machine, backbone_weights(machine), seconds=seconds, folder=folder
     )
-    return Project("classification", recipe)
+    return Project("classification", recipe, tuple(inspection.findings))
 
 
 def write_project(project: Project, folder: Path) -> list[Path]:

@@ -40,6 +40,14 @@ def seconds_of(budget: str) -> float:
     return seconds
 
 
+def budget_text(seconds: float) -> str:
+    """Return seconds in words, as "1.5 hours"."""
+    for unit, length in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.3g} {unit}"
+    return f"{seconds / 60:.3g} minutes" if seconds >= 60 else f"{seconds:.3g} seconds"
+
+
 @dataclass(frozen=True)
 class Schedule:
     """Iterations of a stage.
@@ -102,7 +110,11 @@ def plan(
     limited_by = "time" if affordable < useful else "epochs"
     epochs = max_iter * batch / epoch
     reason = f"{epochs:.3g} epochs of {epoch:,.0f} draws, {batch} an iteration: "
-    if limited_by == "time":
+    if max_iter > min(affordable, useful):
+        reason += "the fewest that show whether it runs"
+        if limited_by == "time":
+            reason += "; the time allows fewer, give a longer --budget"
+    elif limited_by == "time":
         reason += (
             f"what {for_training / 60:.3g} minutes allow at {seconds_per_image:.3g} s an image"
         )

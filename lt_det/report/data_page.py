@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,7 +11,11 @@ import numpy as np
 
 from lt_det.data.annotations.checks import box_is_valid
 from lt_det.data.inspection.data_sets import InspectedFile, Inspection
+from lt_det.data.inspection.findings import Finding
+from lt_det.data.inspection.labelled_images import ImageInspection
 from lt_det.data.inspection.outlook import Outlook
+from lt_det.data.stats.class_stats import ClassStats
+from lt_det.data.stats.frequency_groups import GROUP_NAMES, SHOT_NAMES
 from lt_det.report.class_stats_plot import GROUP_COLOURS
 from lt_det.report.image_sheet import small_image
 from lt_det.report.page import Picture, Section, figure_picture, pixels_picture, save_page
@@ -29,21 +34,66 @@ def save_data_page(
         path: html file, written whole or not at all.
         texts: sentences about the training.
     """
-    findings = inspection.findings
-    sections = [
-        Section(
-            "What is wrong",
-            texts=[] if findings else ["Nothing is wrong."],
-            header=("harm", "kind", "what, and what to do"),
-            rows=[(one.harm, one.kind, f"{one.file}: {one.text()}") for one in findings],
-        )
-    ]
+    sections = [_findings(inspection.findings)]
     if inspection.outlook is not None:
-        sections += [_tail(inspection.outlook, texts), *_shapes(inspection.files)]
+        sections += [
+            _tail(inspection.outlook.train, texts, GROUP_NAMES),
+            *_shapes(inspection.files),
+        ]
         sections += _rarest(inspection.outlook, inspection.files)
         sections.append(_classes(inspection.outlook))
     names = ", ".join(os.path.basename(os.fspath(file.json.path)) for file in inspection.files)
     save_page(f"Data: {names}", sections, path)
+
+
+def save_images_page(
+    inspection: ImageInspection, path: str | os.PathLike[str], *, texts: Sequence[str] = ()
+) -> None:
+    """Write the page of an inspection of images to classify.
+
+    Args:
+        inspection: of the folders or csv files.
+        path: html file, written whole or not at all.
+        texts: sentences about the training.
+    """
+    sections = [_findings(inspection.findings)]
+    if inspection.outlook is not None:
+        stats, val = inspection.outlook.train, inspection.outlook.val
+        order = sorted(range(stats.num_classes), key=lambda k: (stats.image_counts[k], k))
+        first: dict[str, str] = {}
+        for one in inspection.sets:
+            for file, label in zip(one.paths if one.train else (), one.labels.tolist()):
+                first.setdefault(one.class_names[label], file)
+        pictures = []
+        for k in [k for k in order if stats.class_names[k] in first][:_IMAGES]:
+            with contextlib.suppress(OSError, ValueError):  # said among the findings
+                pixels = small_image(first[stats.class_names[k]], longest=_LONGEST)[0]
+                caption = f"{stats.class_names[k]}: {stats.image_counts[k]} training images"
+                pictures.append(pixels_picture(pixels, caption))
+        rows = [
+            (
+                stats.class_names[k],
+                SHOT_NAMES[stats.frequency_groups[k]],
+                stats.image_counts[k],
+                "–" if val is None else val[k],
+            )
+            for k in reversed(order)
+        ]
+        sections += [
+            _tail(stats, texts, SHOT_NAMES),
+            Section("The rarest classes", pictures=pictures, small=True),
+            Section("Classes", (), ("class", "group", "train images", "val images"), rows),
+        ]
+    save_page(f"Data: {', '.join(one.source for one in inspection.sets)}", sections, path)
+
+
+def _findings(findings: Sequence[Finding]) -> Section:
+    return Section(
+        "What is wrong",
+        texts=[] if findings else ["Nothing is wrong."],
+        header=("harm", "kind", "what, and what to do"),
+        rows=[(one.harm, one.kind, f"{one.file}: {one.text()}") for one in findings],
+    )
 
 
 def _figure(columns: int = 1) -> tuple[Any, Any]:
@@ -55,8 +105,7 @@ def _figure(columns: int = 1) -> tuple[Any, Any]:
     return figure, figure.subplots(1, columns, squeeze=False)[0]
 
 
-def _tail(outlook: Outlook, texts: Sequence[str]) -> Section:
-    stats = outlook.train
+def _tail(stats: ClassStats, texts: Sequence[str], names: Mapping[str, str]) -> Section:
     counts = np.array(stats.image_counts)
     order = np.argsort(-counts, kind="stable")
     figure, (axes,) = _figure()
@@ -64,7 +113,10 @@ def _tail(outlook: Outlook, texts: Sequence[str]) -> Section:
     axes.bar(range(len(order)), counts[order], width=1.0, color=colours)
     axes.set(yscale="log", xlabel="classes, most frequent first", ylabel="training images")
     axes.set_ylim(bottom=0.5)
-    caption = "Training images of each class: rare orange-red, common yellow, frequent blue."
+    caption = (
+        f"Training images of each class: {names['r']} orange-red, {names['c']} yellow, "
+        f"{names['f']} blue."
+    )
     return Section("The long tail", texts, pictures=[figure_picture(figure, caption)])
 
 

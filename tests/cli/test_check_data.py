@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from lt_det.cli.check_data import findings_text, parse_arguments
+from lt_det.cli.check_data import parse_arguments
+from lt_det.cli.checked_text import findings_text
 from lt_det.cli.commands import main
 from lt_det.data.inspection.data_sets import inspect_data_sets
 from tests.data.inspection.test_data_sets import good
+from tests.data.inspection.test_labelled_images import picture
 
 
 @pytest.fixture
@@ -94,6 +96,51 @@ def test_a_name_cannot_change_the_terminal(tmp_path):
     assert "\x1b" not in findings_text(inspect_data_sets([path]).findings)
 
 
+def test_image_folders_and_csv_files(tmp_path, capsys):
+    for name, count in {"cat": 3, "dog": 2}.items():
+        for i in range(count):
+            picture(tmp_path / "set" / name / f"{i}.png", 40 * i + len(name) + ord(name[0]))
+    words = ["check-data", "--train", str(tmp_path / "set"), "--html", str(tmp_path / "p.html")]
+    assert main(words) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("Nothing is wrong.")
+    assert "2 few, 0 medium, 0 many" in out
+    assert "new-project holds out a fifth" in out
+    assert "Estimates for" in out
+    page = (tmp_path / "p.html").read_text()
+    assert "<h2>The rarest classes</h2>" in page
+    assert "cat: 3 training images" in page
+    assert main([*words, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["outlook"]["classes"][0]["train_images"] == 3
+    assert main([*words, "--fix", "x"]) == 1
+    assert "--fix mends jsons" in capsys.readouterr().err
+    (tmp_path / "set/cat/0.png").write_bytes(b"")
+    assert main(words) == 1
+
+
+def test_the_data_of_a_config_are_checked_as_it_uses_them(train, capsys):
+    config = train.with_name("c.yaml")
+    config.write_text(
+        "MODEL: {MASK_ON: True, ROI_HEADS: {NUM_CLASSES: 80}}\n"
+        "INPUT: {MASK_FORMAT: bitmask}\n"
+        "LT_DET: {DATASETS: [[own_a, train.json, ''], [own_b, train.json, '']]}\n"
+        "DATASETS: {TRAIN: [own_a], TEST: [own_b, elsewhere]}\n"
+    )
+    assert main(["check-data", "--config-file", str(config)]) == 1
+    out = capsys.readouterr().out
+    assert "ROI_HEADS.NUM_CLASSES is 80, the training set has 2 classes. Leave it out" in out
+    assert "No image is repeated: an epoch is 4 draws." in out
+    assert "Not looked at: elsewhere is not registered." in out
+    options = ["MODEL.ROI_HEADS.NUM_CLASSES", "2", "DATALOADER.REPEAT_THRESHOLD", "0.5"]
+    options += ["DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler"]
+    main(["check-data", "--config-file", str(config), "--options", *options])
+    out = capsys.readouterr().out
+    assert "NUM_CLASSES" not in out
+    assert "threshold 0.5: an epoch is 4 draws" in out
+    with pytest.raises(SystemExit):
+        parse_arguments(["--config-file", str(config), "--train", str(train)])
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -101,6 +148,9 @@ def test_a_name_cannot_change_the_terminal(tmp_path):
         ["--train", "a", "--val", "b", "--images", "1", "2", "3"],
         ["--train", "a", "--rare-max", "5", "--common-max", "5"],
         ["--train", "a", "--repeat-threshold", "0"],
+        ["--train", "a", "--options", "SEED", "1"],
+        ["--train", "a.json", "b.csv"],
+        ["--train", "b.csv", "--images", "c"],
     ],
 )
 def test_senseless_options_are_refused(words):

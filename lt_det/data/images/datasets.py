@@ -82,9 +82,9 @@ def register_image_dataset(
     """
     if kind not in READERS:
         raise ValueError(f"data set {name!r}: kind must be one of {sorted(READERS)}, got {kind!r}")
-    path = _under_datasets(path)
+    path = under_datasets(path)
     if kind in _WITH_IMAGE_ROOT:
-        split = _under_datasets(split)
+        split = under_datasets(split)
     with naming_keys(share="held_out"):
         held_out_images(np.zeros(0), num_classes=0, share=held_out, seed=seed)  # checks it
     if seed < 0:
@@ -234,7 +234,8 @@ def register_images_from_config(
         )
 
 
-def _under_datasets(path: str) -> str:
+def under_datasets(path: str) -> str:
+    """Return a path that starts from DETECTRON2_DATASETS (./datasets) if it is relative."""
     root = os.path.expanduser(os.environ.get("DETECTRON2_DATASETS", "datasets"))
     return os.path.join(root, os.path.expanduser(path))
 

@@ -21,7 +21,9 @@ logger = logging.getLogger(__name__)
 
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".webp", ".tif", ".tiff")
 
-_SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
+_TRAIN, _VAL = ("train", "training"), ("val", "valid", "validation", "test", "testing")
+#: Folders of these names are no classes.
+SPLIT_NAMES = {*_TRAIN, *_VAL}
 
 
 def read_list(path: str, image_root: str, *, name: str) -> ImageTable:
@@ -128,19 +130,8 @@ def read_csv(path: str, split: str, *, name: str) -> ImageTable:
         ValueError: if a column is missing or empty, or no row has the split.
     """
     path = os.path.expanduser(path)
-    check_file(path, name=name, hint="it is a csv with the columns path, label and split")
-    reader = csv.DictReader(io.StringIO(_read_text(path, name=name), newline=""))
     needed = ["path", "label", *(["split"] if split else [])]
-    header = [column.strip() for column in reader.fieldnames or []]
-    lacking = [column for column in needed if column not in header]
-    if lacking:
-        raise ValueError(
-            f"data set {name!r}: the first line of {path} must name the columns {needed}, "
-            f"separated by commas; it lacks {lacking}, it has {header}"
-        )
-    reader.fieldnames = header
-    rows = [{c: (row[c] or "").strip() for c in header} for row in reader]
-    bad = [i for i, row in enumerate(rows, start=2) if not all(row.get(c) for c in needed)]
+    rows, bad = csv_rows(path, needed, name=name)
     if bad or not rows:
         raise ValueError(
             f"data set {name!r}: {path} must have rows with all of {needed}, none of them empty; "
@@ -162,6 +153,35 @@ def read_csv(path: str, split: str, *, name: str) -> ImageTable:
     return _table(files, labels, class_names, os.path.dirname(path), name=name)
 
 
+def csv_rows(
+    path: str, needed: Sequence[str], *, name: str
+) -> tuple[list[dict[str, str]], list[int]]:
+    """Return the rows of a csv with a header, and the lines of those with an empty cell.
+
+    Args:
+        path: the csv.
+        needed: columns that it must have, and whose cells must not be empty.
+        name: data set, for messages.
+
+    Raises:
+        FileNotFoundError: if it is not there.
+        ValueError: if a column is missing, or it is no text.
+    """
+    check_file(path, name=name, hint="it is a csv with the columns path, label and split")
+    reader = csv.DictReader(io.StringIO(_read_text(path, name=name), newline=""))
+    header = [column.strip() for column in reader.fieldnames or []]
+    lacking = [column for column in needed if column not in header]
+    if lacking:
+        raise ValueError(
+            f"data set {name!r}: the first line of {path} must name the columns {list(needed)}, "
+            f"separated by commas; it lacks {lacking}, it has {header}"
+        )
+    reader.fieldnames = header
+    rows = [{c: (row[c] or "").strip() for c in header} for row in reader]
+    bad = [i for i, row in enumerate(rows, start=2) if not all(row.get(c) for c in needed)]
+    return rows, bad
+
+
 def read_folders(path: str, split: str, *, name: str) -> ImageTable:
     """Return the images of a tree with one folder a class, as torchvision's ImageFolder.
 
@@ -180,34 +200,57 @@ def read_folders(path: str, split: str, *, name: str) -> ImageTable:
         raise FileNotFoundError(
             f"data set {name!r}: there is no folder {os.path.abspath(root)}: {hint}"
         )
-    class_names = sorted(
-        entry.name for entry in os.scandir(root) if entry.is_dir() and entry.name[0] != "."
-    )
-    if not split and class_names and set(class_names) <= _SPLITS:
+    members = files_of_classes(root)
+    if not split and members and set(members) <= SPLIT_NAMES:
         logger.warning(
             "Data set %r: the classes of %s would be %s, which look like splits: name one as the "
             "split (fourth entry) of the data set",
-            *(name, root, class_names),
+            *(name, root, sorted(members)),
         )
-    if not class_names:
+    if not members:
         raise FileNotFoundError(f"data set {name!r}: {os.path.abspath(root)} is empty: {hint}")
-    files: list[str] = []
-    labels: list[int] = []
-    for label, class_name in enumerate(class_names):
-        members = sorted(
+    empty = next((one for one, files in members.items() if not files), None)
+    if empty is not None:
+        raise ValueError(
+            f"data set {name!r}: {os.path.join(root, empty)} holds no image "
+            f"({', '.join(IMAGE_EXTENSIONS)})"
+        )
+    files = [file for of_class in members.values() for file in of_class]
+    labels = [label for label, of_class in enumerate(members.values()) for _ in of_class]
+    return _table(files, labels, list(members), root, name=name)
+
+
+def files_of_classes(root: str) -> dict[str, list[str]]:
+    """Return class name -> its image files, as seen from ``root``; both in alphabetical order.
+
+    Args:
+        root: folder of the class folders; hidden ones are left out.
+    """
+    names = sorted(e.name for e in os.scandir(root) if e.is_dir() and e.name[0] != ".")
+    return {
+        name: sorted(
             os.path.relpath(os.path.join(folder, file), root)
-            for folder, _, names in os.walk(os.path.join(root, class_name))
-            for file in names
+            for folder, _, files in os.walk(os.path.join(root, name))
+            for file in files
             if file.lower().endswith(IMAGE_EXTENSIONS)
         )
-        if not members:
-            raise ValueError(
-                f"data set {name!r}: {os.path.join(root, class_name)} holds no image "
-                f"({', '.join(IMAGE_EXTENSIONS)})"
-            )
-        files += members
-        labels += [label] * len(members)
-    return _table(files, labels, class_names, root, name=name)
+        for name in names
+    }
+
+
+def find_splits(path: str) -> tuple[str, str]:
+    """Return the splits of a folder or csv to train and to evaluate on; "" where there are none.
+
+    Args:
+        path: folder that may hold the folders ``train`` and ``val``, or csv with a column "split".
+    """
+    if os.path.isdir(path):
+        names = {entry.name for entry in os.scandir(path) if entry.is_dir()}
+    else:
+        names = {row.get("split", "") for row in csv_rows(path, (), name=path)[0]}
+    train = next((name for name in _TRAIN if name in names), "")
+    val = next((name for name in _VAL if name in names), "")
+    return (train, val) if train and val else ("", "")
 
 
 def _read_text(path: str, *, name: str) -> str:
