@@ -43,7 +43,8 @@ test-slow: $(READY)
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	@if [ "$$($(BIN)/python -c 'import sys; print(sys.version_info[:2] == (3, 10))')" = True ]; then $(BIN)/mypy; \
+	  else echo "mypy left out: types are checked on Python 3.10, with the torch of requirements.lock"; fi
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
