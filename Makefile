@@ -1,11 +1,12 @@
-# Each target does the set-up it needs on a machine that has only Python 3.10 and the package
-# index: a virtual environment in .venv with exactly the packages of requirements.lock.
-PYTHON ?= python3.10
+# Each target does the set-up it needs on a machine that has only a Python, 3.10 to 3.13, and the package index:
+# a virtual environment in .venv with exactly the packages of a lock file (tools/environment.sh).
+# PYTHON=/path/to/python chooses another than the one it finds, when .venv is made.
+PYTHON ?=
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo demo-seeds demo-retinanet test test-slow lint format bench docs lock clean help
+.PHONY: demo demo-seeds demo-retinanet test test-slow lint format bench docs lock environment clean help
 
 help:
 	@echo "make demo        build a small long-tailed set, train baseline, Balanced Softmax and BALMS, compare"
@@ -14,19 +15,14 @@ help:
 	@echo "make lint        ruff and mypy"
 	@echo "make docs        build the site of docs/ in build/site (opens from the disk, no network needed)"
 	@echo "make bench       measure against Detectron2 and others, write docs/reference/benchmarks.md (over an hour)"
+	@echo "make environment the virtual environment in .venv alone; PYTHON=/path/to/python says of which Python"
 	@echo "make clean       remove the environment, caches and outputs"
 
-# `python` through .python-version (pyenv), else python3.10 from the path.
-$(READY): requirements.lock setup.py
-	@if [ ! -x $(BIN)/python ]; then \
-	  if python -c 'import sys; sys.exit(sys.version_info[:2] != (3, 10))' 2>/dev/null; then python -m venv $(VENV); \
-	  elif command -v $(PYTHON) >/dev/null; then $(PYTHON) -m venv $(VENV); \
-	  else echo "lt_det is tested with Python 3.10: install it (pyenv install 3.10) or say make PYTHON=/path/to/python3.10"; exit 1; fi; fi
-	@if command -v uv >/dev/null; then ln -sf "$$(command -v uv)" $(BIN)/uv; \
-	  elif [ ! -x $(BIN)/uv ]; then $(BIN)/python -m pip install --quiet --disable-pip-version-check uv; fi
-	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
-	VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+$(READY): requirements.lock requirements-newer.lock requirements-detectron2.txt setup.py tools/environment.sh
+	@sh tools/environment.sh $(VENV) $(PYTHON)
 	@touch $(READY)
+
+environment: $(READY)
 
 demo: $(READY)
 	$(BIN)/python -m demo
@@ -47,7 +43,8 @@ test-slow: $(READY)
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	@if [ "$$($(BIN)/python -c 'import sys; print(sys.version_info[:2] == (3, 10))')" = True ]; then $(BIN)/mypy; \
+	  else echo "mypy left out: types are checked on Python 3.10, with the torch of requirements.lock"; fi
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
@@ -64,10 +61,12 @@ docs: $(READY)
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 	@echo "open build/site/index.html"
 
-# After a change of setup.py or requirements.in.
+# After a change of setup.py or a requirements*.in: the lock of Python 3.10, and that of 3.11 and later.
+COMPILE = $(BIN)/uv pip compile --quiet setup.py --override overrides.txt --all-extras --generate-hashes \
+  --no-emit-index-url --custom-compile-command "make lock"
 lock: $(READY)
-	$(BIN)/uv pip compile --quiet setup.py requirements.in --override overrides.txt --all-extras --generate-hashes \
-	  --no-emit-index-url --python-version 3.10 --custom-compile-command "make lock" -o requirements.lock
+	$(COMPILE) requirements.in --python-version 3.10 -o requirements.lock
+	$(COMPILE) requirements-newer.in --python-version 3.11 --universal -o requirements-newer.lock
 
 clean:
-	rm -rf $(VENV) output demo_output build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-newer output demo_output build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
