@@ -1,0 +1,134 @@
+"""Say where the numbers are from: config, commit, seed, data, limits, versions, machine."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from lt_det.report.page import Cell, Section
+from lt_det.report.run_page.material import Material
+from lt_det.report.run_page.methods import Method
+from lt_det.report.run_page.run_folder import RunFolder
+from lt_det.report.run_page.training_facts import registered_json
+from lt_det.storage.cache_folder import usable_cache_folder
+from lt_det.storage.digest import content_hash
+
+_UNKNOWN = "not recorded"
+# Lines of the table that Detectron2 writes at the start of log.txt.
+_IN_LOG = {"torch": r"PyTorch\s{2,}(\S+)", "detectron2": r"detectron2\s{2,}(\S+)",
+           "python": r"Python\s{2,}(\S+)"}  # fmt: skip
+_GPU_IN_LOG = r"GPU \S+\s{2,}([^\n(]+)"
+
+
+def provenance(material: Material) -> tuple[Section, list[dict[str, Any]]]:
+    """Return the part of the page, and its entries for each run."""
+    runs = [(method, run) for method in material.all_methods for run in method.runs]
+    entries = [_entries(method, run, material) for method, run in runs]
+    keys = list(dict.fromkeys(key for entry in entries for key in entry))
+    rows = []
+    for key in keys:
+        values = [entry.get(key, _UNKNOWN) for entry in entries]
+        if len(entries) > 1 and len(set(values)) == 1 and len(values[0]) < 400:
+            rows.append([key, Cell(values[0], kind="long"), *[Cell("same", kind="quiet")] * (len(values) - 1)])
+        else:
+            rows.append([key, *(Cell(value, kind="long") for value in values)])
+    header = ["", *(entry["run"] for entry in entries)]
+    return (
+        Section(
+            "Where the numbers are from",
+            header=header,
+            rows=[row for row in rows if row[0] != "run"],
+            anchor="provenance",
+            short="Provenance",
+        ),
+        [{"method": method.name, **entry} for (method, _), entry in zip(runs, entries)],
+    )
+
+
+def data_line(material: Material) -> str:
+    """Return the evaluated data set and its size in one line."""
+    names = {
+        str(e.about.get("dataset") or _first(run.key("DATASETS.TEST")) or "")
+        for method in material.methods
+        for run in method.runs
+        for task, e in run.results.items()
+        if task == material.task
+    } - {""}
+    groups = {g: sum(c.group == g for c in material.classes) for g in material.groups}
+    words = {"r": "rare", "c": "common", "f": "frequent"}
+    sizes = ", ".join(f"{count} {words[g]}" for g, count in groups.items())
+    names_text = " and ".join(sorted(os.path.basename(name) for name in names)) or "a test set"
+    warning = " The runs were evaluated on different sets." if len(names) > 1 else ""
+    classes = f"{len(material.classes):,} classes" + (f" ({sizes})" if sizes else "")
+    return f"{material.what[:1].upper()}{material.what[1:]} on {names_text}, {classes}.{warning}"
+
+
+def _entries(method: Method, run: RunFolder, material: Material) -> dict[str, str]:
+    record, is_many = run.record, len(method.runs) > 1
+    seed = record.get("seed", run.key("SEED"))
+    facts = material.facts[run.folder]
+    task = material.task if material.task in run.results else run.main_task()
+    about = run.results[task].about if task else {}
+    limits = run.key("MODEL.RETINANET" if run.key("MODEL.META_ARCHITECTURE") == "RetinaNet"
+                     else "MODEL.ROI_HEADS", {})  # fmt: skip
+    limits = limits if isinstance(limits, dict) else {}
+    training = run.key("DATASETS.TRAIN") or []
+    entry = {
+        "run": f"{method.name}, seed {seed}" if is_many else method.name,
+        "folder": run.folder,
+        "command": record.get("command"),
+        "model": run.key("MODEL.META_ARCHITECTURE"),
+        "loss": run.key("LT_DET.LOSS"),
+        "sampler": run.key("DATALOADER.SAMPLER_TRAIN"),
+        "meta learner": run.key("LT_DET.META.METHOD") if run.key("LT_DET.META.ENABLED") else "none",
+        "seed": seed,
+        "commit": record.get("commit"),
+        "weights": record.get("weights") or facts.checkpoint,
+        "iterations": record.get("iterations") or run.key("SOLVER.MAX_ITER"),
+        "training set": ", ".join(map(str, training)) if isinstance(training, list) else training,
+        "training images": f"{facts.stats.num_images:,}" if facts.stats else None,
+        "test set": about.get("dataset") or _first(run.key("DATASETS.TEST")),
+        "test set, sha256": _hash(run, str(about.get("dataset", ""))),
+        "metric": about.get("backend") or ("as Detectron2 wrote it" if task and "about" else None),
+        "score threshold": limits.get("SCORE_THRESH_TEST"),
+        "NMS": limits.get("NMS_THRESH_TEST"),
+        "detections an image": about.get("max_dets") or run.key("TEST.DETECTIONS_PER_IMAGE"),
+        "result file": run.results[task].source if task else None,
+        **_software(run),
+    }
+    return {key: _UNKNOWN if value in (None, "") else str(value) for key, value in entry.items()}
+
+
+def _software(run: RunFolder) -> dict[str, str | None]:
+    versions = run.record.get("versions")
+    if isinstance(versions, dict):
+        text = ", ".join(f"{name} {version}" for name, version in versions.items())
+    else:
+        found = {name: re.search(pattern, run.log) for name, pattern in _IN_LOG.items()}
+        text = ", ".join(f"{name} {match[1]}" for name, match in found.items() if match)
+    machine = run.record.get("machine")
+    if isinstance(machine, dict):
+        gpu = machine.get("gpu")
+        where = f"{machine.get('processor')}, {machine.get('cpus')} CPUs, {gpu or 'no GPU'}"
+    else:
+        match = re.search(_GPU_IN_LOG, run.log)
+        where = match[1].strip() if match else ""
+    return {"versions": text, "machine": where}
+
+
+def _hash(run: RunFolder, name: str) -> str | None:
+    path = name if os.path.isfile(name) else None
+    found = registered_json(run, "TEST", name)
+    path = path or (found[0] if found else None)
+    if path is None:
+        return None
+    try:
+        return content_hash(path, cache_dir=usable_cache_folder())[:16]
+    except (OSError, ValueError):
+        return None
+
+
+def _first(value: Any) -> str | None:
+    return str(value[0]) if isinstance(value, Sequence) and not isinstance(value, str) and value else None
