@@ -172,6 +172,8 @@ def add_lt_det_config(cfg: CfgNode) -> None:
     node.EVAL = CfgNode()
     # LVIS AP: "hotcoco" (fast) or "lvis-api" (the reference).
     node.EVAL.BACKEND = "hotcoco"
+    # Detection: what lies behind AP, beside the results: "on", "off" or "full" (boundary AP, too).
+    node.EVAL.ANALYSIS = "on"
     # Classification: probability that the bootstrap intervals of accuracies have.
     node.EVAL.CONFIDENCE = 0.95
     # After a training or --eval-only: AP against frequency, some test images with detections, and

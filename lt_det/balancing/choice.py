@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lt_det.balancing.weighted_ap import group_means
+from lt_det.evaluation.analysis.weighted_ap import group_means
 
 METRICS = ("AP", "APr", "APc", "APf")
 
@@ -190,24 +190,3 @@ def cross_fitted(
         tables.append(np.where(number > 0, np.nansum(stacked, 0) / np.maximum(number, 1), np.nan))
     before, after = (group_means(table, groups) for table in tables)
     return {name: after[name] - before[name] for name in METRICS}
-
-
-def interval(
-    values: np.ndarray, confidence: float = 0.95, *, around: float | None = None
-) -> tuple[float, float]:
-    """Return the percentiles that hold ``confidence`` of the finite values; NaN without any.
-
-    Args:
-        values: of resamples.
-        confidence: share of them.
-        around: what their mean is moved to: AP of resamples is too high, since the same image
-            comes several times. None leaves them.
-    """
-    finite = values[np.isfinite(values)]
-    if around is not None and len(finite):
-        finite = finite - finite.mean() + around
-    if not len(finite):
-        return (float("nan"), float("nan"))
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(finite, [tail, 1 - tail])
-    return float(low), float(high)

@@ -9,9 +9,10 @@ import numpy as np
 
 from lt_det.balancing.candidates import Candidate
 from lt_det.balancing.frozen_images import FrozenImage
-from lt_det.balancing.matches import Matches, Objects, match
 from lt_det.balancing.replay import PostProcessing, Replay
 from lt_det.engine.regions.store import RegionStore
+from lt_det.evaluation.analysis.matches import Matches, match
+from lt_det.evaluation.analysis.objects import Objects
 from lt_det.evaluation.evaluated_classes import category_ids_in_contiguous_order
 from lt_det.evaluation.prediction_table import PredictionTable
 from lt_det.evaluation.predictions import ImagePredictions

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from lt_det.balancing.candidates import Candidate
-from lt_det.balancing.matches import Matches
 from lt_det.balancing.replay import PostProcessing
+from lt_det.evaluation.analysis.matches import Matches
 from lt_det.evaluation.results import write_json
 from lt_det.storage.atomic_write import atomic_file
 

@@ -19,12 +19,13 @@ from lt_det.balancing.choice import (
     Objective,
     choose,
     cross_fitted,
-    interval,
     resamples,
 )
-from lt_det.balancing.matches import Matches, Objects
 from lt_det.balancing.replay import PostProcessing
-from lt_det.balancing.weighted_ap import class_aps, group_means
+from lt_det.evaluation.analysis.matches import Matches
+from lt_det.evaluation.analysis.objects import Objects
+from lt_det.evaluation.analysis.resampling import interval
+from lt_det.evaluation.analysis.weighted_ap import class_aps, group_means
 from lt_det.evaluation.results import write_json
 from lt_det.shown_text import for_csv
 from lt_det.storage.atomic_write import atomic_file

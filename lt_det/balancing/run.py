@@ -23,13 +23,13 @@ from lt_det.balancing.choice import balanced_halves
 from lt_det.balancing.evaluation import CandidateEvaluation
 from lt_det.balancing.export import write_balanced
 from lt_det.balancing.kept import KeptCandidates, check_same_balance
-from lt_det.balancing.matches import Matches
 from lt_det.balancing.options import BalanceOptions
 from lt_det.balancing.outcome import Outcome, Tried, decide
 from lt_det.balancing.plan import Step, duration, plan_text, steps
 from lt_det.balancing.subject import Subject, build_subject
 from lt_det.balancing.training import logit_moments, train_candidate, training_regions
 from lt_det.data.stats.fractal_dimension import box_centres, fractal_dimensions
+from lt_det.evaluation.analysis.matches import Matches
 
 logger = logging.getLogger(__name__)
 

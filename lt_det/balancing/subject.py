@@ -15,7 +15,6 @@ from lt_det.balancing.candidates import settings_to_try
 from lt_det.balancing.evaluation_cache import EvaluationCache, images_of_all_classes
 from lt_det.balancing.frozen_images import box_stages
 from lt_det.balancing.kept import file_digest, kept_images
-from lt_det.balancing.matches import Objects
 from lt_det.balancing.options import BalanceOptions
 from lt_det.balancing.plan import Rates, Sizes, within
 from lt_det.balancing.rates import bytes_of_region, measured_rates
@@ -27,6 +26,7 @@ from lt_det.data.sampling.samplers import classes_of_images
 from lt_det.data.stats.class_stats import ClassStats
 from lt_det.engine.evaluated_model import load_evaluated_model
 from lt_det.engine.evaluators import prepare_evaluation
+from lt_det.evaluation.analysis.objects import Objects
 from lt_det.evaluation.lvis.ground_truth import LVISGroundTruth, read_ground_truth
 from lt_det.storage.regular_file import open_regular
 from lt_det.tasks import build_class_stats, build_task

@@ -39,6 +39,7 @@ COMMANDS = (
     ),
     Command("train", "train a config, or several stages in a row", "lt_det.cli.train"),
     Command("evaluate", "evaluate a checkpoint, or a json of detections", "lt_det.cli.evaluate"),
+    Command("compare", "say whether two runs differ by more than luck", "lt_det.cli.compare"),
     Command(
         "balance",
         "find the rare classes with a detector that is trained, in minutes",

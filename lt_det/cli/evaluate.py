@@ -16,6 +16,7 @@ import sys
 from collections.abc import Sequence
 
 from lt_det.api import class_stats, evaluate_lvis
+from lt_det.evaluation.analysis.options import MODES, options_of_mode
 from lt_det.evaluation.lvis.average_precision import BACKENDS, IOU_TYPES
 from lt_det.evaluation.lvis.json_evaluation import summary_table
 
@@ -40,8 +41,17 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         "--iou-type", nargs="+", choices=IOU_TYPES, help="default: boxes, and masks if there are"
     )
     parser.add_argument("--max-dets", type=int, default=300, help="detections kept for each image")
+    parser.add_argument(
+        "--analysis",
+        choices=MODES,
+        default="off",
+        help="what lies behind AP, into the folder of --output; full: boundary AP of masks, too",
+    )
     parser.add_argument("--backend", choices=sorted(BACKENDS), default="hotcoco")
-    return parser.parse_args(words)
+    args = parser.parse_args(words)
+    if args.analysis != "off" and not args.output:
+        parser.error("--analysis needs --output, the folder of its files")
+    return args
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -62,6 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         max_dets=args.max_dets,
         backend=args.backend,
         output_dir=args.output,
+        analysis=options_of_mode(args.analysis),
     )
     for iou_type, result in results.items():
         print(f"{iou_type}:\n{summary_table(result)}\n")

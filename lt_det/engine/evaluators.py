@@ -21,6 +21,7 @@ from lt_det.data.warn_once import warn_once
 from lt_det.engine.best_checkpoint import check_metric
 from lt_det.engine.evaluated_model import classes_of_checkpoint, evaluated_model
 from lt_det.engine.score_threshold import threshold_text, warn_of_score_threshold
+from lt_det.evaluation.analysis.options import MODES, options_of_mode
 from lt_det.evaluation.classification.evaluator import ClassificationEvaluator
 from lt_det.evaluation.coco_evaluator import LongTailCOCOEvaluator
 from lt_det.evaluation.lvis.backends import check_backend
@@ -69,6 +70,7 @@ def build_evaluator(
             class_stats=class_stats,
             backend=cfg.LT_DET.EVAL.BACKEND,
             score_threshold=threshold_text(cfg),
+            analysis=options_of_mode(cfg.LT_DET.EVAL.ANALYSIS),
         )
     if kind == "coco":
         return LongTailCOCOEvaluator(
@@ -106,6 +108,10 @@ def check_test_sets(cfg: Any, *, class_names: Sequence[str] | None = None) -> No
     """
     task = build_task(cfg)
     check_metric(cfg)
+    if cfg.LT_DET.EVAL.ANALYSIS not in MODES:
+        raise ValueError(
+            f"LT_DET.EVAL.ANALYSIS must be one of {MODES}, got {cfg.LT_DET.EVAL.ANALYSIS!r}"
+        )
     if class_names is None:
         class_names = _training_classes(task)
     for name in cfg.DATASETS.TEST:

@@ -136,16 +136,23 @@ class Detections:
         Of equal scores the earlier detection stays. This is LVIS's limit (300); it is not a limit
         for each category. The order of what stays is unchanged where images are contiguous.
         """
+        within = self.within_limit(max_dets)
+        return self if within.all() else self.take(np.flatnonzero(within))
+
+    def within_limit(self, max_dets: int) -> np.ndarray:
+        """Return ``(N,)`` bool: whether a detection is among those of :meth:`top_scoring`."""
         starts, lengths = self.image_runs()
         one_run_each = len(np.unique(self.image_ids[starts])) == len(starts)
+        within = np.ones(len(self), dtype=bool)
         if one_run_each and (lengths <= max_dets).all():
-            return self
+            return within
         # lexsort is stable and sorts by its last key first: by image, then by falling score.
         order = np.lexsort((-self.scores, self.image_ids))
         images = self.image_ids[order]
         starts, lengths = _runs(images)
         rank = np.arange(len(images)) - np.repeat(starts, lengths)
-        return self.take(np.sort(order[rank < max_dets]))
+        within[order[rank >= max_dets]] = False
+        return within
 
     def image_runs(self) -> tuple[np.ndarray, np.ndarray]:
         """Return first rows and lengths, int64, of the runs of detections of one image."""

@@ -10,9 +10,9 @@ from lt_det.balancing.choice import (
     balanced_halves,
     choose,
     cross_fitted,
-    interval,
     resamples,
 )
+from lt_det.evaluation.analysis.resampling import interval
 
 GROUPS = ["r"] * 8 + ["c"] * 8 + ["f"] * 8
 NUM_IMAGES = 120

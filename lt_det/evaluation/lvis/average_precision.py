@@ -18,7 +18,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -79,6 +79,7 @@ class LVISAveragePrecision:
         backend: implementation that made it.
         summary: AP, AP50, AP75, APs, APm, APl, APr, APc, APf in percent; nan if undefined.
         per_category: one entry a category of the json, by rising id.
+        by_group: "r", "c" and "f" -> AP, AP50, AP75, APs, APm, APl of its categories.
     """
 
     iou_type: str
@@ -86,6 +87,7 @@ class LVISAveragePrecision:
     backend: str
     summary: dict[str, float]
     per_category: tuple[CategoryAP, ...]
+    by_group: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def group_sizes(self) -> dict[str, tuple[int, int]]:
         """Return group -> (number of categories with ground truth, number of categories)."""
@@ -150,28 +152,32 @@ def lvis_average_precision(
     groups = _check_groups(frequency_groups, ground_truth)
 
     precision = BACKENDS[backend](ground_truth, detections, iou_type=iou_type, max_dets=max_dets)
+    by_group = {
+        group: _six(precision[:, :, [groups.get(i) == group for i in ground_truth.category_ids]])
+        for group in GROUPS
+    }
+    of_groups = {f"AP{group}": six["AP"] for group, six in by_group.items()}
     return LVISAveragePrecision(
         iou_type=iou_type,
         max_dets=max_dets,
         backend=backend,
-        summary=_summary(precision, [groups.get(i) for i in ground_truth.category_ids]),
+        summary={**_six(precision), **of_groups},
         per_category=_per_category(precision, ground_truth, groups),
+        by_group=by_group,
     )
 
 
-def _summary(precision: np.ndarray, groups: list[str | None]) -> dict[str, float]:
-    """Return the nine numbers from ``(T, R, K, A)`` precision and the K groups."""
-    summary = {
+def _six(precision: np.ndarray) -> dict[str, float]:
+    """Return AP, AP50, AP75, APs, APm, APl from ``(T, R, K, A)`` precision."""
+    return {
         "AP": mean_precision(precision[..., 0]),
         "AP50": mean_precision(precision[_IOU_50, ..., 0]),
         "AP75": mean_precision(precision[_IOU_75, ..., 0]),
+        **{
+            name: mean_precision(precision[..., area])
+            for area, name in enumerate(("APs", "APm", "APl"), start=1)
+        },
     }
-    for area, name in enumerate(("APs", "APm", "APl"), start=1):
-        summary[name] = mean_precision(precision[..., area])
-    for group in GROUPS:
-        members = np.array([g == group for g in groups], dtype=bool)
-        summary[f"AP{group}"] = mean_precision(precision[:, :, members, 0])
-    return summary
 
 
 def mean_precision(precision: np.ndarray) -> float:

@@ -18,6 +18,9 @@ from detectron2.utils.file_io import PathManager
 
 from lt_det.data.annotations.naming import MATCHED
 from lt_det.data.stats.class_stats import ClassStats
+from lt_det.evaluation.analysis.analyse import analyse
+from lt_det.evaluation.analysis.files import analysis_table, write_analysis
+from lt_det.evaluation.analysis.options import AnalysisOptions
 from lt_det.evaluation.evaluated_classes import (
     category_ids_in_contiguous_order,
     groups_by_category_id,
@@ -52,8 +55,9 @@ class LongTailLVISEvaluator(DatasetEvaluator):
     evaluated.
 
     Files in ``output_dir``: ``coco_instances_results.json`` (all detections, with the ids of the
-    json) and ``per_category_{bbox,segm}.{json,csv}``. The AP of single categories is only there:
-    thousands of them would swamp metrics.json.
+    json), ``per_category_{bbox,segm}.{json,csv}``, and with ``analysis`` those of
+    :func:`~lt_det.evaluation.analysis.files.write_analysis`. The AP of single categories is only
+    there: thousands of them would swamp metrics.json.
 
     The other ranks wait for the main one; with backend "lvis-api" on all of LVIS that is longer
     than the default time-out of a process group (30 minutes).
@@ -70,6 +74,7 @@ class LongTailLVISEvaluator(DatasetEvaluator):
         class_stats: ClassStats | None = None,
         backend: Backend = "hotcoco",
         score_threshold: str = "",
+        analysis: AnalysisOptions | None = None,
     ) -> None:
         """Read and check the ground truth of a registered data set.
 
@@ -84,6 +89,7 @@ class LongTailLVISEvaluator(DatasetEvaluator):
                 "frequency" of the json.
             backend: see :func:`lvis_average_precision`.
             score_threshold: key and value of the model's, for the message where it finds nothing.
+            analysis: what is said beside AP, in the log and in files; None is nothing.
 
         Raises:
             ValueError: if the data set has no json, or classes, ids or options do not fit.
@@ -108,6 +114,7 @@ class LongTailLVISEvaluator(DatasetEvaluator):
         self._max_dets_per_image = max_dets_per_image
         self._backend: Backend = backend
         self._score_threshold = score_threshold
+        self._analysis = analysis
 
         with_masks = tasks is None or "segm" in tasks
         ground_truth = read_ground_truth(
@@ -214,6 +221,10 @@ class LongTailLVISEvaluator(DatasetEvaluator):
                 backend=self._backend,
             )
             self._report(result)
+            if self._analysis and self._output_dir:
+                found = analyse(ground_truth, detections, result, options=self._analysis)
+                logger.info("Behind %s:\n%s", task, analysis_table(found))
+                write_analysis(self._output_dir, found, dataset=self._dataset_name)
             results[task] = dict(result.summary)
         return results
 

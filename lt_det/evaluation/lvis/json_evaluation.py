@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 
@@ -9,6 +10,9 @@ from tabulate import tabulate
 
 from lt_det.data.stats.class_stats import ClassStats
 from lt_det.data.stats.frequency_groups import GROUP_NAMES
+from lt_det.evaluation.analysis.analyse import analyse
+from lt_det.evaluation.analysis.files import analysis_table, write_analysis
+from lt_det.evaluation.analysis.options import AnalysisOptions
 from lt_det.evaluation.detections import Detections, Records, as_detections
 from lt_det.evaluation.evaluated_classes import groups_by_category_id
 from lt_det.evaluation.lvis.average_precision import (
@@ -20,6 +24,8 @@ from lt_det.evaluation.lvis.average_precision import (
 from lt_det.evaluation.lvis.ground_truth import read_ground_truth
 from lt_det.evaluation.results import write_per_category
 
+logger = logging.getLogger(__name__)
+
 
 def evaluate_lvis(
     ground_truth: str | os.PathLike[str],
@@ -30,6 +36,7 @@ def evaluate_lvis(
     max_dets: int = 300,
     backend: Backend = "hotcoco",
     output_dir: str | os.PathLike[str] | None = None,
+    analysis: AnalysisOptions | None = None,
 ) -> dict[str, LVISAveragePrecision]:
     """Return LVIS AP of a json of detections: AP, AP50, ..., APr, APc, APf, and of every class.
 
@@ -43,16 +50,20 @@ def evaluate_lvis(
         max_dets: highest-scoring detections kept for each image. LVIS: 300.
         backend: "hotcoco" (fast) or "lvis-api" (reference).
         output_dir: where ``per_category_{bbox,segm}.{json,csv}`` go; None writes none.
+        analysis: also write what :func:`~lt_det.evaluation.analysis.files.write_analysis` says, and
+            log its table; None does not.
 
     Returns:
         "bbox" or "segm" -> result; its ``summary`` holds percents.
 
     Raises:
         FileNotFoundError: if a file is missing.
-        ValueError: if a file is no json of its kind, or detections, json and ``stats`` have other
-            images or classes.
+        ValueError: if a file is no json of its kind, detections, json and ``stats`` have other
+            images or classes, or there is ``analysis`` and no ``output_dir``.
         ImportError: if the backend is not installed.
     """
+    if analysis is not None and output_dir is None:
+        raise ValueError("analysis: output_dir is needed, the folder of its files")
     for argument, path in (("ground_truth", ground_truth), ("detections", detections)):
         if isinstance(path, (str, os.PathLike)) and not os.path.isfile(path):
             raise FileNotFoundError(f"{argument}: {os.fspath(path)} does not exist")
@@ -90,6 +101,10 @@ def evaluate_lvis(
                     "backend": backend,
                 },
             )
+        if output_dir is not None and analysis is not None:
+            behind = analyse(truth, found, result, options=analysis)
+            logger.info("Behind %s:\n%s", iou_type, analysis_table(behind))
+            write_analysis(output_dir, behind, dataset=os.fspath(ground_truth))
     return results
 
 

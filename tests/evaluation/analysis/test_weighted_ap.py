@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lt_det.balancing.matches import Objects, match
-from lt_det.balancing.weighted_ap import class_aps, group_means
+from lt_det.evaluation.analysis.matches import match
+from lt_det.evaluation.analysis.objects import Objects
+from lt_det.evaluation.analysis.weighted_ap import class_aps, group_means
 from lt_det.evaluation.detections import Detections
 from lt_det.evaluation.lvis.average_precision import lvis_average_precision
 from lt_det.evaluation.lvis.ground_truth import read_ground_truth

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from lt_det.balancing.matches import Matches, Objects
+from lt_det.evaluation.analysis.matches import Matches
+from lt_det.evaluation.analysis.objects import ObjectPlaces
 
 #: The metric's.
 RECALL_THRESHOLDS = np.linspace(0.0, 1.0, 101)
@@ -20,11 +21,12 @@ _AT_ONCE = 2**22
 
 
 def class_aps(
-    objects: Objects,
+    objects: ObjectPlaces,
     matches: Matches,
     weights: np.ndarray,
     *,
     classes: Sequence[int] | None = None,
+    num_thresholds: int | None = None,
 ) -> np.ndarray:
     """Return ``(B, K)`` AP in percent, NaN where the images of a weighting have no object.
 
@@ -33,7 +35,9 @@ def class_aps(
         matches: judged detections.
         weights: ``(B, I)`` whole numbers >= 0.
         classes: rows of those to compute, the others are NaN; None is all.
+        num_thresholds: mean over the first so many IoU thresholds; 1 is AP50, None is all.
     """
+    thresholds = slice(num_thresholds)
     weights = np.asarray(weights, dtype=np.float64)
     num_classes = len(objects.category_ids)
     aps = np.full((len(weights), num_classes), np.nan)
@@ -48,17 +52,28 @@ def class_aps(
         step = max(_AT_ONCE // max(rows.stop - rows.start, 1), 1)
         for begin in range(0, len(defined), step):
             some = defined[begin : begin + step]
-            aps[some, k] = _ap(matches, rows, weights[some], to_find[some, k])
+            found = matches.found[rows, thresholds]
+            if not found.any():
+                aps[some, k] = 0.0
+                continue
+            of_detections = weights[some][:, matches.images[rows]]
+            counted = matches.counted[rows, thresholds]
+            aps[some, k] = curve_ap(found, counted, of_detections, to_find[some, k])
     return aps
 
 
-def _ap(matches: Matches, rows: slice, weights: np.ndarray, to_find: np.ndarray) -> np.ndarray:
-    """Return ``(B,)`` AP of one class."""
-    found, counted = matches.found[rows], matches.counted[rows]
-    total = np.zeros(len(weights))
-    if not found.any():
-        return total
-    of_detections = weights[:, matches.images[rows]]  # (B, n)
+def curve_ap(
+    found: np.ndarray, counted: np.ndarray, of_detections: np.ndarray, to_find: np.ndarray
+) -> np.ndarray:
+    """Return ``(B,)`` AP in percent of one curve, mean over IoU thresholds.
+
+    Args:
+        found: ``(n, T)`` bool, best first, more thresholds never find more.
+        counted: ``(n, T)`` bool.
+        of_detections: ``(B, n)`` float64 weights.
+        to_find: ``(B,)`` weight of the objects, above 0.
+    """
+    total = np.zeros(len(of_detections))
     all_counted = bool(counted.all())
     summed = of_detections.cumsum(axis=1)
     for t in range(found.shape[1]):

@@ -1,0 +1,1 @@
+"""What an evaluation says beside AP: errors, confusion, calibration, thresholds, intervals."""

@@ -1,0 +1,50 @@
+"""AP-Fixed and AP-Pool: AP without a limit for each image, and with all classes in one curve.
+
+Dave et al., "Evaluating Large-Vocabulary Object Detectors: The Devil is in the Details", 2021,
+https://arxiv.org/abs/2102.01066. With a limit for each image a class competes with all others for
+places, so that AP of a class also says how its scores compare; AP-Fixed takes that away, AP-Pool
+measures it by itself.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lt_det.evaluation.analysis.matches import Matches
+from lt_det.evaluation.analysis.weighted_ap import curve_ap
+from lt_det.evaluation.detections import Detections
+
+#: Detections of a class that count, over the data set. The paper's, for LVIS validation.
+PER_CLASS = 10_000
+
+
+def best_of_classes(detections: Detections, *, per_class: int = PER_CLASS) -> np.ndarray:
+    """Return ``(N,)`` bool: whether a detection is among the best of its class.
+
+    Args:
+        detections: N; of equal scores the earlier is taken first.
+        per_class: how many are.
+    """
+    kept = np.zeros(len(detections), dtype=bool)
+    order = np.lexsort((-detections.scores, detections.category_ids))
+    classes = detections.category_ids[order]
+    starts = np.searchsorted(classes, classes)
+    kept[order[np.arange(len(order)) - starts < per_class]] = True
+    return kept
+
+
+def pooled_ap(matches: Matches, members: np.ndarray, num_objects: int) -> float:
+    """Return AP in percent of the detections of several classes taken as one; NaN without objects.
+
+    Args:
+        matches: judged detections.
+        members: ``(K,)`` bool, the classes.
+        num_objects: of these classes, those to ignore left out.
+    """
+    if not num_objects:
+        return float("nan")
+    rows = np.flatnonzero(members[matches.classes])
+    rows = rows[np.argsort(-matches.scores[rows], kind="stable")]
+    once = np.ones((1, len(rows)))
+    to_find = np.array([num_objects], dtype=np.float64)
+    return float(curve_ap(matches.found[rows], matches.counted[rows], once, to_find)[0])
