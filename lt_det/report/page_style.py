@@ -141,6 +141,4 @@ if (location.hash) open_target();
 """
 
 #: The only script that a browser runs on the page, by its content: no name can be another.
-SCRIPT_HASH = (
-    f"sha256-{base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()}"
-)
+SCRIPT_HASH = f"sha256-{base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()}"

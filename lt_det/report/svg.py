@@ -75,9 +75,7 @@ class Axis:
 class Chart:
     """Axes, and what is drawn between them, first things lowest."""
 
-    def __init__(
-        self, x: Axis, y: Axis, *, name: str, width: int = 460, height: int = 290
-    ) -> None:
+    def __init__(self, x: Axis, y: Axis, *, name: str, width: int = 460, height: int = 290) -> None:
         """Draw the axes.
 
         Args:
@@ -98,13 +96,20 @@ class Chart:
             self.text(place, bottom + 17, tick_text(value), anchor="middle")
         for value in y.ticks():
             place = self.y(value)
-            self._add("path", {"class": "axis", "d": f"M{_LEFT} {place}h{right - _LEFT}", "opacity": ".5"})
+            self._add(
+                "path", {"class": "axis", "d": f"M{_LEFT} {place}h{right - _LEFT}", "opacity": ".5"}
+            )
             self.text(_LEFT - 6, place + 4, tick_text(value), anchor="end")
         self.text((_LEFT + right) / 2, height - 6, x.label, anchor="middle")
         middle = (_TOP + bottom) / 2
         self._add(
             "text",
-            {"x": 0, "y": 0, "text-anchor": "middle", "transform": f"translate(12 {middle:.0f}) rotate(-90)"},
+            {
+                "x": 0,
+                "y": 0,
+                "text-anchor": "middle",
+                "transform": f"translate(12 {middle:.0f}) rotate(-90)",
+            },
             y.label,
         )
 
@@ -165,7 +170,9 @@ class Chart:
     def upright(self, x: float, text: str = "") -> None:
         """Draw a dotted line at a value of the x axis, with words at its upper end."""
         if self.x_axis.low < x < self.x_axis.high:
-            self._add("path", {"class": "guide", "d": f"M{self.x(x)} {_TOP}V{self.height - _BOTTOM}"})
+            self._add(
+                "path", {"class": "guide", "d": f"M{self.x(x)} {_TOP}V{self.height - _BOTTOM}"}
+            )
             self.text(self.x(x) + 3, _TOP + 9, text)
 
     def _add(self, tag: str, values: dict[str, Any], text: str = "", *, title: str = "") -> None:

@@ -75,7 +75,9 @@ def _flow(there: Sequence[tuple[Method, Mapping[str, Any]]]) -> Any:
         shown = [(m, fates) for m, fates in shown if sum(fates.values())]
         if not shown:
             continue
-        parts.append(element("text", {"x": 0, "y": y + 15, "font-weight": "bold"}, text=f"{name} objects"))
+        parts.append(
+            element("text", {"x": 0, "y": y + 15, "font-weight": "bold"}, text=f"{name} objects")
+        )
         y += 20
         for method, fates in shown:
             total, x = sum(fates.values()), float(label)
@@ -84,11 +86,22 @@ def _flow(there: Sequence[tuple[Method, Mapping[str, Any]]]) -> Any:
             for key, words, colour in _FATES:
                 share = fates.get(key, 0) / total
                 length = share * (width - label)
-                values = {"class": f"bar {colour}", "x": round(x, 1), "y": y, "width": round(length, 1), "height": step - 4}
+                values = {
+                    "class": f"bar {colour}",
+                    "x": round(x, 1),
+                    "y": y,
+                    "width": round(length, 1),
+                    "height": step - 4,
+                }
                 about = f"{method.name}: {fates.get(key, 0)} of {total} {name} objects: {words} ({share:.0%})"
                 parts.append(element("rect", values, title=about) if length else "")
                 if length > 30:
-                    middle = {"class": "inside", "x": round(x + length / 2, 1), "y": y + 13, "text-anchor": "middle"}
+                    middle = {
+                        "class": "inside",
+                        "x": round(x + length / 2, 1),
+                        "y": y + 13,
+                        "text-anchor": "middle",
+                    }
                     parts.append(element("text", middle, text=f"{share:.0%}"))
                 x += length
             y += step
@@ -111,7 +124,11 @@ def calibration(material: Material) -> Section:
         drawn = False
         for method, content in there:
             found = ((content.get("groups") or {}).get(group) or {}).get("calibration") or {}
-            bins = [b for b in found.get("bins") or [] if b.get("precision") is not None and b.get("score") is not None]
+            bins = [
+                b
+                for b in found.get("bins") or []
+                if b.get("precision") is not None and b.get("score") is not None
+            ]
             if not bins:
                 continue
             drawn = True
@@ -124,8 +141,19 @@ def calibration(material: Material) -> Section:
             rows.append([method.name, name, number_cell(found.get("error")), number_cell(found.get("largest_error")),
                          number_cell(found.get("detections"), 0)])  # fmt: skip
         if drawn:
-            charts.append(chart.html(caption=f"{name[:1].upper()}{name[1:]}.", legend=legend_of([m for m, _ in there])))
-    header = ["method", "group", NumberHead("mean gap"), NumberHead("largest gap"), NumberHead("detections")]
+            charts.append(
+                chart.html(
+                    caption=f"{name[:1].upper()}{name[1:]}.",
+                    legend=legend_of([m for m, _ in there]),
+                )
+            )
+    header = [
+        "method",
+        "group",
+        NumberHead("mean gap"),
+        NumberHead("largest gap"),
+        NumberHead("detections"),
+    ]
     return Section(
         title,
         ["Below the dotted line scores promise too much, above it too little. Gaps are percent points between "
@@ -147,7 +175,13 @@ def errors(material: Material) -> Section | None:
                     gain = (found.get(kind) or {}).get("AP50_gain")
                     count = (found.get(kind) or {}).get("count")
                     cell = number_cell(gain)
-                    cells.append(Cell(f"{cell.text} ({count:,})" if count is not None else cell.text, cell.sort, "number"))
+                    cells.append(
+                        Cell(
+                            f"{cell.text} ({count:,})" if count is not None else cell.text,
+                            cell.sort,
+                            "number",
+                        )
+                    )
                 rows.append(cells)
     if not rows:
         return None
@@ -160,4 +194,8 @@ def errors(material: Material) -> Section | None:
 
 def notes(material: Material) -> list[str]:
     """Return what the evaluations note about results that look like a mistake."""
-    return [f"{method.name}: {note}" for method, content in analyses(material) for note in content.get("notes") or []]
+    return [
+        f"{method.name}: {note}"
+        for method, content in analyses(material)
+        for note in content.get("notes") or []
+    ]

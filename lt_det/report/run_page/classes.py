@@ -56,7 +56,9 @@ def class_table(material: Material, pictured: Container[int]) -> Section:
     header = ["class", "group", NumberHead("training images"), NumberHead("test objects")]
     header += [NumberHead(f"{m.name}: {unit}" if several else unit) for m in material.methods]
     header += [NumberHead(f"{m.name} − {material.methods[0].name}") for m in material.methods[1:]]
-    header += [NumberHead(_COLUMNS[c][0]) for c in columns] + (["why 0 or none"] if has_reason else [])
+    header += [NumberHead(_COLUMNS[c][0]) for c in columns] + (
+        ["why 0 or none"] if has_reason else []
+    )
     rows = []
     for k, one in enumerate(material.classes):
         figures = material.figures[:, k]
@@ -93,7 +95,9 @@ def _details(material: Material) -> tuple[Mapping[str, Mapping[str, Any]], str]:
         evaluation = first_run(method, material.task).results[material.task or ""]
         if evaluation.analysis is not None:
             records = evaluation.analysis.get("classes") or []
-            return {r["name"]: r for r in records if isinstance(r, dict) and "name" in r}, method.name
+            return {
+                r["name"]: r for r in records if isinstance(r, dict) and "name" in r
+            }, method.name
     return {}, ""
 
 
@@ -139,10 +143,20 @@ def _bars(material: Material, title: str, chosen: list[int], change: np.ndarray)
         group = one.group or "s0"
         parts.append(element("text", {"x": label - 6, "y": y + 13, "text-anchor": "end"},
                              text=shortened(one.name, 24), title=one.name))  # fmt: skip
-        values = {"class": f"bar {group}", "x": label, "y": y + 2, "width": length, "height": step - 5}
+        values = {
+            "class": f"bar {group}",
+            "x": label,
+            "y": y + 2,
+            "width": length,
+            "height": step - 5,
+        }
         parts.append(element("rect", values, title=words))
         parts.append(
-            element("text", {"x": label + length + 4, "y": y + 13}, text=f"{change[k]:+.1f}".replace("-", "−"))
+            element(
+                "text",
+                {"x": label + length + 4, "y": y + 13},
+                text=f"{change[k]:+.1f}".replace("-", "−"),
+            )
         )
     return figure("".join(parts), width, 8 + len(chosen) * step, title, caption=title)
 
@@ -171,7 +185,9 @@ def classifier_charts(material: Material) -> Section:
         counts = [np.maximum(np.array(s.image_counts, dtype=float), 0.7) for _, s, _ in columns]
         chart = Chart(
             Axis.around(np.concatenate(counts), "training images of the class", log=True),
-            Axis.around(np.concatenate([v[: len(x)] for x, (_, _, v) in zip(counts, columns)]), words),
+            Axis.around(
+                np.concatenate([v[: len(x)] for x, (_, _, v) in zip(counts, columns)]), words
+            ),
             name=f"{words} against training images",
         )
         for x, (method, stats, values) in zip(counts, columns):
@@ -180,6 +196,8 @@ def classifier_charts(material: Material) -> Section:
                             faint=True, title=f"{name}: {value:.3g} ({method.name})")  # fmt: skip
         charts.append(chart.html(caption=f"{words[:1].upper()}{words[1:]}.",
                                  legend=legend_of([m for m, _, _ in columns])))  # fmt: skip
-    texts = ["A classifier that grows with frequency prefers frequent classes. Of several seeds, the first."]
+    texts = [
+        "A classifier that grows with frequency prefers frequent classes. Of several seeds, the first."
+    ]
     return Section(title, texts if charts else [], anchor="classifier", short="Classifier",
                    missing=missing, charts=charts)  # fmt: skip

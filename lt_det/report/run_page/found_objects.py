@@ -47,7 +47,9 @@ class TestSet:
             FileNotFoundError: if there is no such file.
             ValueError: if it is no such json.
         """
-        content = read_annotation_json(json_file, name=os.path.basename(json_file), keep_segmentations=False)
+        content = read_annotation_json(
+            json_file, name=os.path.basename(json_file), keep_segmentations=False
+        )
         objects: dict[int, list[dict[str, Any]]] = defaultdict(list)
         for one in content["annotations"]:
             if not is_crowd(one) and "bbox" in one:
@@ -102,7 +104,11 @@ class Finds:
         boxes = self.detections.boxes
         assert boxes is not None
         return [
-            (int(self.detections.category_ids[r]), float(self.detections.scores[r]), boxes[r].tolist())
+            (
+                int(self.detections.category_ids[r]),
+                float(self.detections.scores[r]),
+                boxes[r].tolist(),
+            )
             for r in rows
         ]
 

@@ -16,7 +16,11 @@ _MOST_POINTS = 6000
 
 def against_frequency(material: Material) -> Section:
     """Return the part of the page."""
-    title, anchor, short = f"{_upper(material.what)} against class frequency", "frequency", "Frequency"
+    title, anchor, short = (
+        f"{_upper(material.what)} against class frequency",
+        "frequency",
+        "Frequency",
+    )
     counts, figures = material.counts, material.figures
     if not np.isfinite(counts).any():
         return Section(
@@ -47,7 +51,9 @@ def _values(material: Material, counts: np.ndarray, figures: np.ndarray) -> obje
     if figures.size <= _MOST_POINTS:
         for method, row in zip(material.methods, figures):
             for one, count, value in zip(material.classes, counts, row):
-                title = f"{one.name}: {value:.1f}, {one.train_images} training images ({method.name})"
+                title = (
+                    f"{one.name}: {value:.1f}, {one.train_images} training images ({method.name})"
+                )
                 chart.point(count, value, colour_of(method.place), title=title,
                             shape=shape_of(method.place), size=2.4, faint=True)  # fmt: skip
     _curves(chart, material, smooth(counts, figures), range(len(figures)))

@@ -32,12 +32,16 @@ def learned_weights(material: Material) -> Section | None:
             for group, (x, y) in series.items():
                 chart.line(x, y, group, title=f"{GROUP_NAMES[group]} classes")
             legend = [(group, "square", GROUP_NAMES[group]) for group in series]
-            caption = f"{method.name}: learned {word}s over time, relative to the mean over classes."
+            caption = (
+                f"{method.name}: learned {word}s over time, relative to the mean over classes."
+            )
             charts.append(chart.html(caption=caption, legend=legend))
         final = final_meta_weights(run)
         if final:
             chart = Chart(
-                Axis.around([max(c, 0.7) for _, _, c, _ in final], "training images of the class", log=True),
+                Axis.around(
+                    [max(c, 0.7) for _, _, c, _ in final], "training images of the class", log=True
+                ),
                 Axis.around([*(w for *_, w in final), 1.0], "learned at the end"),
                 name=f"learned values against training images, {method.name}",
             )
@@ -48,7 +52,9 @@ def learned_weights(material: Material) -> Section | None:
             charts.append(chart.html(caption=f"{method.name}: learned at the end, each class."))
     if not charts:
         return None
-    return Section("What the meta learner learned", anchor="meta", short="Meta weights", charts=charts)
+    return Section(
+        "What the meta learner learned", anchor="meta", short="Meta weights", charts=charts
+    )
 
 
 def balance_parts(material: Material) -> list[Section]:
@@ -71,9 +77,17 @@ def _balance(content: Mapping[str, Any], name: str, place: int) -> Section:
         gains.append(f"{metric} {gain['points']:+.1f} [{low:+.1f}, {high:+.1f}]".replace("-", "−"))
     texts = [f"Chosen by {content.get('objective')}: {_words(chosen)}. Start: {_words(start)}."]
     if gains:
-        texts.append(f"Gain on images that were not chosen on (cross-fitted, 95 %): {', '.join(gains)}.")
+        texts.append(
+            f"Gain on images that were not chosen on (cross-fitted, 95 %): {', '.join(gains)}."
+        )
     texts += [str(note) for note in content.get("notes") or []]
-    header = ["candidate", "level", NumberHead("score threshold"), NumberHead("NMS"), *map(NumberHead, _METRICS)]
+    header = [
+        "candidate",
+        "level",
+        NumberHead("score threshold"),
+        NumberHead("NMS"),
+        *map(NumberHead, _METRICS),
+    ]
     table = [
         [Cell(str(row.get("candidate")), kind="long"), str(row.get("level")), number_cell(_number(row, "score threshold"), 4),
          number_cell(_number(row, "NMS"), 2), *(number_cell(_number(row, m)) for m in _METRICS)]
@@ -88,7 +102,10 @@ def _balance(content: Mapping[str, Any], name: str, place: int) -> Section:
 
 
 def _front(
-    rows: Sequence[Mapping[str, Any]], levels: Sequence[str], start: Mapping[str, Any], chosen: Mapping[str, Any]
+    rows: Sequence[Mapping[str, Any]],
+    levels: Sequence[str],
+    start: Mapping[str, Any],
+    chosen: Mapping[str, Any],
 ) -> Any:
     points = [(row, _number(row, "APf"), _number(row, "APr")) for row in rows]
     points = [p for p in points if math.isfinite(p[1]) and math.isfinite(p[2])]
@@ -100,24 +117,38 @@ def _front(
         if y > best:
             front.append((x, y))
             best = y
-    chart.line([x for x, _ in front], [y for _, y in front], "s0", kind="thin", dashes="4 3", title="front")
+    chart.line(
+        [x for x, _ in front], [y for _, y in front], "s0", kind="thin", dashes="4 3", title="front"
+    )
     for row, x, y in points:
         level = levels.index(row["level"]) if row.get("level") in levels else 0
-        chart.point(x, y, colour_of(level), shape=shape_of(level), size=3.4, faint=True, title=_words(row))
+        chart.point(
+            x, y, colour_of(level), shape=shape_of(level), size=3.4, faint=True, title=_words(row)
+        )
     for row, words in ((start, "start"), (chosen, "chosen")):
         x, y = _number(row, "APf"), _number(row, "APr")
         if math.isfinite(x) and math.isfinite(y):
             level = levels.index(row["level"]) if row.get("level") in levels else 0
             chart.point(x, y, colour_of(level), shape=shape_of(level), size=6.5, title=_words(row))
             right = chart.x(x) > 380
-            chart.text(chart.x(x) + (-10 if right else 10), chart.y(y) + 4, words, anchor="end" if right else "start")
+            chart.text(
+                chart.x(x) + (-10 if right else 10),
+                chart.y(y) + 4,
+                words,
+                anchor="end" if right else "start",
+            )
     legend = [(colour_of(i), shape_of(i), level) for i, level in enumerate(levels)]
-    return chart.html(caption="Each point is a candidate; no other is better in both above the dashed front.", legend=legend)
+    return chart.html(
+        caption="Each point is a candidate; no other is better in both above the dashed front.",
+        legend=legend,
+    )
 
 
 def _words(row: Mapping[str, Any]) -> str:
     limits = f"score {row.get('score threshold')}, NMS {row.get('NMS')}"
-    figures = ", ".join(f"{m} {_number(row, m):.1f}" for m in _METRICS if math.isfinite(_number(row, m)))
+    figures = ", ".join(
+        f"{m} {_number(row, m):.1f}" for m in _METRICS if math.isfinite(_number(row, m))
+    )
     return f"{row.get('candidate')} ({limits}): {figures}"
 
 

@@ -122,9 +122,7 @@ def _all_have(methods: Sequence[Method], task: str) -> bool:
     return bool(evaluated) and all(m.evaluations(task) for m in evaluated)
 
 
-def _classes(
-    methods: Sequence[Method], task: str, stats: ClassStats | None
-) -> list[ShownClass]:
+def _classes(methods: Sequence[Method], task: str, stats: ClassStats | None) -> list[ShownClass]:
     counts: dict[str, int] = {}
     groups: dict[str, str] = {}
     if stats is not None:
@@ -140,16 +138,15 @@ def _classes(
                 images = counts.get(name, _whole(record.get("num_train_images")))
                 group = record.get("group") or groups.get(name, "")
                 objects = _whole(record.get("num_gt_instances", record.get("num_test_images")))
-                found[name] = ShownClass(
-                    name, _GROUP_KEYS.get(group, ""), images, objects
-                )
-    return sorted(
-        found.values(), key=lambda c: (-(c.train_images or 0), -(c.objects or 0), c.name)
-    )
+                found[name] = ShownClass(name, _GROUP_KEYS.get(group, ""), images, objects)
+    return sorted(found.values(), key=lambda c: (-(c.train_images or 0), -(c.objects or 0), c.name))
 
 
 # Classification says "few" where detection says "r".
-_GROUP_KEYS = {**{key: key for key in GROUP_NAMES}, **{name: key for key, name in SHOT_NAMES.items()}}
+_GROUP_KEYS = {
+    **{key: key for key in GROUP_NAMES},
+    **{name: key for key, name in SHOT_NAMES.items()},
+}
 
 
 def _whole(value: Any) -> int | None:

@@ -31,7 +31,13 @@ def provenance(material: Material) -> tuple[Section, list[dict[str, Any]]]:
     for key in keys:
         values = [entry.get(key, _UNKNOWN) for entry in entries]
         if len(entries) > 1 and len(set(values)) == 1 and len(values[0]) < 400:
-            rows.append([key, Cell(values[0], kind="long"), *[Cell("same", kind="quiet")] * (len(values) - 1)])
+            rows.append(
+                [
+                    key,
+                    Cell(values[0], kind="long"),
+                    *[Cell("same", kind="quiet")] * (len(values) - 1),
+                ]
+            )
         else:
             rows.append([key, *(Cell(value, kind="long") for value in values)])
     header = ["", *(entry["run"] for entry in entries)]
@@ -131,4 +137,8 @@ def _hash(run: RunFolder, name: str) -> str | None:
 
 
 def _first(value: Any) -> str | None:
-    return str(value[0]) if isinstance(value, Sequence) and not isinstance(value, str) and value else None
+    return (
+        str(value[0])
+        if isinstance(value, Sequence) and not isinstance(value, str) and value
+        else None
+    )

@@ -94,7 +94,9 @@ def lead(material: Material, differences: Sequence[Difference]) -> list[str]:
             one = found[0]
             if len(found) == 1 and math.isfinite(one.low):
                 text += f" [{one.low:+.1f}, {one.high:+.1f}]".replace("-", "−")
-                text += "" if one.verdict in ("higher", "lower") else " (no difference can be shown)"
+                text += (
+                    "" if one.verdict in ("higher", "lower") else " (no difference can be shown)"
+                )
             elif len(values) > 1:
                 text += f" ± {np.std(values, ddof=1):.1f}"
             said.append(text)
@@ -255,7 +257,10 @@ def _rows_chart(
                 continue
             line = round(y - step / 2, 1)
             if math.isfinite(low):
-                values = {"class": f"path {colour_of(index)}", "d": f"M{place(low)} {line}H{place(high)}"}
+                values = {
+                    "class": f"path {colour_of(index)}",
+                    "d": f"M{place(low)} {line}H{place(high)}",
+                }
                 parts.append(element("path", values))
             kind = f"dot {colour_of(index)}"
             parts.append(marker(place(value), line, shape_of(index), 4.5, kind, title))
@@ -276,7 +281,9 @@ def _forest(material: Material) -> Any:
                 low, high = min(values), max(values)
             every += [v for v in (value, low, high) if math.isfinite(v)]
             bounds = f" [{low:.1f}, {high:.1f}]" if math.isfinite(low) else ""
-            points.append((method.place, value, low, high, f"{method.name}: {metric} {value:.1f}{bounds}"))
+            points.append(
+                (method.place, value, low, high, f"{method.name}: {metric} {value:.1f}{bounds}")
+            )
         rows.append((_row_name(metric, group), points))
     what = f"{material.what} in percent"
     whiskers = _whiskers(material)
@@ -315,7 +322,9 @@ def _differences_chart(material: Material, differences: Sequence[Difference]) ->
 
 
 def _row_name(metric: str, group: str) -> str:
-    return {"AP": "all", "top1": "all"}.get(metric, _GROUPS[group] if metric.startswith("AP") else metric)
+    return {"AP": "all", "top1": "all"}.get(
+        metric, _GROUPS[group] if metric.startswith("AP") else metric
+    )
 
 
 def legend_of(methods: Sequence[Method]) -> list[tuple[str, str, str]]:

@@ -69,10 +69,20 @@ def rare_scenes(
     worst = _pick([o for o in objects if o.quality <= 0], worst=True)
     blocks = []
     for title, chosen in (("Found best", best), ("Found worst", worst)):
-        rows = [_row(o, truth, finds, store) for o in chosen if store.add(truth.paths[o.image_id], longest=_LARGE)]
+        rows = [
+            _row(o, truth, finds, store)
+            for o in chosen
+            if store.add(truth.paths[o.image_id], longest=_LARGE)
+        ]
         if rows:
             blocks.append(_markup(f"<h3>{title}</h3><div class='rows'>{''.join(rows)}</div>"))
-    missing = [] if blocks else ["No image of them could be shown: none has objects, or the files are not there (--images DIR)."]
+    missing = (
+        []
+        if blocks
+        else [
+            "No image of them could be shown: none has objects, or the files are not there (--images DIR)."
+        ]
+    )
     return Section(
         f"Images of {word}",
         [f"Best and worst by the scores of {judged_by}, one image a class. White: what is there. Green: found, with its score. "
@@ -107,7 +117,10 @@ def _pick(objects: Sequence[Judged], *, worst: bool) -> list[Judged]:
     """Return the best or worst objects, one a class and image."""
     chosen: list[Judged] = []
     for one in sorted(objects, key=lambda o: o.quality if worst else -o.quality):
-        if all(one.one["category_id"] != c.one["category_id"] and one.image_id != c.image_id for c in chosen):
+        if all(
+            one.one["category_id"] != c.one["category_id"] and one.image_id != c.image_id
+            for c in chosen
+        ):
             chosen.append(one)
         if len(chosen) == _OF_RARE:
             break
@@ -120,7 +133,14 @@ def _row(judged: Judged, truth: TestSet, finds: Mapping[str, Finds], store: Pict
     path, objects = truth.paths[judged.image_id], truth.objects[judged.image_id]
     name = truth.names[judged.one["category_id"]]
     there = [DrawnBox(o["bbox"], truth.names.get(o["category_id"], "?"), "truth") for o in objects]
-    panels = [store.scene(path, there, about=f"ground truth: {', '.join(b.label for b in there)}", caption="ground truth")]
+    panels = [
+        store.scene(
+            path,
+            there,
+            about=f"ground truth: {', '.join(b.label for b in there)}",
+            caption="ground truth",
+        )
+    ]
     shown = list(finds)[:1] + list(finds)[1:][-(_PANELS - 1) :]
     for method in shown:
         boxes = _drawn(judged, truth, finds[method])
@@ -130,7 +150,9 @@ def _row(judged: Judged, truth: TestSet, finds: Mapping[str, Finds], store: Pict
         fate = f"found with score {judged.right:.2f}" if judged.right else "missed"
     else:
         fate = f"taken for another class with score {judged.other:.2f}"
-    return f"<figure><figcaption><b>{escaped(name)}</b>: {fate}</figcaption>{''.join(panels)}</figure>"
+    return (
+        f"<figure><figcaption><b>{escaped(name)}</b>: {fate}</figcaption>{''.join(panels)}</figure>"
+    )
 
 
 def _drawn(judged: Judged, truth: TestSet, finds: Finds) -> list[DrawnBox]:
@@ -143,7 +165,9 @@ def _drawn(judged: Judged, truth: TestSet, finds: Finds) -> list[DrawnBox]:
     return [_box(f, objects, truth) for f in strong]
 
 
-def _box(found: tuple[int, float, list[float]], objects: Sequence[Mapping[str, Any]], truth: TestSet) -> DrawnBox:
+def _box(
+    found: tuple[int, float, list[float]], objects: Sequence[Mapping[str, Any]], truth: TestSet
+) -> DrawnBox:
     key, score, box = found
     same = [one["bbox"] for one in objects if one["category_id"] == key]
     right = bool((overlaps([box], same) >= _IOU).any())
@@ -164,7 +188,9 @@ def class_scenes(
     for image_id, objects in truth.objects.items():
         for key in {one["category_id"] for one in objects}:
             images[truth.names.get(key, "?")].append(image_id)
-    order = sorted(range(len(material.classes)), key=lambda k: (material.classes[k].train_images or 0, k))
+    order = sorted(
+        range(len(material.classes)), key=lambda k: (material.classes[k].train_images or 0, k)
+    )
     chosen: dict[int, list[int]] = {k: [] for k in order}
     longest = _TINY if len(order) > _MANY else _SMALL
     for turn in range(_OF_CLASS):
@@ -183,7 +209,11 @@ def class_scenes(
         scenes = [_of_class(keys[one.name], i, truth, finds[judged_by], store) for i in chosen[k]]
         blocks.append(_details(k, one.name, material, len(images[one.name]), scenes))
     left = len(material.classes) - len(blocks)
-    missing = [f"{left:,} classes have no image here: no test object, no file, or no room on the page."] if left else []
+    missing = (
+        [f"{left:,} classes have no image here: no test object, no file, or no room on the page."]
+        if left
+        else []
+    )
     section = Section(
         "Images of every class",
         [f"White: what is there, of this class only. Green and red: what {judged_by} found of this class."],
@@ -194,8 +224,12 @@ def class_scenes(
 
 def _of_class(key: int, image_id: int, truth: TestSet, finds: Finds, store: PictureStore) -> str:
     objects = truth.objects[image_id]
-    there = [DrawnBox(o["bbox"], truth.names[key], "truth") for o in objects if o["category_id"] == key]
-    found = [_box(f, objects, truth) for f in finds.of_image(image_id, least=_LEAST, category_id=key)[:8]]
+    there = [
+        DrawnBox(o["bbox"], truth.names[key], "truth") for o in objects if o["category_id"] == key
+    ]
+    found = [
+        _box(f, objects, truth) for f in finds.of_image(image_id, least=_LEAST, category_id=key)[:8]
+    ]
     words = ", ".join(b.label for b in found) or "not found"
     boxes = [*(DrawnBox(b.box, "" if found else b.label, b.kind) for b in there), *found]
     return store.scene(truth.paths[image_id], boxes, about=f"{truth.names[key]}: {words}")
