@@ -51,7 +51,9 @@ style-src 'unsafe-inline'{% if scripted %}; script-src '{{ script_hash }}'{% end
 <title>{{ title }}</title>
 <style>{{ style }}</style></head><body>
 <h1>{{ title }}</h1>
-{% if lead %}<div class="lead">{% for text in lead %}<p>{{ text }}</p>{% endfor %}</div>
+{% if lead %}<div class="lead">{% for text in lead %}{% if text is html %}
+{{ text }}{% else %}
+<p>{{ text }}</p>{% endif %}{% endfor %}</div>
 {% endif %}{% if sections|selectattr("anchor")|list %}<nav aria-label="Parts of the page">
 {% for section in sections if section.anchor %}<a href="#{{ section.anchor }}">\
 {{ section.short or section.title }}</a>
@@ -162,6 +164,7 @@ def number_cell(value: float | None, digits: int = 1, *, sign: bool = False) -> 
         return Cell("–", "", "number")
     text = f"{value:+,.{digits}f}" if sign else f"{value:,.{digits}f}"
     is_zero = not re.search("[1-9]", text)
+    text = text.lstrip("+-") if is_zero else text
     colour = "" if not sign or is_zero else " up" if value > 0 else " down"
     return Cell(text.replace("-", "−"), f"{value:.6g}", f"number{colour}")
 
@@ -171,7 +174,7 @@ def save_page(
     sections: Sequence[Section],
     path: str | os.PathLike[str],
     *,
-    lead: Sequence[str] = (),
+    lead: Sequence[Any] = (),
 ) -> None:
     """Write a page; all that it is given is text and never html, but charts and blocks.
 
@@ -179,7 +182,7 @@ def save_page(
         title: of the page.
         sections: in their order.
         path: file, written whole or not at all.
-        lead: sentences below the title.
+        lead: sentences below the title, or html that its maker has escaped.
     """
     from jinja2 import Environment
     from markupsafe import Markup
@@ -189,6 +192,7 @@ def save_page(
 
     environment = Environment(autoescape=True, finalize=plain)
     environment.tests["cell_type"] = lambda value: isinstance(value, Cell)
+    environment.tests["html"] = lambda value: hasattr(value, "__html__")
     environment.tests["head_type"] = lambda value: isinstance(value, NumberHead)
     every = [part for section in sections for part in (section, *section.parts)]
     text = environment.from_string(_TABLE + _TEMPLATE).render(

@@ -129,18 +129,31 @@ class Chart:
         self._add("text", values, text)
 
     def point(
-        self, x: float, y: float, colour: str, *, title: str = "", shape: str = "circle",
-        size: float = 4, faint: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        x: float,
+        y: float,
+        colour: str,
+        *,
+        title: str = "",
+        shape: str = "circle",
+        size: float = 4,
+        faint: bool = False,
+    ) -> None:
         """Draw a point; points that are not finite are left out."""
         if math.isfinite(x) and math.isfinite(y):
             kind = f"dot {colour}{' faint' if faint else ''}"
             self._parts.append(marker(self.x(x), self.y(y), shape, size, kind, title))
 
     def line(
-        self, xs: Sequence[float], ys: Sequence[float], colour: str, *, title: str = "",
-        kind: str = "path", dashes: str | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        xs: Sequence[float],
+        ys: Sequence[float],
+        colour: str,
+        *,
+        title: str = "",
+        kind: str = "path",
+        dashes: str | None = None,
+    ) -> None:
         """Draw a line through points, with gaps where they are not finite."""
         pieces, pen = [], "M"
         for x, y in zip(xs, ys):
@@ -168,12 +181,12 @@ class Chart:
         self._add("path", {"class": "guide", "d": f"M{_LEFT} {self.y(y)}H{self.width - _RIGHT}"})
 
     def upright(self, x: float, text: str = "") -> None:
-        """Draw a dotted line at a value of the x axis, with words at its upper end."""
+        """Draw a dotted line at a value of the x axis, with words on its left."""
         if self.x_axis.low < x < self.x_axis.high:
             self._add(
                 "path", {"class": "guide", "d": f"M{self.x(x)} {_TOP}V{self.height - _BOTTOM}"}
             )
-            self.text(self.x(x) + 3, _TOP + 9, text)
+            self.text(self.x(x) - 4, _TOP + 9, text, anchor="end")
 
     def _add(self, tag: str, values: dict[str, Any], text: str = "", *, title: str = "") -> None:
         self._parts.append(element(tag, values, text=text, title=title))
@@ -191,9 +204,14 @@ class Chart:
 
 
 def figure(
-    content: str, width: float, height: float, name: str, *, caption: str = "",
+    content: str,
+    width: float,
+    height: float,
+    name: str,
+    *,
+    caption: str = "",
     legend: Sequence[tuple[str, str, str]] = (),
-) -> Any:  # fmt: skip
+) -> Any:
     """Return a figure with escaped svg inside, a caption and a legend."""
     from markupsafe import Markup
 
@@ -214,11 +232,11 @@ def marker(x: float, y: float, shape: str, size: float, kind: str, title: str) -
     """Return the svg of a point."""
     if shape == "circle":
         return element("circle", {"class": kind, "cx": x, "cy": y, "r": size}, title=title)
-    s = size
+    s, d = size, 1.3 * size
     paths = {
         "square": f"M{x - s} {y - s}h{2 * s}v{2 * s}h{-2 * s}z",
         "triangle": f"M{x} {y - 1.2 * s}l{1.2 * s} {2.1 * s}h{-2.4 * s}z",
-        "diamond": f"M{x} {y - 1.3 * s}l{1.3 * s} {1.3 * s}l{-1.3 * s} {1.3 * s}l{-1.3 * s} {-1.3 * s}z",
+        "diamond": f"M{x} {y - d}l{d} {d}l{-d} {d}l{-d} {-d}z",
         "cross": f"M{x - s} {y - s / 3}h{2 * s}v{2 * s / 3}h{-2 * s}z"
         f"M{x - s / 3} {y - s}h{2 * s / 3}v{2 * s}h{-2 * s / 3}z",
     }

@@ -7,9 +7,9 @@ from typing import Any
 
 from lt_det.data.stats.frequency_groups import GROUP_NAMES
 from lt_det.report.page import Cell, NumberHead, Section, number_cell
+from lt_det.report.run_page.figures import legend_of
 from lt_det.report.run_page.material import Material, first_run
 from lt_det.report.run_page.methods import Method
-from lt_det.report.run_page.results import legend_of
 from lt_det.report.svg import Axis, Chart, colour_of, element, figure, shape_of
 
 _RUN = (
@@ -18,8 +18,13 @@ _RUN = (
     "--output DIR."
 )
 # What an object of a group is first detected as: key of confusion_groups, words, colour.
-_FATES = (("right", "right", "s3"), ("r", "another rare class", "r"), ("c", "a common class", "c"),
-          ("f", "a frequent class", "f"), ("missed", "missed", "s0"))  # fmt: skip
+_FATES = (
+    ("right", "right", "s3"),
+    ("r", "another rare class", "r"),
+    ("c", "a common class", "c"),
+    ("f", "a frequent class", "f"),
+    ("missed", "missed", "s0"),
+)
 _ERRORS = ("classification", "localisation", "both", "duplicate", "background", "missed")
 _MOST_PAIRS = 60
 
@@ -54,15 +59,31 @@ def confusion(material: Material) -> Section:
                 ]
             )
             groups.append(one.get("group") or "")
-    header = [*(["method"] if len(there) > 1 else []), "object", "group", "taken for", "group",
-              NumberHead("objects"), NumberHead("surely wrong")]  # fmt: skip
+    header = [
+        *(["method"] if len(there) > 1 else []),
+        "object",
+        "group",
+        "taken for",
+        "group",
+        NumberHead("objects"),
+        NumberHead("surely wrong"),
+    ]
     return Section(
         title,
-        ["Each object is given the detection that overlaps it (IoU from 0.5) and has the highest score of any "
-         "class. Pairs from rare to frequent come first in the table."],
-        header, rows, anchor="confusion", short="Confusion", charts=[_flow(there)], sortable=bool(rows),
-        search="a class", groups=[(g, GROUP_NAMES[g]) for g in GROUP_NAMES if g in groups], row_groups=groups,
-    )  # fmt: skip
+        [
+            "Each object is given the detection that overlaps it (IoU from 0.5) and "
+            "has the highest score of any class. Pairs from rare to frequent come first below."
+        ],
+        header,
+        rows,
+        anchor="confusion",
+        short="Confusion",
+        charts=[_flow(there)],
+        sortable=bool(rows),
+        search="a class",
+        groups=[(g, GROUP_NAMES[g]) for g in GROUP_NAMES if g in groups],
+        row_groups=groups,
+    )
 
 
 def _flow(there: Sequence[tuple[Method, Mapping[str, Any]]]) -> Any:
@@ -70,8 +91,11 @@ def _flow(there: Sequence[tuple[Method, Mapping[str, Any]]]) -> Any:
     width, label, step = 460, 8, 22
     parts, y = [], 0.0
     for group, name in GROUP_NAMES.items():
-        shown = [(m, c["confusion_groups"][group]) for m, c in there
-                 if group in (c.get("confusion_groups") or {})]  # fmt: skip
+        shown = [
+            (m, c["confusion_groups"][group])
+            for m, c in there
+            if group in (c.get("confusion_groups") or {})
+        ]
         shown = [(m, fates) for m, fates in shown if sum(fates.values())]
         if not shown:
             continue
@@ -93,7 +117,10 @@ def _flow(there: Sequence[tuple[Method, Mapping[str, Any]]]) -> Any:
                     "width": round(length, 1),
                     "height": step - 4,
                 }
-                about = f"{method.name}: {fates.get(key, 0)} of {total} {name} objects: {words} ({share:.0%})"
+                about = (
+                    f"{method.name}: {fates.get(key, 0)} of {total} {name} objects: "
+                    f"{words} ({share:.0%})"
+                )
                 parts.append(element("rect", values, title=about) if length else "")
                 if length > 30:
                     middle = {
@@ -107,8 +134,14 @@ def _flow(there: Sequence[tuple[Method, Mapping[str, Any]]]) -> Any:
             y += step
         y += 8
     legend = [(colour, "square", words) for _, words, colour in _FATES]
-    return figure("".join(parts), width, max(y, 20), "what objects are taken for, by group",
-                  caption="Shares of the objects of each group.", legend=legend)  # fmt: skip
+    return figure(
+        "".join(parts),
+        width,
+        max(y, 20),
+        "what objects are taken for, by group",
+        caption="Shares of the objects of each group.",
+        legend=legend,
+    )
 
 
 def calibration(material: Material) -> Section:
@@ -118,8 +151,12 @@ def calibration(material: Material) -> Section:
         return Section(title, anchor="calibration", short="Calibration", missing=[_RUN])
     charts, rows = [], []
     for group, name in {"all": "all classes", **GROUP_NAMES}.items():
-        chart = Chart(Axis(0, 1, "score"), Axis(0, 100, "precision in percent"),
-                      name=f"precision against score, {name}", height=260)  # fmt: skip
+        chart = Chart(
+            Axis(0, 1, "score"),
+            Axis(0, 100, "precision in percent"),
+            name=f"precision against score, {name}",
+            height=260,
+        )
         chart.line([0, 1], [0, 100], "s0", kind="thin", dashes="2 3", title="as the scores say")
         drawn = False
         for method, content in there:
@@ -135,11 +172,27 @@ def calibration(material: Material) -> Section:
             scores, precisions = [b["score"] for b in bins], [b["precision"] for b in bins]
             chart.line(scores, precisions, colour_of(method.place), title=method.name)
             for one in bins:
-                about = f"{method.name}, {name}: score {one['score']:.2f}, precision {one['precision']:.0f} %, {one['detections']:,} detections"
-                chart.point(one["score"], one["precision"], colour_of(method.place),
-                            shape=shape_of(method.place), size=3.5, title=about)  # fmt: skip
-            rows.append([method.name, name, number_cell(found.get("error")), number_cell(found.get("largest_error")),
-                         number_cell(found.get("detections"), 0)])  # fmt: skip
+                about = (
+                    f"{method.name}, {name}: score {one['score']:.2f}, precision "
+                    f"{one['precision']:.0f} %, {one['detections']:,} detections"
+                )
+                chart.point(
+                    one["score"],
+                    one["precision"],
+                    colour_of(method.place),
+                    shape=shape_of(method.place),
+                    size=3.5,
+                    title=about,
+                )
+            rows.append(
+                [
+                    method.name,
+                    name,
+                    number_cell(found.get("error")),
+                    number_cell(found.get("largest_error")),
+                    number_cell(found.get("detections"), 0),
+                ]
+            )
         if drawn:
             charts.append(
                 chart.html(
@@ -156,10 +209,16 @@ def calibration(material: Material) -> Section:
     ]
     return Section(
         title,
-        ["Below the dotted line scores promise too much, above it too little. Gaps are percent points between "
-         "score and precision at IoU 0.5."],
-        header, rows, anchor="calibration", short="Calibration", charts=charts,
-    )  # fmt: skip
+        [
+            "Below the dotted line scores promise too much, above it too little. Gaps are "
+            "percent points between score and precision at IoU 0.5."
+        ],
+        header,
+        rows,
+        anchor="calibration",
+        short="Calibration",
+        charts=charts,
+    )
 
 
 def errors(material: Material) -> Section | None:
@@ -187,9 +246,16 @@ def errors(material: Material) -> Section | None:
         return None
     return Section(
         "Kinds of errors",
-        ["Points of AP50 that would be gained if errors of a kind were mended, and how many there are."],
-        ["method", "group", *map(NumberHead, _ERRORS)], rows, anchor="errors", short="Errors", sortable=True,
-    )  # fmt: skip
+        [
+            "Points of AP50 that would be gained if errors of a kind were mended, and their number: "
+            "detections as a class of the group, for missed ones objects of it."
+        ],
+        ["method", "group", *map(NumberHead, _ERRORS)],
+        rows,
+        anchor="errors",
+        short="Errors",
+        sortable=True,
+    )
 
 
 def notes(material: Material) -> list[str]:

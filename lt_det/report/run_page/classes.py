@@ -11,18 +11,23 @@ import numpy as np
 from lt_det.data.stats.frequency_groups import GROUP_NAMES
 from lt_det.report.image_sheet import shortened
 from lt_det.report.page import Cell, NumberHead, Section, number_cell
+from lt_det.report.run_page.figures import legend_of
 from lt_det.report.run_page.material import Material, first_run
-from lt_det.report.run_page.results import legend_of
 from lt_det.report.svg import Axis, Chart, colour_of, element, figure, shape_of
 
+_UNCOUNTED = "its class counts are not known (--train-json TRAIN.json)"
 # Bars of gains, and as many of losses.
 _BARS = 12
 # Columns of analysis_*.json for the class table, and digits.
 _COLUMNS = {
-    "AP_fixed": ("AP-Fixed", 1), "AR": ("recall", 1), "threshold": ("F1-best score", 2),
-    "f1": ("F1", 2), "precision": ("precision there", 1), "recall": ("recall there", 1),
+    "AP_fixed": ("AP-Fixed", 1),
+    "AR": ("recall", 1),
+    "threshold": ("F1-best score", 2),
+    "f1": ("F1", 2),
+    "precision": ("precision there", 1),
+    "recall": ("recall there", 1),
     "num_detections": ("detections", 0),
-}  # fmt: skip
+}
 
 
 def class_rows(material: Material) -> list[dict[str, Any]]:
@@ -82,11 +87,17 @@ def class_table(material: Material, pictured: Container[int]) -> Section:
     if pictured:
         texts.append("Names lead to images of the class.")
     return Section(
-        f"All {len(rows):,} classes", [" ".join(texts)], header, rows, anchor="classes",
-        short="Classes", sortable=True, search="a part of the name",
+        f"All {len(rows):,} classes",
+        [" ".join(texts)],
+        header,
+        rows,
+        anchor="classes",
+        short="Classes",
+        sortable=True,
+        search="a part of the name",
         groups=[(g, GROUP_NAMES[g]) for g in material.groups],
         row_groups=[one.group for one in material.classes],
-    )  # fmt: skip
+    )
 
 
 def _details(material: Material) -> tuple[Mapping[str, Mapping[str, Any]], str]:
@@ -111,7 +122,7 @@ def gains_and_losses(material: Material) -> Section | None:
         change = row - material.figures[0]
         defined = np.isfinite(change)
         counts = [
-            f"{GROUP_NAMES[g]} {sum(change[k] > 0.05 for k in of)} up, {sum(change[k] < -0.05 for k in of)} down"
+            f"{GROUP_NAMES[g]} {sum(change[of] > 0.05)} up, {sum(change[of] < -0.05)} down"
             for g in material.groups
             if (of := [k for k, c in enumerate(material.classes) if c.group == g and defined[k]])
         ]
@@ -125,8 +136,10 @@ def gains_and_losses(material: Material) -> Section | None:
     return Section(
         f"Gains and losses against {base.name}",
         [*(t for t in texts if t), legend if material.groups else ""],
-        anchor="changes", short="Gains and losses", charts=[c for c in charts if c is not None],
-    )  # fmt: skip
+        anchor="changes",
+        short="Gains and losses",
+        charts=[c for c in charts if c is not None],
+    )
 
 
 def _bars(material: Material, title: str, chosen: list[int], change: np.ndarray) -> Any:
@@ -141,8 +154,14 @@ def _bars(material: Material, title: str, chosen: list[int], change: np.ndarray)
         images = "" if one.train_images is None else f", {one.train_images} training images"
         words = f"{one.name}: {change[k]:+.1f} points{images}"
         group = one.group or "s0"
-        parts.append(element("text", {"x": label - 6, "y": y + 13, "text-anchor": "end"},
-                             text=shortened(one.name, 24), title=one.name))  # fmt: skip
+        parts.append(
+            element(
+                "text",
+                {"x": label - 6, "y": y + 13, "text-anchor": "end"},
+                text=shortened(one.name, 24),
+                title=one.name,
+            )
+        )
         values = {
             "class": f"bar {group}",
             "x": label,
@@ -168,11 +187,12 @@ def classifier_charts(material: Material) -> Section:
         (method, facts)
         for method in material.all_methods
         for facts in [material.facts[method.runs[0].folder]]
-        if facts.classifier is not None and facts.stats is not None
+        if facts.classifier is not None
+        and facts.stats is not None
         and facts.stats.num_classes <= len(facts.classifier.norms)
-    ]  # fmt: skip
+    ]
     missing = [
-        f"{m.name}: {material.facts[m.runs[0].folder].problem or 'its class counts are not known (--train-json TRAIN.json)'}."
+        f"{m.name}: {material.facts[m.runs[0].folder].problem or _UNCOUNTED}."
         for m in material.all_methods
         if m not in [method for method, _ in found] and m.runs[0].results
     ]
@@ -192,12 +212,29 @@ def classifier_charts(material: Material) -> Section:
         )
         for x, (method, stats, values) in zip(counts, columns):
             for name, count, value in zip(stats.class_names, x, values):
-                chart.point(count, value, colour_of(method.place), shape=shape_of(method.place), size=2.8,
-                            faint=True, title=f"{name}: {value:.3g} ({method.name})")  # fmt: skip
-        charts.append(chart.html(caption=f"{words[:1].upper()}{words[1:]}.",
-                                 legend=legend_of([m for m, _, _ in columns])))  # fmt: skip
+                chart.point(
+                    count,
+                    value,
+                    colour_of(method.place),
+                    shape=shape_of(method.place),
+                    size=2.8,
+                    faint=True,
+                    title=f"{name}: {value:.3g} ({method.name})",
+                )
+        charts.append(
+            chart.html(
+                caption=f"{words[:1].upper()}{words[1:]}.",
+                legend=legend_of([m for m, _, _ in columns]),
+            )
+        )
     texts = [
-        "A classifier that grows with frequency prefers frequent classes. Of several seeds, the first."
+        "A classifier that grows with frequency prefers frequent classes. Of seeds, the first."
     ]
-    return Section(title, texts if charts else [], anchor="classifier", short="Classifier",
-                   missing=missing, charts=charts)  # fmt: skip
+    return Section(
+        title,
+        texts if charts else [],
+        anchor="classifier",
+        short="Classifier",
+        missing=missing,
+        charts=charts,
+    )

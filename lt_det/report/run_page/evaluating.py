@@ -12,8 +12,8 @@ from lt_det.data.stats.class_stats import ClassStats
 from lt_det.evaluation.analysis.comparison import compare_runs
 from lt_det.evaluation.analysis.options import AnalysisOptions
 from lt_det.evaluation.lvis.json_evaluation import evaluate_lvis
+from lt_det.report.run_page.figures import Difference, point_differences
 from lt_det.report.run_page.material import Material
-from lt_det.report.run_page.results import Difference, point_differences
 from lt_det.report.run_page.run_folder import RunFolder, evaluated_in
 
 logger = logging.getLogger(__name__)
@@ -62,8 +62,8 @@ def with_analysis(
         here, there = own.summary.get("AP"), new.summary.get("AP")
         if here is not None and there is not None and abs(here - there) > _ALIKE:
             notes.append(
-                f"{run.folder}: {task} AP is {here:.1f} as recorded and {there:.1f} by the rules of "
-                "the intervals (LVIS, 300 detections an image)."
+                f"{run.folder}: {task} AP is {here:.1f} as recorded and {there:.1f} by the rules "
+                "of the intervals (LVIS, 300 detections an image)."
             )
     return replace(run, results=results), notes
 
@@ -116,9 +116,9 @@ def differences(material: Material, *, resamples: int = 1000) -> tuple[list[Diff
     return [d for d in found if math.isfinite(d.value)], notes
 
 
-def ground_truth_of(runs: Sequence[RunFolder], given: str | None, images: str | None) -> tuple[
-    str | None, str | None
-]:  # fmt: skip
+def ground_truth_of(
+    runs: Sequence[RunFolder], given: str | None, images: str | None
+) -> tuple[str | None, str | None]:
     """Return json and image folder of the test set: what was given, else what a config names.
 
     Args:

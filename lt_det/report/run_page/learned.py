@@ -26,8 +26,11 @@ def learned_weights(material: Material) -> Section | None:
             xs = [x for of, _ in series.values() for x in of]
             ys = [y for _, of in series.values() for y in of]
             axis = Axis(min(xs), max(max(xs), min(xs) + 1), "iteration")
-            chart = Chart(axis, Axis.around([*ys, 1.0], f"mean {word} of the group"),
-                          name=f"learned {word} over time, {method.name}")  # fmt: skip
+            chart = Chart(
+                axis,
+                Axis.around([*ys, 1.0], f"mean {word} of the group"),
+                name=f"learned {word} over time, {method.name}",
+            )
             chart.across(1)
             for group, (x, y) in series.items():
                 chart.line(x, y, group, title=f"{GROUP_NAMES[group]} classes")
@@ -47,8 +50,13 @@ def learned_weights(material: Material) -> Section | None:
             )
             chart.across(1)
             for name, group, count, value in final:
-                chart.point(max(count, 0.7), value, group if group in GROUP_NAMES else "s0", size=3,
-                            title=f"{name}: {value:.3g}, {count:.0f} training images")  # fmt: skip
+                chart.point(
+                    max(count, 0.7),
+                    value,
+                    group if group in GROUP_NAMES else "s0",
+                    size=3,
+                    title=f"{name}: {value:.3g}, {count:.0f} training images",
+                )
             charts.append(chart.html(caption=f"{method.name}: learned at the end, each class."))
     if not charts:
         return None
@@ -89,16 +97,28 @@ def _balance(content: Mapping[str, Any], name: str, place: int) -> Section:
         *map(NumberHead, _METRICS),
     ]
     table = [
-        [Cell(str(row.get("candidate")), kind="long"), str(row.get("level")), number_cell(_number(row, "score threshold"), 4),
-         number_cell(_number(row, "NMS"), 2), *(number_cell(_number(row, m)) for m in _METRICS)]
+        [
+            Cell(str(row.get("candidate")), kind="long"),
+            str(row.get("level")),
+            number_cell(_number(row, "score threshold"), 4),
+            number_cell(_number(row, "NMS"), 2),
+            *(number_cell(_number(row, m)) for m in _METRICS),
+        ]
         for row in rows
-    ]  # fmt: skip
+    ]
     strong = [i for i, row in enumerate(rows) if row in (start, chosen)]
     return Section(
-        f"What balance tried: {name}", texts, header, table,
-        anchor=f"balance-{place}", short="Balance", charts=[_front(rows, levels, start, chosen)],
-        sortable=True, search="a candidate", strong=strong,
-    )  # fmt: skip
+        f"What balance tried: {name}",
+        texts,
+        header,
+        table,
+        anchor=f"balance-{place}",
+        short="Balance",
+        charts=[_front(rows, levels, start, chosen)],
+        sortable=True,
+        search="a candidate",
+        strong=strong,
+    )
 
 
 def _front(
@@ -109,9 +129,12 @@ def _front(
 ) -> Any:
     points = [(row, _number(row, "APf"), _number(row, "APr")) for row in rows]
     points = [p for p in points if math.isfinite(p[1]) and math.isfinite(p[2])]
-    chart = Chart(Axis.around([x for _, x, _ in points], "APf: frequent classes"),
-                  Axis.around([y for *_, y in points], "APr: rare classes"),
-                  name="APr against APf of all candidates", height=330)  # fmt: skip
+    chart = Chart(
+        Axis.around([x for _, x, _ in points], "APf: frequent classes"),
+        Axis.around([y for *_, y in points], "APr: rare classes"),
+        name="APr against APf of all candidates",
+        height=330,
+    )
     front, best = [], -math.inf
     for _, x, y in sorted(points, key=lambda p: (-p[1], -p[2])):
         if y > best:
@@ -139,7 +162,7 @@ def _front(
             )
     legend = [(colour_of(i), shape_of(i), level) for i, level in enumerate(levels)]
     return chart.html(
-        caption="Each point is a candidate; no other is better in both above the dashed front.",
+        caption="Each point is a candidate. None is better in both than those on the dashed front.",
         legend=legend,
     )
 

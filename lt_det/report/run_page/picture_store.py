@@ -18,12 +18,14 @@ class DrawnBox:
     Attributes:
         box: XYWH in pixels of the file.
         label: words beside it.
-        kind: "truth", "right" or "wrong"; "weak" besides for a dashed line.
+        kind: "truth", "right" or "wrong"; "weak" besides for a dashed line, "main" for a bold one.
+        shows_label: whether the words stand in the image; they are there on a touch anyway.
     """
 
     box: Sequence[float]
     label: str
     kind: str
+    shows_label: bool = True
 
 
 @dataclass
@@ -66,8 +68,13 @@ class PictureStore:
             self.used = self.budget
             return False
         name = f"picture-{len(self._html)}"
-        values = {"id": name, "width": size[0], "height": size[1], "href": source,
-                  "preserveAspectRatio": "none"}  # fmt: skip
+        values = {
+            "id": name,
+            "width": size[0],
+            "height": size[1],
+            "href": source,
+            "preserveAspectRatio": "none",
+        }
         self._html.append(element("image", values))
         self._known[path] = (name, size)
         self.used += len(source)
@@ -90,9 +97,11 @@ class PictureStore:
         for box in boxes:
             x, y, w, h = (round(float(v), 1) for v in box.box)
             place: Mapping[str, Any] = {"x": x, "y": y, "width": w, "height": h}
-            parts.append(element("rect", {"class": "halo", **place}))
+            parts.append(
+                element("rect", {"class": "main-halo" if "main" in box.kind else "halo", **place})
+            )
             parts.append(element("rect", {"class": box.kind, **place}, title=box.label))
-        for box in boxes:
+        for box in (box for box in boxes if box.shows_label and box.label):
             x, y = float(box.box[0]), float(box.box[1])
             values = {
                 "x": round(min(max(x, 0) + unit / 2, width * 0.8), 1),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Sequence
@@ -17,8 +18,11 @@ from lt_det.storage.digest import content_hash
 
 _UNKNOWN = "not recorded"
 # Lines of the table that Detectron2 writes at the start of log.txt.
-_IN_LOG = {"torch": r"PyTorch\s{2,}(\S+)", "detectron2": r"detectron2\s{2,}(\S+)",
-           "python": r"Python\s{2,}(\S+)"}  # fmt: skip
+_IN_LOG = {
+    "torch": r"PyTorch\s{2,}(\S+)",
+    "detectron2": r"detectron2\s{2,}(\S+)",
+    "python": r"Python\s{2,}(\S+)",
+}
 _GPU_IN_LOG = r"GPU \S+\s{2,}([^\n(]+)"
 
 
@@ -55,20 +59,37 @@ def provenance(material: Material) -> tuple[Section, list[dict[str, Any]]]:
 
 def data_line(material: Material) -> str:
     """Return the evaluated data set and its size in one line."""
-    names = {
-        str(e.about.get("dataset") or _first(run.key("DATASETS.TEST")) or "")
+    sets = {
+        _test_set(run): None
         for method in material.methods
         for run in method.runs
-        for task, e in run.results.items()
-        if task == material.task
-    } - {""}
-    groups = {g: sum(c.group == g for c in material.classes) for g in material.groups}
+        if material.task in run.results
+    }
     words = {"r": "rare", "c": "common", "f": "frequent"}
-    sizes = ", ".join(f"{count} {words[g]}" for g, count in groups.items())
-    names_text = " and ".join(sorted(os.path.basename(name) for name in names)) or "a test set"
-    warning = " The runs were evaluated on different sets." if len(names) > 1 else ""
-    classes = f"{len(material.classes):,} classes" + (f" ({sizes})" if sizes else "")
-    return f"{material.what[:1].upper()}{material.what[1:]} on {names_text}, {classes}.{warning}"
+    sizes = [f"{sum(c.group == g for c in material.classes)} {words[g]}" for g in material.groups]
+    classes = f"{len(material.classes):,} classes" + (f" ({', '.join(sizes)})" if sizes else "")
+    if len({digest or name for name, digest in sets}) > 1:
+        classes += ". The runs were evaluated on different sets"
+    names = " and ".join(dict.fromkeys(name or "a test set" for name, _ in sets))
+    against = f" Others are compared to {material.methods[0].name}." * (len(material.methods) > 1)
+    return f"{material.what[:1].upper()}{material.what[1:]} on {names}, {classes}.{against}"
+
+
+def _test_set(run: RunFolder) -> tuple[str, str | None]:
+    """Return name and hash of the test set."""
+    task = run.main_task()
+    name = str((run.results[task].about.get("dataset") if task else None) or "")
+    found = registered_json(run, "TEST", name)
+    path = name if os.path.isfile(name) else found[0] if found else None
+    used = run.key("DATASETS.TEST")
+    if found is not None and path is not None and os.path.samefile(path, found[0]):
+        name = name if name in used else str(used[0])
+    name = os.path.basename(name) if os.path.isfile(name) else name or str(_first(used) or "")
+    digest = None
+    if path is not None:
+        with contextlib.suppress(OSError, ValueError):
+            digest = content_hash(path, cache_dir=usable_cache_folder())[:16]
+    return name, digest
 
 
 def _entries(method: Method, run: RunFolder, material: Material) -> dict[str, str]:
@@ -77,32 +98,37 @@ def _entries(method: Method, run: RunFolder, material: Material) -> dict[str, st
     facts = material.facts[run.folder]
     task = material.task if material.task in run.results else run.main_task()
     about = run.results[task].about if task else {}
-    limits = run.key("MODEL.RETINANET" if run.key("MODEL.META_ARCHITECTURE") == "RetinaNet"
-                     else "MODEL.ROI_HEADS", {})  # fmt: skip
+    limits = run.key(
+        "MODEL.RETINANET"
+        if run.key("MODEL.META_ARCHITECTURE") == "RetinaNet"
+        else "MODEL.ROI_HEADS",
+        {},
+    )
     limits = limits if isinstance(limits, dict) else {}
     training = run.key("DATASETS.TRAIN") or []
+    test_set, digest = _test_set(run)
     entry = {
         "run": f"{method.name}, seed {seed}" if is_many else method.name,
-        "folder": run.folder,
-        "command": record.get("command"),
         "model": run.key("MODEL.META_ARCHITECTURE"),
         "loss": run.key("LT_DET.LOSS"),
         "sampler": run.key("DATALOADER.SAMPLER_TRAIN"),
         "meta learner": run.key("LT_DET.META.METHOD") if run.key("LT_DET.META.ENABLED") else "none",
         "seed": seed,
         "commit": record.get("commit"),
-        "weights": record.get("weights") or facts.checkpoint,
         "iterations": record.get("iterations") or run.key("SOLVER.MAX_ITER"),
         "training set": ", ".join(map(str, training)) if isinstance(training, list) else training,
         "training images": f"{facts.stats.num_images:,}" if facts.stats else None,
-        "test set": about.get("dataset") or _first(run.key("DATASETS.TEST")),
-        "test set, sha256": _hash(run, str(about.get("dataset", ""))),
-        "metric": about.get("backend") or ("as Detectron2 wrote it" if task and "about" else None),
+        "test set": test_set,
+        "test set, sha256": digest,
+        "evaluated with": about.get("backend") or ("Detectron2" if task else None),
         "score threshold": limits.get("SCORE_THRESH_TEST"),
         "NMS": limits.get("NMS_THRESH_TEST"),
         "detections an image": about.get("max_dets") or run.key("TEST.DETECTIONS_PER_IMAGE"),
-        "result file": run.results[task].source if task else None,
         **_software(run),
+        "folder": run.folder,
+        "weights": record.get("weights") or facts.checkpoint,
+        "result file": run.results[task].source if task else None,
+        "command": record.get("command"),
     }
     return {key: _UNKNOWN if value in (None, "") else str(value) for key, value in entry.items()}
 
@@ -122,18 +148,6 @@ def _software(run: RunFolder) -> dict[str, str | None]:
         match = re.search(_GPU_IN_LOG, run.log)
         where = match[1].strip() if match else ""
     return {"versions": text, "machine": where}
-
-
-def _hash(run: RunFolder, name: str) -> str | None:
-    path = name if os.path.isfile(name) else None
-    found = registered_json(run, "TEST", name)
-    path = path or (found[0] if found else None)
-    if path is None:
-        return None
-    try:
-        return content_hash(path, cache_dir=usable_cache_folder())[:16]
-    except (OSError, ValueError):
-        return None
 
 
 def _first(value: Any) -> str | None:

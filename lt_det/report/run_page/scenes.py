@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ _OF_RARE, _OF_CLASS, _PANELS = 6, 3, 3
 # Pixels of the longer side; with many classes smaller, so that each gets an image.
 _LARGE, _SMALL, _TINY, _MANY = 360, 240, 160, 200
 # From this score on detections are drawn, and the best one of a rare object from any score.
-_LEAST, _IOU = 0.3, 0.5
+_LEAST, _IOU, _NEAR = 0.3, 0.5, 0.2
 
 
 @dataclass(frozen=True)
@@ -79,16 +79,20 @@ def rare_scenes(
     missing = (
         []
         if blocks
-        else [
-            "No image of them could be shown: none has objects, or the files are not there (--images DIR)."
-        ]
+        else ["No image of them can be shown: no objects, or no files there (--images DIR)."]
     )
     return Section(
         f"Images of {word}",
-        [f"Best and worst by the scores of {judged_by}, one image a class. White: what is there. Green: found, with its score. "
-         "Red: of another class, or nothing is there. Dashed: a score below 0.3."],
-        anchor="images", short="Images", missing=missing, blocks=blocks,
-    )  # fmt: skip
+        [
+            f"Best and worst by the scores of {judged_by}, one image a class. White: what is "
+            "there, the object in question bold. Green: found. Red: of another class, or nothing is "
+            "there. Dashed: a score below 0.3. Each box says its name.",
+        ],
+        anchor="images",
+        short="Images",
+        missing=missing,
+        blocks=blocks,
+    )
 
 
 def judge(truth: TestSet, finds: Finds, classes: set[str]) -> list[Judged]:
@@ -132,15 +136,17 @@ def _row(judged: Judged, truth: TestSet, finds: Mapping[str, Finds], store: Pict
 
     path, objects = truth.paths[judged.image_id], truth.objects[judged.image_id]
     name = truth.names[judged.one["category_id"]]
-    there = [DrawnBox(o["bbox"], truth.names.get(o["category_id"], "?"), "truth") for o in objects]
-    panels = [
-        store.scene(
-            path,
-            there,
-            about=f"ground truth: {', '.join(b.label for b in there)}",
-            caption="ground truth",
+    there = [
+        DrawnBox(
+            o["bbox"],
+            truth.names.get(o["category_id"], "?"),
+            "truth main" if o is judged.one else "truth",
+            o is judged.one,
         )
+        for o in objects
     ]
+    about = f"ground truth: {', '.join(b.label for b in there)}"
+    panels = [store.scene(path, there, about=about, caption="ground truth")]
     shown = list(finds)[:1] + list(finds)[1:][-(_PANELS - 1) :]
     for method in shown:
         boxes = _drawn(judged, truth, finds[method])
@@ -159,10 +165,13 @@ def _drawn(judged: Judged, truth: TestSet, finds: Finds) -> list[DrawnBox]:
     objects = truth.objects[judged.image_id]
     found = finds.of_image(judged.image_id)
     strong = [f for f in found if f[1] >= _LEAST][:20]
-    hits = overlaps([judged.one["bbox"]], [box for *_, box in found])[0] >= _IOU
-    best = next((f for f, hit in zip(found, hits) if hit), None)
+    shares = overlaps([judged.one["bbox"]], [box for *_, box in found])[0]
+    best = next((f for f, share in zip(found, shares) if share >= _IOU), None)
     strong += [best] if best is not None and best not in strong else []
-    return [_box(f, objects, truth) for f in strong]
+    # Words only where they tell of the object in question: more would cover the image.
+    near = [bool(overlaps([judged.one["bbox"]], [box])[0, 0] >= _NEAR) for *_, box in strong]
+    boxes = [_box(f, objects, truth) for f in strong]
+    return [replace(one, shows_label=is_near) for one, is_near in zip(boxes, near)]
 
 
 def _box(
@@ -216,9 +225,12 @@ def class_scenes(
     )
     section = Section(
         "Images of every class",
-        [f"White: what is there, of this class only. Green and red: what {judged_by} found of this class."],
-        anchor="class-images", short="Images of classes", missing=missing, blocks=blocks,
-    )  # fmt: skip
+        [f"White: what is there, of this class only. Green and red: what {judged_by} found of it."],
+        anchor="class-images",
+        short="Images of classes",
+        missing=missing,
+        blocks=blocks,
+    )
     return section, {k for k in chosen if chosen[k]}
 
 
@@ -241,8 +253,8 @@ def _details(k: int, name: str, material: Material, images: int, scenes: Sequenc
     values = [v for v in material.figures[:, k][-1:] if np.isfinite(v)]
     figure = f"{material.what} {values[0]:.1f}, " if values else ""
     return _markup(
-        f"<details id='class-{k}'><summary><b>{escaped(name)}</b> {escaped(figure)}{images} test images"
-        f"</summary><div class='scenes'>{''.join(scenes)}</div></details>"
+        f"<details id='class-{k}'><summary><b>{escaped(name)}</b> {escaped(figure)}{images} test "
+        f"images</summary><div class='scenes'>{''.join(scenes)}</div></details>"
     )
 
 

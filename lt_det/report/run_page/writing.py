@@ -19,14 +19,16 @@ from lt_det.report.run_page.classes import (
     gains_and_losses,
 )
 from lt_det.report.run_page.evaluating import differences, ground_truth_of, with_analysis
+from lt_det.report.run_page.figures import Difference, summary_rows
 from lt_det.report.run_page.found_objects import Finds, TestSet
 from lt_det.report.run_page.frequency import against_frequency
+from lt_det.report.run_page.headline import headline
 from lt_det.report.run_page.learned import balance_parts, learned_weights
 from lt_det.report.run_page.material import Material, first_run, gather
 from lt_det.report.run_page.methods import methods_of
 from lt_det.report.run_page.picture_store import PictureStore
 from lt_det.report.run_page.provenance import data_line, provenance
-from lt_det.report.run_page.results import Difference, lead, results, summary_rows
+from lt_det.report.run_page.results import results
 from lt_det.report.run_page.run_folder import RunFolder, read_run_folder
 from lt_det.report.run_page.scenes import BUDGET, class_scenes, rare_scenes
 from lt_det.report.run_page.training_facts import training_facts
@@ -109,20 +111,27 @@ def save_run_page(
     page = os.path.join(output, "report.html")
     first = [data_line(material)] if material.methods else []
     title = "Report: " + ", ".join(m.name for m in material.all_methods)
-    save_page(title, sections, page, lead=[*lead(material, found), *first, *notes])
+    save_page(title, sections, page, lead=[*first, *headline(material, found), *notes])
     return [page, *_numbers(material, found, entries, output)]
 
 
 def _sections(
-    material: Material, found: Sequence[Difference], options: PageOptions, truth_json: str | None,
+    material: Material,
+    found: Sequence[Difference],
+    options: PageOptions,
+    truth_json: str | None,
     image_root: str | None,
-) -> tuple[list[Section], list[dict[str, Any]]]:  # fmt: skip
+) -> tuple[list[Section], list[dict[str, Any]]]:
     origin, entries = provenance(material)
     sections: list[Section | None] = [origin]
     if material.methods:
         rare, of_classes, store, pictured = _pictures(material, options, truth_json, image_root)
-        sections += [results(material, found), against_frequency(material), gains_and_losses(material),
-                     class_table(material, pictured)]  # fmt: skip
+        sections += [
+            results(material, found),
+            against_frequency(material),
+            gains_and_losses(material),
+            class_table(material, pictured),
+        ]
         if material.task != "classification":
             sections += [
                 analysis.confusion(material),
@@ -154,7 +163,7 @@ def _pictures(
         return Section(title, anchor="images", short="Images", missing=[line]), None, None, set()
     finds, problems = _finds(material)
     if not finds:
-        line = "Not shown: no run has a json of detections (coco_instances_results.json) that can be read."
+        line = "Not shown: no run has a json of detections that can be read."
         return (
             Section(title, anchor="images", short="Images", missing=[line, *problems]),
             None,
