@@ -40,6 +40,7 @@ COMMANDS = (
     Command("train", "train a config, or several stages in a row", "lt_det.cli.train"),
     Command("evaluate", "evaluate a checkpoint, or a json of detections", "lt_det.cli.evaluate"),
     Command("compare", "say whether two runs differ by more than luck", "lt_det.cli.compare"),
+    Command("report", "write a page about evaluated runs", "lt_det.cli.report"),
     Command(
         "balance",
         "find the rare classes with a detector that is trained, in minutes",

@@ -1,0 +1,111 @@
+"""Group runs into methods: the seeds of one config are one, and its numbers are their means."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lt_det.report.run_page.run_folder import Evaluated, RunFolder
+from lt_det.storage.digest import key_of
+
+#: Keys of a config that seeds of one method differ in.
+_OF_A_RUN = ("SEED", "OUTPUT_DIR", "MODEL.WEIGHTS", "VERSION")
+
+
+@dataclass(frozen=True)
+class Method:
+    """Runs that differ in their seeds.
+
+    Attributes:
+        name: on the page.
+        runs: at least one.
+        place: among the methods; gives colour and shape.
+    """
+
+    name: str
+    runs: Sequence[RunFolder]
+    place: int
+
+    def evaluations(self, task: str) -> list[Evaluated]:
+        """Return the evaluations of its runs."""
+        return [run.results[task] for run in self.runs if task in run.results]
+
+    def mean(self, task: str, metric: str) -> float:
+        """Return the mean of a metric of the summary over the runs; NaN where undefined."""
+        values = [e.summary.get(metric) for e in self.evaluations(task)]
+        return nan_mean([np.nan if v is None else float(v) for v in values])
+
+    def of_class(self, task: str) -> dict[str, float]:
+        """Return class name -> AP or accuracy, the mean of its runs, NaN where undefined."""
+        values: dict[str, list[float]] = {}
+        for one in self.evaluations(task):
+            for record in one.categories:
+                value = record.get(one.metric)
+                is_number = isinstance(value, (int, float))
+                values.setdefault(record["name"], []).append(float(value) if is_number else np.nan)  # type: ignore[arg-type]
+        return {name: nan_mean(v) for name, v in values.items()}
+
+
+def methods_of(runs: Sequence[tuple[str | None, RunFolder]]) -> list[Method]:
+    """Return the methods, in the order of their first runs.
+
+    Args:
+        runs: name that the user gave, or None, and the run; runs of one name, or of configs that
+            differ in their seeds and folders only, are one method.
+    """
+    groups: dict[str, list[RunFolder]] = {}
+    names: dict[str, str | None] = {}
+    for name, run in runs:
+        key = f"name {name}" if name is not None else _identity(run)
+        groups.setdefault(key, []).append(run)
+        names[key] = name
+    automatic = _names([groups[key] for key in groups])
+    return [
+        Method(names[key] or automatic[place], found, place)
+        for place, (key, found) in enumerate(groups.items())
+    ]
+
+
+def nan_mean(values: Sequence[float]) -> float:
+    """Return the mean of the values that are numbers, NaN without any."""
+    fine = [v for v in values if np.isfinite(v)]
+    return float(np.mean(fine)) if fine else float("nan")
+
+
+def _identity(run: RunFolder) -> str:
+    if not run.config or run.key("SEED") is None or not run.results:
+        return f"folder {os.path.realpath(run.folder)}"
+    config = _without(run.config, [key.split(".") for key in _OF_A_RUN])
+    try:
+        # A training that goes on from another's end may share all other keys: stage1, stage2.
+        name = os.path.basename(os.path.normpath(run.folder))
+        name = "" if re.fullmatch(r"(seed|run)?[-_]?\d+", name) else name
+        return f"config {key_of([config, name])}"
+    except TypeError:  # dates and the like
+        return f"folder {os.path.realpath(run.folder)}"
+
+
+def _without(node: Any, keys: Sequence[Sequence[str]]) -> Any:
+    if not isinstance(node, Mapping):
+        return node
+    gone = {key[0] for key in keys if len(key) == 1}
+    return {
+        str(k): _without(v, [key[1:] for key in keys if len(key) > 1 and key[0] == k])
+        for k, v in node.items()
+        if k not in gone
+    }
+
+
+def _names(groups: Sequence[Sequence[RunFolder]]) -> list[str]:
+    """Return the shortest ends of the folders that tell the methods apart."""
+    paths = [os.path.abspath(group[0].folder).split(os.sep) for group in groups]
+    for length in range(1, max(len(path) for path in paths) + 1):
+        names = ["/".join(path[-length:]) for path in paths]
+        if len(set(names)) == len(names):
+            return names
+    return [f"{name} ({i + 1})" for i, name in enumerate(names)]
