@@ -67,7 +67,7 @@ def test_patched_stock_heads_train_as_ours(tmp_path, kind):
     stock = {"LT_DET__PATCH": True, "MODEL__ROI_HEADS__NAME": HEADS[kind][0]}
     for name, keys in {"ours": {}, "patched": stock}.items():
         cfg = tiny_config(tmp_path, kind, LT_DET__LOSS="balanced_softmax", **keys)
-        cfg.SOLVER.MAX_ITER, cfg.MODEL.MASK_ON = 2, False
+        cfg.SOLVER.MAX_ITER, cfg.MODEL.MASK_ON, cfg.DATASETS.TEST = 2, False, ()
         cfg.OUTPUT_DIR = str(tmp_path / name / "1")
         torch.manual_seed(0)
         train(cfg)
