@@ -13,7 +13,7 @@ from lt_det.modeling.patching.overrides import patches
 from tests.engine.test_trainer import final_state, train
 from tests.engine.tiny import tiny_config
 from tests.modeling.foreign_heads import FOREIGN
-from tests.modeling.small_models import HEADS, NUM_CLASSES, as_retinanet
+from tests.modeling.small_models import HEADS, NUM_CLASSES, as_resnet18, as_retinanet
 
 LOSSES = {"squared": "softmax", "sequential": "sigmoid", "cosine": "softmax"}
 TRAINED = {
@@ -49,7 +49,7 @@ def foreign_config(folder, kind, *, loss="balanced", **keys):
         **keys,
     )
     cfg.MODEL.MASK_ON = False
-    return cfg
+    return as_resnet18(cfg)  # with the narrow one psi of the sequential kind stays 0
 
 
 def second_stage(cfg, folder, weights, **keys):

@@ -64,6 +64,13 @@ def small_config(kind: str = "standard", *, ours: bool = True, **keys: object) -
     return cfg
 
 
+def as_resnet18(cfg: CfgNode) -> CfgNode:
+    """Give ``cfg`` a backbone of the usual width, in place; return it."""
+    resnets = cfg.MODEL.RESNETS
+    resnets.DEPTH, resnets.RES2_OUT_CHANNELS, resnets.WIDTH_PER_GROUP = 18, 64, 64
+    return cfg
+
+
 def as_retinanet(cfg: CfgNode, *, ours: bool = True, loss: str = "focal") -> CfgNode:
     """Make ``cfg`` that of Detectron2's RetinaNet or of ours, in place; return it."""
     cfg.MODEL.META_ARCHITECTURE = "LongTailRetinaNet" if ours else "RetinaNet"
