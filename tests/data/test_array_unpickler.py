@@ -165,21 +165,26 @@ _LOAD = """
 import sys
 from lt_det.engine.checkpoint import LongTailCheckpointer
 from torch import nn
-LongTailCheckpointer(nn.Linear(2, 2)).load(sys.argv[1])
+for path in sys.argv[1:]:
+    try:
+        LongTailCheckpointer(nn.Linear(2, 2)).load(path)
+    except Exception as error:
+        print(str(error).splitlines()[-1])
 """
 
 
-@pytest.mark.parametrize("kind", ["objects from bytes", "array of objects", "buffer of objects"])
-def test_a_crafted_checkpoint_ends_in_a_message_and_not_in_a_crash(tmp_path, kind):
-    path = tmp_path / "crafted.pkl"
-    model = b"}" + text("model") + b"}" + text("w") + CRAFTED[kind] + b"ss" + text("__author__")
-    path.write_bytes(b"\x80\x03" + model + text("x") + b"s.")
+def test_a_crafted_checkpoint_ends_in_a_message_and_not_in_a_crash(tmp_path):
+    paths = []
+    for kind in ("objects from bytes", "array of objects", "buffer of objects"):
+        paths.append(tmp_path / f"{kind}.pkl")
+        model = b"}" + text("model") + b"}" + text("w") + CRAFTED[kind] + b"ss" + text("__author__")
+        paths[-1].write_bytes(b"\x80\x03" + model + text("x") + b"s.")
     done = subprocess.run(
-        [sys.executable, "-c", _LOAD, str(path)],
+        [sys.executable, "-c", _LOAD, *map(str, paths)],
         capture_output=True,
         text=True,
         check=False,
         cwd=Path(__file__).parents[2],
     )
-    assert done.returncode == 1, done  # a negative one is a signal
-    assert "array of 'O8', not of numbers" in done.stderr.strip().splitlines()[-1]
+    assert done.returncode == 0, done  # a negative one is a signal
+    assert done.stdout.count("array of 'O8', not of numbers") == len(paths), done

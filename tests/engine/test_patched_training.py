@@ -13,7 +13,7 @@ from lt_det.modeling.patching.overrides import patches
 from tests.engine.test_trainer import final_state, train
 from tests.engine.tiny import tiny_config
 from tests.modeling.foreign_heads import FOREIGN
-from tests.modeling.small_models import HEADS, NUM_CLASSES, as_retinanet
+from tests.modeling.small_models import HEADS, NUM_CLASSES, as_resnet18, as_retinanet
 
 LOSSES = {"squared": "softmax", "sequential": "sigmoid", "cosine": "softmax"}
 TRAINED = {
@@ -49,7 +49,7 @@ def foreign_config(folder, kind, *, loss="balanced", **keys):
         **keys,
     )
     cfg.MODEL.MASK_ON = False
-    return cfg
+    return as_resnet18(cfg)  # with the narrow one psi of the sequential kind stays 0
 
 
 def second_stage(cfg, folder, weights, **keys):
@@ -67,7 +67,7 @@ def test_patched_stock_heads_train_as_ours(tmp_path, kind):
     stock = {"LT_DET__PATCH": True, "MODEL__ROI_HEADS__NAME": HEADS[kind][0]}
     for name, keys in {"ours": {}, "patched": stock}.items():
         cfg = tiny_config(tmp_path, kind, LT_DET__LOSS="balanced_softmax", **keys)
-        cfg.SOLVER.MAX_ITER, cfg.MODEL.MASK_ON = 2, False
+        cfg.SOLVER.MAX_ITER, cfg.MODEL.MASK_ON, cfg.DATASETS.TEST = 2, False, ()
         cfg.OUTPUT_DIR = str(tmp_path / name / "1")
         torch.manual_seed(0)
         train(cfg)

@@ -45,6 +45,11 @@ def final_state(cfg) -> dict:
     return torch.load(path, weights_only=True)
 
 
+def under_autocast() -> bool:
+    """torch's own question has another name in each version."""
+    return (torch.ones(1, 1) @ torch.ones(1, 1)).dtype is torch.bfloat16
+
+
 def metrics(cfg) -> list[dict]:
     with open(os.path.join(cfg.OUTPUT_DIR, "metrics.json")) as file:
         return [json.loads(line) for line in file]
@@ -78,9 +83,11 @@ def test_default_losses_are_those_of_detectron2_s_trainer(tmp_path):
 @pytest.mark.parametrize("kind", ["standard", "cascade"])
 @pytest.mark.parametrize("cache", [False, True])
 def test_second_stage_resumes_bit_by_bit(tmp_path, kind, cache):
-    first = tiny_config(tmp_path / "a", kind, LT_DET__LOSS="sigmoid_ce", SOLVER__MAX_ITER=1)
+    no_test = {"DATASETS__TEST": (), "LT_DET__LOSS": "sigmoid_ce"}
+    first = tiny_config(tmp_path / "a", kind, **no_test, SOLVER__MAX_ITER=1)
     train(first)
     keys = {
+        **no_test,
         **META,
         "MODEL__WEIGHTS": os.path.join(first.OUTPUT_DIR, "model_final.pth"),
         "LT_DET__REGION_CACHE__ENABLED": cache,
@@ -189,7 +196,7 @@ def test_meta_step_under_autocast_is_that_of_full_precision(tmp_path, stage_1):
         seen = []
 
         def recorded(stages, optimizer, update=update, seen=seen):
-            seen.append((stages[0].regions.features.dtype, torch.is_autocast_cpu_enabled()))
+            seen.append((stages[0].regions.features.dtype, under_autocast()))
             seen.append(update(stages, optimizer))
 
         trainer.meta.update = recorded
@@ -213,7 +220,7 @@ def test_only_the_meta_step_leaves_autocast(tmp_path, stage_1):
     trainer._build_streams()
     seen = []
     batches = trainer._meta_batches
-    trainer._meta_batches = lambda: seen.append(torch.is_autocast_cpu_enabled()) or batches()
+    trainer._meta_batches = lambda: seen.append(under_autocast()) or batches()
     with EventStorage(), torch.autocast("cpu", torch.bfloat16):
         trainer.model(next(iter(trainer._stream)))
     assert seen == [True]

@@ -187,7 +187,7 @@ def test_conservative_bonus_is_smooth_and_bounded(end):
     def at(p: float) -> tuple[float, float]:
         m = torch.tensor(p, dtype=torch.float64).logit().requires_grad_()
         value = bonus_of_margin(m, bonus="conservative", log_end=end)
-        return float(value), float(torch.autograd.grad(value, m)[0])
+        return value.item(), float(torch.autograd.grad(value, m)[0])
 
     for low, high in zip(at(end - 1e-9), at(end + 1e-9)):
         assert low == pytest.approx(high, abs=1e-7)

@@ -14,7 +14,7 @@ import torch
 pytest.importorskip("matplotlib")
 from matplotlib.figure import Figure
 
-from lt_det.losses import LOSSES, LossSpec
+from lt_det.losses import LOSSES, PLAIN_LOSS, LossSpec
 from lt_det.report.loss_curves import loss_curve, loss_curves, overview, save_loss_plot
 from lt_det.report.loss_page import loss_table
 
@@ -151,6 +151,8 @@ def margin_loss(logits, labels, *, class_counts, max_margin: float = 0.5, reduct
 
 
 def test_a_new_row_needs_no_edit(tmp_path, monkeypatch, capsys):
+    for name in LOSSES.keys() - {*PLAIN_LOSS.values(), "balanced_softmax", "eureka"}:
+        monkeypatch.delitem(LOSSES, name)  # a picture takes half a second
     monkeypatch.setitem(LOSSES, "margin", LossSpec(margin_loss, "softmax", "arXiv:1906.07413"))
     written = tmp_path / "reference" / "losses.md"
     written.parent.mkdir()

@@ -117,25 +117,22 @@ def test_what_cannot_be_folded():
 
 
 PLAIN = """
-import sys, torch
+import pathlib, sys, torch
 from detectron2.modeling import build_model
 from detectron2.config import CfgNode
-cfg, weights, batch, out = sys.argv[1:]
-config = CfgNode.load_cfg(open(cfg))
-model = build_model(config).eval()
-model.load_state_dict(torch.load(weights))
-with torch.no_grad():
-    found = [o["instances"].get_fields() for o in model(torch.load(batch))]
+for folder in map(pathlib.Path, sys.argv[1:]):
+    model = build_model(CfgNode.load_cfg((folder / "config.yaml").read_text())).eval()
+    model.load_state_dict(torch.load(folder / "model.pth"))
+    with torch.no_grad():
+        found = [o["instances"].get_fields() for o in model(torch.load(folder / "batch.pth"))]
+    torch.save([{**f, "pred_boxes": f["pred_boxes"].tensor} for f in found], folder / "found.pth")
 assert not [name for name in sys.modules if name.split(".")[0] == "lt_det"]
-torch.save([{**f, "pred_boxes": f["pred_boxes"].tensor} for f in found], out)
 """
+CASES = [("standard", name) for name in NAMES] + [(kind, "tau_norm") for kind in HEADS][1:]
 
 
-@pytest.mark.parametrize(
-    ("kind", "name"), [("standard", name) for name in NAMES] + [(k, "tau_norm") for k in HEADS][1:]
-)
-def test_plain_detectron2_gives_the_same_detections(tmp_path, kind, name):
-    """In a process that never imports this package."""
+def _detections(folder, kind, name):
+    """Write a folded model; return the detections of the plain and the calibrated one."""
     cfg = small_config(kind, ours=False)
     del cfg["LT_DET"]
     cfg.MODEL.MASK_ON = False
@@ -146,9 +143,8 @@ def test_plain_detectron2_gives_the_same_detections(tmp_path, kind, name):
         with torch.no_grad():
             predictor.cls_score.weight *= torch.linspace(5, 60, NUM_CLASSES + 1)[:, None]
     batch = [{k: v for k, v in sample.items() if k != "instances"} for sample in small_batch()]
-    files = [tmp_path / name for name in ("config.yaml", "model.pth", "batch.pth", "found.pth")]
-    files[0].write_text(cfg.dump())
-    torch.save(batch, files[2])
+    (folder / "config.yaml").write_text(cfg.dump())
+    torch.save(batch, folder / "batch.pth")
     affines = [affine_of(name, predictor.cls_score) for predictor in predictors]
     calibrated = small_model(cfg).eval()
     calibrated.load_state_dict(model.state_dict())
@@ -159,12 +155,28 @@ def test_plain_detectron2_gives_the_same_detections(tmp_path, kind, name):
         )
     for predictor, affine in zip(predictors, affines):
         fold_into_weights(predictor.cls_score, affine, background=True)
-    torch.save(model.state_dict(), files[1])
+    torch.save(model.state_dict(), folder / "model.pth")
+    return plain, expected
+
+
+@pytest.fixture(scope="module")
+def detections(tmp_path_factory):
+    """Of the plain, the calibrated and, in a process without this package, the folded model."""
+    folders = {case: tmp_path_factory.mktemp("-".join(case)) for case in CASES}
+    ours = {case: _detections(folder, *case) for case, folder in folders.items()}
     result = subprocess.run(
-        [sys.executable, "-c", PLAIN, *map(str, files)], capture_output=True, text=True, check=False
+        [sys.executable, "-c", PLAIN, *map(str, folders.values())],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert result.returncode == 0, result.stderr
-    for ours, theirs, before in zip(expected, torch.load(files[3]), plain):
+    return {case: (*ours[case], torch.load(folders[case] / "found.pth")) for case in CASES}
+
+
+@pytest.mark.parametrize("case", CASES, ids="-".join)
+def test_plain_detectron2_gives_the_same_detections(detections, case):
+    for before, ours, theirs in zip(*detections[case]):
         assert len(ours) == len(theirs["scores"]) > 0
         torch.testing.assert_close(theirs["scores"], ours.scores, rtol=1e-4, atol=1e-6)
         order, other = (s.argsort(stable=True) for s in (ours.scores, theirs["scores"]))
