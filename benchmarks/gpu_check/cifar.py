@@ -52,7 +52,7 @@ def run(results: Results, seconds: float) -> None:
             results.note("CIFAR-10 is not on this machine: synthetic images, no paper to compare")
         pixels = Pixels(settings(data, folder, "stage1"))
         share = shortened(data, folder, pixels, end - time.monotonic())
-        results.note(f"each schedule is {share:.0%} of the paper's; without AutoAugment")
+        results.note(f"each schedule is {share:.1%} of the paper's; without AutoAugment")
         for config, what, paper, second in RUNS:
 
             def trained(config: str = config, paper: float = paper, second: bool = second) -> str:
