@@ -96,7 +96,7 @@ def locked(text: str, packages: list[str]) -> str:
 
 def install(uv: str, requirements: Path, site: Path, version: str) -> None:
     """Install locked packages for a version of Python on Linux into a folder."""
-    # Copies: files that uv links to its cache would be stripped there too, and wherever it put them.
+    # Copies: a file linked to the cache of uv would be stripped in all environments that share it.
     command = [uv, "pip", "install", "--quiet", "--link-mode", "copy", "--python-version", version]
     command += ["--python-platform", "linux", "--no-deps", "--require-hashes"]
     subprocess.run([*command, "--target", str(site), "-r", str(requirements)], check=True)
