@@ -52,6 +52,7 @@ PACKAGES = {
     "matplotlib": "detectron2, plots",
     "contourpy": "matplotlib",
     "cycler": "matplotlib",
+    "fonttools": "matplotlib",
     "kiwisolver": "matplotlib",
     "pyparsing": "matplotlib",
     "python-dateutil": "matplotlib",
@@ -72,8 +73,13 @@ LEFT_OUT = (
     "matplotlib/mpl-data/fonts/ttf/DejaVuSerif*",
     "matplotlib/mpl-data/fonts/ttf/DejaVuSansMono*",
     "matplotlib/backends/web_backend",
+    "fontTools/**/*.so",  # it has the same in Python
+    "fontTools/**/*.c",
+    "fontTools/feaLib",
+    "fontTools/varLib",
+    "fontTools/otlLib",
+    "share",
     "**/*.pyi",
-    "mpl_toolkits",
     "hotcoco/static",
     "hotcoco/_fonts",
     "yaml/_yaml*",  # it has the same in Python

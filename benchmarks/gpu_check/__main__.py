@@ -166,6 +166,8 @@ def main(arguments: list[str] | None = None) -> int:
         limit = min(left, PARTS[name] * slower)
         contents.append(run_part(f"gpu_check.{name}", path, limit, env))
     print(table(contents))
+    if slower > 1:
+        print("a rehearsal: times and peaks of small inputs on a CPU say nothing")
     return int(any(is_wrong(content) for content in contents))
 
 
