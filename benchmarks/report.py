@@ -81,8 +81,12 @@ def gpu_section(contents: list[dict[str, Any]]) -> str:
     header = ["what", "baseline", "lt_det", "ratio"]
     table_of_rows = tabulate(values, header, tablefmt="github", disable_numparse=True)
     notes = [f"- {one['part']}: {note}" for one in contents for note in one["notes"]]
-    trained = [f"- {c['name']}: {c['detail']}" for c in checks if c["name"].startswith("CIFAR")]
-    blocks = [about, "\n".join(lines), table_of_rows, "\n".join([*trained, *notes])]
+    said = [
+        f"- {c['name']}: {c['detail']}"
+        for c in checks
+        if c["name"].startswith(("CIFAR", "host waits"))
+    ]
+    blocks = [about, "\n".join(lines), table_of_rows, "\n".join([*said, *notes])]
     return "\n\n".join(block for block in blocks if block)
 
 

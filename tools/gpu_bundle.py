@@ -168,6 +168,9 @@ def main() -> None:
         subprocess.run([str(strip), "--strip-debug", str(path)], check=False, capture_output=True)
     if args.cifar.is_file():
         write_cifar(args.cifar, args.output / "cifar10_lt.npz")
+    git = ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty=+"]
+    commit = subprocess.run(git, capture_output=True, text=True, check=False).stdout
+    (args.output / "commit").write_text(commit or "unknown\n")
     size = sum(path.stat().st_size for path in args.output.rglob("*") if path.is_file())
     print(f"{args.output}: {size / 2**20:.1f} MiB, for Python {args.python} on Linux")
     if not args.cifar.is_file():
