@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo demo-seeds demo-retinanet test test-slow lint format bench docs lock environment clean help
+.PHONY: demo demo-seeds demo-retinanet test test-slow lint gpu-check gpu-bundle format bench docs lock environment clean help
 
 help:
 	@echo "make demo        build a small long-tailed set, train baseline, Balanced Softmax and BALMS, compare"
@@ -16,6 +16,7 @@ help:
 	@echo "make docs        build the site of docs/ in build/site (opens from the disk, no network needed)"
 	@echo "make bench       measure against Detectron2 and others, write docs/reference/benchmarks.md (over an hour)"
 	@echo "make environment the virtual environment in .venv alone; PYTHON=/path/to/python says of which Python"
+	@echo "make gpu-check   on a machine with CUDA: correctness and speed in 8 minutes (make gpu-bundle: what it needs there)"
 	@echo "make clean       remove the environment, caches and outputs"
 
 $(READY): requirements.lock requirements-newer.lock requirements-detectron2.txt setup.py tools/environment.sh
@@ -55,6 +56,17 @@ bench: $(READY)
 	@set -e; for script in $$(grep -l __main__ benchmarks/*.py | grep -v report.py); do \
 	  echo "$$script"; $(BIN)/python $$script; done
 	$(BIN)/python benchmarks/report.py
+
+# On a CUDA machine with torch; nothing is installed there, what it lacks is in build/gpu.
+# On a machine without: make gpu-check DEVICE=cpu rehearses.
+DEVICE ?= cuda
+gpu-check:
+	@if [ -x $(BIN)/python ]; then $(BIN)/python benchmarks/gpu_check --device $(DEVICE); \
+	  else python3 benchmarks/gpu_check --device $(DEVICE); fi
+
+# What to carry there: build/gpu, under 64 MiB with the repository.
+gpu-bundle: $(READY)
+	PYTHONPATH=. $(BIN)/python tools/gpu_bundle.py
 
 # Strict: a link that leads nowhere, or a page that is in no menu, is an error.
 docs: $(READY)

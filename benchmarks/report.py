@@ -14,6 +14,7 @@ from tabulate import tabulate
 from timing import REPOSITORY, RESULTS
 
 PAGE = REPOSITORY / "docs" / "reference" / "benchmarks.md"
+GPU_CHECK = RESULTS / "gpu_check"
 PICTURE = REPOSITORY / "docs" / "images" / "benchmarks.png"
 
 HEAD = """# Benchmarks
@@ -39,6 +40,56 @@ def load(device: str) -> dict[str, dict[str, Any]]:
     return contents
 
 
+def load_gpu_check() -> list[dict[str, Any]]:
+    """Return what the parts of benchmarks/gpu_check found on a GPU; [] if none was at hand."""
+    contents = [json.loads(path.read_text()) for path in sorted(GPU_CHECK.glob("*.json"))]
+    return [one for one in contents if one.get("machine", {}).get("device") == "cuda"]
+
+
+def gpu_section(contents: list[dict[str, Any]]) -> str:
+    """Return the section of the check of a GPU."""
+    about = (
+        "## On a GPU\n\n`make gpu-check` compares with the CPU and with Detectron2 on a machine "
+        "with CUDA in 8 minutes: losses, heads, post-processing, mixed precision, resume, NCCL; "
+        "times, peak memory and how often a step makes the host wait; CIFAR-10-LT. "
+    )
+    if not contents:
+        return about + "**Not measured**: no GPU was at hand."
+    machine = contents[0]["machine"]
+    about += (
+        f"{machine['name']}; Python {machine['python']}, torch {machine['torch']}; commit "
+        f"{machine['commit']}."
+    )
+    checks = [check for one in contents for check in one["checks"]]
+    wrong = [check for check in checks if check["ok"] is False]
+    oks = sum(check["ok"] is True for check in checks)
+    lines = [f"{oks} checks hold, {len(wrong)} do not."]
+    lines += [f"- {check['name']}: {check['detail']}" for check in wrong]
+    for one in contents:
+        if one["state"] != "done":
+            lines.append(f"- {one['part']}: {one['state']} after {one['seconds']:.0f} s")
+    rows = [row for one in contents for row in one["rows"]]
+    values = [
+        [
+            row["name"],
+            f"{row['baseline_name']} {number(row['baseline'])} {row['unit']}",
+            f"{number(row['ours'])} {row['unit']}",
+            ratio(row),
+        ]
+        for row in rows
+    ]
+    header = ["what", "baseline", "lt_det", "ratio"]
+    table_of_rows = tabulate(values, header, tablefmt="github", disable_numparse=True)
+    notes = [f"- {one['part']}: {note}" for one in contents for note in one["notes"]]
+    said = [
+        f"- {c['name']}: {c['detail']}"
+        for c in checks
+        if c["name"].startswith(("CIFAR", "host waits"))
+    ]
+    blocks = [about, "\n".join(lines), table_of_rows, "\n".join([*said, *notes])]
+    return "\n\n".join(block for block in blocks if block)
+
+
 def number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
@@ -49,8 +100,9 @@ def ratio(row: dict[str, Any]) -> str:
     return f"**{text}**" if missed else text
 
 
-def table(content: dict[str, Any], on_gpu: dict[str, Any] | None) -> str:
-    gpu_rows = {row["name"]: row for row in on_gpu["rows"]} if on_gpu else {}
+def table(content: dict[str, Any], on_gpu: dict[str, Any] | None, checked: list) -> str:
+    gpu_rows = {row["name"]: row for one in checked for row in one["rows"]}
+    gpu_rows.update({row["name"]: row for row in on_gpu["rows"]} if on_gpu else {})
     lines = [
         [
             row["name"],
@@ -81,13 +133,13 @@ def where(content: dict[str, Any]) -> str:
     )
 
 
-def write_page(contents: dict[str, Any], gpu: dict[str, Any]) -> None:
-    parts = [HEAD]
+def write_page(contents: dict[str, Any], gpu: dict[str, Any], checked: list) -> None:
+    parts = [HEAD, gpu_section(checked)]
     for topic, content in contents.items():
         parts.append(f"## {content['title']}\n\n{content['about']}\n\n{where(content)}")
         if topic in gpu:
             parts.append(f"On the GPU: {where(gpu[topic])}")
-        parts.append(table(content, gpu.get(topic)))
+        parts.append(table(content, gpu.get(topic), checked))
         if content["extra"]:
             parts.append(content["extra"])
         if content.get("panels"):
@@ -167,7 +219,7 @@ def main() -> None:
     contents = load("cpu")
     if not contents:
         raise SystemExit(f"no results in {Path(RESULTS).name}: run the benchmarks first")
-    write_page(contents, load("cuda"))
+    write_page(contents, load("cuda"), load_gpu_check())
     write_picture(contents)
     for topic, content in contents.items():
         if content.get("panels"):

@@ -13,7 +13,7 @@ import itertools
 import json
 import logging
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -163,8 +163,8 @@ def repeated(step: Callable[[], object]) -> Callable[[], None]:
 
 def measure(
     folder: Path, *, repeats: int, peaks: bool = False, **common: object
-) -> tuple[list[Row], str]:
-    """Return the rows and a sentence on the cache.
+) -> Iterator[Row | str]:
+    """Yield the rows, as soon as they are known, and last a sentence on the cache.
 
     Args:
         folder: empty; images, weights and runs go there.
@@ -188,19 +188,9 @@ def measure(
         ),
         "release": released_scheme(trainer("release", **plain)),
     }
-    from_cache, seconds = {}, []
-    # The first one fills the cache, the second one finds it.
-    for run, options in (("cached plain", plain), ("cached", {})):
-        start = CLOCK()
-        from_cache[run] = stepper(trainer(run.replace(" ", "_"), **options, **cache))
-        seconds.append(CLOCK() - start)
-    fill = 1e3 * (seconds[0] - seconds[1]) / NUM_IMAGES
     several = {name: repeated(step) for name, step in through_detector.items()}
-    times = {
-        **{key: ms / ITERATIONS for key, ms in median_ms(several, repeats=repeats).items()},
-        **median_ms(from_cache, repeats=7 * repeats),
-    }
-    rows = [
+    times = {key: ms / ITERATIONS for key, ms in median_ms(several, repeats=repeats).items()}
+    yield from [
         Row(
             "BALMS, meta regions from the rolling bank, against a plain iteration",
             times["plain"],
@@ -242,6 +232,16 @@ def measure(
             target=2,
             baseline_name="released scheme",
         ),
+    ]
+    from_cache, seconds = {}, []
+    # The first one fills the cache, the second one finds it.
+    for run, options in (("cached plain", plain), ("cached", {})):
+        start = CLOCK()
+        from_cache[run] = stepper(trainer(run.replace(" ", "_"), **options, **cache))
+        seconds.append(CLOCK() - start)
+    fill = 1e3 * (seconds[0] - seconds[1]) / NUM_IMAGES
+    times |= median_ms(from_cache, repeats=4 * repeats)
+    yield from [
         Row(
             "plain second stage from cached regions",
             times["plain"],
@@ -262,7 +262,7 @@ def measure(
     if peaks:
         steps = {**through_detector, **from_cache}
         mb = {name: max(peak_growth_mb(steps[name]), 0.1) for name in steps}
-        rows += [
+        yield from [
             Row(f"memory: {what}", mb["plain"], mb[name], "MB", baseline_name="plain stage 2")
             for what, name in (
                 ("BALMS, meta regions by a forward", "forward"),
@@ -270,17 +270,16 @@ def measure(
                 ("BALMS from cached regions", "cached"),
             )
         ]
-    extra = (
+    yield (
         f"Filling the cache took {fill:.0f} ms an image, once: as much as "
         f"{2 * fill / times['plain']:.2f} plain iterations for each two images of the set."
     )
-    return rows, extra
 
 
 def main() -> None:
     logging.disable(logging.INFO)
     with tempfile.TemporaryDirectory() as name:
-        rows, extra = measure(Path(name), repeats=REPEATS)
+        *rows, extra = measure(Path(name), repeats=REPEATS)
     write_rows(
         "stage2",
         rows,

@@ -171,16 +171,28 @@ def machine() -> dict[str, Any]:
 
 
 def _commit() -> str:
-    """Return the commit measured, with "+" if files differ from it."""
+    """Return the commit measured, with "+" if files differ from it.
+
+    In a copy without a repository: that of build/gpu, which `make gpu-bundle` notes, or "unknown".
+    """
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(REPOSITORY), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+        try:
+            return subprocess.run(
+                command, capture_output=True, text=True, check=False
+            ).stdout.strip()
+        except OSError:
+            return ""
 
     changed = git(
         "status", "--porcelain", "--untracked-files=no", "--", "lt_det", "benchmarks/*.py"
     )
-    return git("rev-parse", "--short", "HEAD") + ("+" if changed else "")
+    commit = git("rev-parse", "--short", "HEAD")
+    noted = REPOSITORY / "build" / "gpu" / "commit"
+    if not commit:
+        return noted.read_text().strip() if noted.is_file() else "unknown"
+    return commit + ("+" if changed else "")
 
 
 def write_rows(

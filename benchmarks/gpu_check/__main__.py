@@ -23,7 +23,7 @@ REPOSITORY = BENCHMARKS.parent
 if str(BENCHMARKS) not in sys.path:
     sys.path.insert(0, str(BENCHMARKS))
 
-from gpu_check.results import LEFT_OUT, LIMIT, RUNNING, is_wrong, write_json  # noqa: E402
+from gpu_check.results import BROKEN, LEFT_OUT, LIMIT, RUNNING, is_wrong, write_json  # noqa: E402
 
 #: part -> its time limit in seconds, in the order of what matters
 PARTS = {
@@ -84,11 +84,12 @@ def run_part(module: str, path: Path, seconds: float, env: dict[str, str]) -> di
     if not path.is_file():
         name = module.rsplit(".", maxsplit=1)[-1]
         content = {"part": name, "state": state, "seconds": seconds, "checks": [], "rows": []}
-        content["notes"] = [f"it wrote nothing; exit status {process.returncode}"]
+        content["notes"] = ["it wrote nothing"]
     else:
         content = json.loads(path.read_text())
-    if content["state"] == RUNNING and state == LIMIT:
-        content["state"] = LIMIT
+    if content["state"] == RUNNING:
+        content["state"] = state if state == LIMIT else BROKEN
+        content["notes"].append(f"ended with exit status {process.returncode}")
     write_json(path, content)
     return content
 
@@ -166,6 +167,8 @@ def main(arguments: list[str] | None = None) -> int:
         limit = min(left, PARTS[name] * slower)
         contents.append(run_part(f"gpu_check.{name}", path, limit, env))
     print(table(contents))
+    if slower > 1:
+        print("a rehearsal: times and peaks of small inputs on a CPU say nothing")
     return int(any(is_wrong(content) for content in contents))
 
 

@@ -39,7 +39,7 @@ def set_up() -> None:
     """Set the device and the size of the cases."""
     post_processing.DEVICE = torch.device(DEVICE)
     if SMALL:
-        post_processing.PROPOSALS = 60
+        post_processing.PROPOSALS = 25
 
 
 def run(results: Results, seconds: float) -> None:  # noqa: ARG001

@@ -26,7 +26,8 @@ def run(results: Results, seconds: float) -> None:  # noqa: ARG001
         }
     with tempfile.TemporaryDirectory() as name:
         os.environ["LT_DET_CACHE"] = str(Path(name) / "cache")
-        rows, extra = stage2.measure(Path(name), repeats=REPEATS, peaks=True, **keys)
-    for row in rows:
-        results.row(row)
-    results.note(extra)
+        for found in stage2.measure(Path(name), repeats=REPEATS, peaks=True, **keys):
+            if isinstance(found, str):
+                results.note(found)
+            else:
+                results.row(found)

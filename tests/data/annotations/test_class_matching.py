@@ -12,7 +12,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import register_coco_instances
 
 from lt_det.data.annotations.class_matching import check_evaluation_json, match_classes
-from lt_det.data.annotations.datasets import class_stats_of, register_lvis_format
+from lt_det.data.annotations.datasets import class_stats_of, register_lvis_format, use_own_classes
 
 TRAIN = ["cat", "yak", "dog"]  # the order of the ids of ``tiny``
 
@@ -114,6 +114,10 @@ def test_a_set_without_json_is_refused_where_classes_differ(catalog):
 
 def test_a_matched_set_that_is_trained_on_has_its_own_classes_again(tiny, write, catalog):
     register("ours", "val", write(renumbered(tiny, {"dog": 1, "cat": 2})))
+    match("val")
+    use_own_classes("val")
+    # Before the annotations are read again.
+    assert MetadataCatalog.get("val").thing_classes == ["dog", "cat"]
     match("val")
     stats = class_stats_of("val")
     assert stats.class_names == ("dog", "cat")

@@ -321,6 +321,7 @@ def test_a_byte_order_mark_is_a_note(folder):
     path.write_text(json.dumps(good()), encoding="utf-8-sig")
     found = inspect_data_sets([path])
     assert kinds(found) == {"bom"}
+    assert found.findings[0].mendable
     assert found.is_usable
     assert inspect_data_sets([folder / "no.json"]).findings[0].kind == "no-file"
 
