@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from lt_det.evaluation.detections import Detections
+from lt_det.evaluation.lvis.collection import without_collection
 from lt_det.evaluation.lvis.ground_truth import LVISGroundTruth
 
 # Areas in px of all, small, medium and large objects; both ends belong to a range. The metric's.
@@ -25,6 +26,7 @@ NUM_IOU_THRESHOLDS, NUM_RECALL_THRESHOLDS = 10, 101
 _AT_ONCE = {"bbox": 2**19, "segm": 2**16}
 
 
+@without_collection
 def hotcoco_precision(
     ground_truth: LVISGroundTruth, detections: Detections, *, iou_type: str, max_dets: int
 ) -> np.ndarray:
@@ -50,6 +52,7 @@ def hotcoco_precision(
     rows = rows[np.argsort(classes[rows].astype(_narrow(len(columns.category_ids))), kind="stable")]
     images, classes = images[rows].astype(np.int32), classes[rows].astype(np.int32)
     precision = precision_without_detections(ground_truth)
+    truth_images = _truth_images(ground_truth)
     for part in _parts(classes, most=_AT_ONCE[iou_type]):
         some = detections.take(rows[part])
         boxes, areas = some.geometry(iou_type)
@@ -59,7 +62,7 @@ def hotcoco_precision(
             continue
         low, high = int(classes[part.start]), int(classes[part.stop - 1]) + 1
         truth = hotcoco.COCO.from_arrays(
-            **_truth_columns(ground_truth, low, high, iou_type=iou_type)
+            images=truth_images, **_truth_columns(ground_truth, low, high, iou_type=iou_type)
         )
         table = np.empty((len(there), 7))
         table[:, 0], table[:, 1:5] = images[part][there] + 1, boxes[there]
@@ -103,8 +106,6 @@ def _truth_columns(
     Ids are places: hotcoco's table of detections is of float64, which cuts ids above 2^53.
     """
     columns = ground_truth.columns
-    categories = columns.category_ids[low:high].tolist()
-    number = dict(zip(categories, range(low + 1, high + 1)))
     kept = np.flatnonzero((columns.classes >= low) & (columns.classes < high))
     # hotcoco 1.3.0 does not read "ignore" in its LVIS mode. Beyond every range of areas an object
     # is ignored in all of them, which is what the flag does in lvis-api.
@@ -112,32 +113,38 @@ def _truth_columns(
     segmentation = None
     if iou_type == "segm":
         segmentation = [ground_truth.annotations[row]["segmentation"] for row in kept.tolist()]
-    lists: dict[int, list[int]] = {}  # images may share one list of all categories
-    images = []
-    for image in ground_truth.images:
-        negative = image["neg_category_ids"]
-        if id(negative) not in lists:
-            lists[id(negative)] = [number[c] for c in negative if c in number]
-        images.append(
-            {
-                "height": image["height"],
-                "width": image["width"],
-                "neg_category_ids": lists[id(negative)],
-                "not_exhaustive_category_ids": [
-                    number[c] for c in image["not_exhaustive_category_ids"] if c in number
-                ],
-            }
-        )
-    places = np.searchsorted(columns.image_ids, [image["id"] for image in ground_truth.images])
     return {
-        "images": [{"id": place + 1, **image} for place, image in zip(places.tolist(), images)],
-        "categories": [{"id": number[c], "name": str(c)} for c in categories],
+        "categories": [{"id": k + 1, "name": str(k)} for k in range(low, high)],
         "image_ids": columns.images[kept] + 1,
         "category_ids": columns.classes[kept] + 1,
         "boxes": columns.boxes[kept],
         "area": areas,
         "segmentation": segmentation,
     }
+
+
+def _truth_images(ground_truth: LVISGroundTruth) -> list[dict[str, Any]]:
+    """Return the images and their lists, ids from 1 on."""
+    columns = ground_truth.columns
+    number = {c: k for k, c in enumerate(columns.category_ids.tolist(), start=1)}
+    place = {i: k for k, i in enumerate(columns.image_ids.tolist(), start=1)}
+    lists: dict[int, list[int]] = {}  # images may share one list of all categories
+
+    def numbers(listed: list[int]) -> list[int]:
+        if id(listed) not in lists:
+            lists[id(listed)] = [number[c] for c in listed if c in number]
+        return lists[id(listed)]
+
+    return [
+        {
+            "id": place[image["id"]],
+            "height": image["height"],
+            "width": image["width"],
+            "neg_category_ids": numbers(image["neg_category_ids"]),
+            "not_exhaustive_category_ids": numbers(image["not_exhaustive_category_ids"]),
+        }
+        for image in ground_truth.images
+    ]
 
 
 def lvis_api_precision(

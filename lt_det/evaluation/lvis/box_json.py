@@ -10,22 +10,23 @@ import os
 import re
 from typing import Any
 
+import numpy as np
+
 from lt_det.data.annotations.areas import area_is_usable
 from lt_det.data.annotations.json_file import check_exists, read_annotation_json
 from lt_det.data.annotations.mask_checks import mask_problem
 from lt_det.storage.regular_file import open_regular
 
 _SPACE = r"[ \t\r\n]*"
+_COMMA = r", ?"
 # A number of json that is less than a million.
 _NUMBER = r"-?(?:0|[1-9][0-9]{0,5})(?:\.[0-9]+)?"
-_POLYGON = rf"\[{_SPACE}{_NUMBER}(?:{_SPACE},{_SPACE}{_NUMBER}){{2,}}{_SPACE}\]"
+_POLYGON = rf"\[{_NUMBER}(?:{_COMMA}{_NUMBER}){{2,}}\]"
 # Only what is no problem by :func:`mask_problem`: all else is parsed, and judged there. Within a
 # text of the json a quotation mark has a backslash before it, so that no key ends with it.
-_POLYGONS = re.compile(
-    rf'"segmentation"{_SPACE}:{_SPACE}\[{_SPACE}{_POLYGON}(?:{_SPACE},{_SPACE}{_POLYGON})*'
-    rf"{_SPACE}\]"
-)
+_POLYGONS = re.compile(rf'"segmentation": ?\[{_POLYGON}(?:{_COMMA}{_POLYGON})*\]')
 _WITHOUT = '"segmentation":null'
+_OTHER_MASK = re.compile(rf'"segmentation"{_SPACE}:(?!null)')
 
 
 def read_box_json(json_file: str | os.PathLike[str], *, name: str) -> dict[str, Any]:
@@ -46,7 +47,8 @@ def read_box_json(json_file: str | os.PathLike[str], *, name: str) -> dict[str, 
     try:
         with open_regular(json_file, "r", encoding="utf-8-sig") as file:
             text = _POLYGONS.sub(_WITHOUT, file.read())
-        content = json.loads(text, object_hook=_with_needed_mask)
+        has_masks = _OTHER_MASK.search(text)
+        content = json.loads(text, object_hook=_with_needed_mask if has_masks else None)
     except (RecursionError, ValueError):
         pass  # said below, with the place in the file
     if not isinstance(content, dict) or not _areas_are_usable(content.get("annotations", [])):
@@ -63,6 +65,8 @@ def _with_needed_mask(node: dict[str, Any]) -> dict[str, Any]:
 
 def _areas_are_usable(annotations: Any) -> bool:
     """Return whether no annotation needs its mask for its area."""
-    if not isinstance(annotations, list):
+    try:
+        areas = np.array([float(annotation["area"]) for annotation in annotations])
+    except (KeyError, TypeError, ValueError, OverflowError):
         return False
-    return all(isinstance(a, dict) and area_is_usable(a.get("area")) for a in annotations)
+    return bool((np.isfinite(areas) & (areas > 0)).all())

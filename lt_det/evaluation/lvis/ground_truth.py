@@ -24,6 +24,7 @@ from lt_det.data.annotations.schema import check_image_sizes
 from lt_det.data.warn_once import warn_of
 from lt_det.evaluation.detections import Detections
 from lt_det.evaluation.lvis.box_json import read_box_json
+from lt_det.evaluation.lvis.collection import without_collection
 from lt_det.evaluation.lvis.columns import Columns, places_of
 
 logger = logging.getLogger(__name__)
@@ -119,6 +120,7 @@ class LVISGroundTruth:
         return groups or None
 
 
+@without_collection
 def read_ground_truth(
     ground_truth: Mapping[str, Any] | str | os.PathLike, *, with_masks: bool, name: str = ""
 ) -> LVISGroundTruth:
@@ -214,7 +216,10 @@ def _annotations(
             "category_id": int(annotation["category_id"]),
             "bbox": list(annotation["bbox"]),
             "area": area,
-            "ignore": int(bool(annotation.get("ignore", 0)) or is_crowd(annotation)),
+            "ignore": int(
+                bool(annotation.get("ignore", 0))
+                or ("iscrowd" in annotation and is_crowd(annotation))
+            ),
         }
         if with_masks and "segmentation" in annotation:
             copy["segmentation"] = annotation["segmentation"]
@@ -226,7 +231,7 @@ def _excuse_crowds(images: list[dict[str, Any]], annotations: list[Mapping[str, 
     """List the categories of crowds as not exhaustively annotated, in place."""
     crowds: dict[int, set[int]] = {}
     for annotation in annotations:
-        if is_crowd(annotation):
+        if "iscrowd" in annotation and is_crowd(annotation):
             crowds.setdefault(annotation["image_id"], set()).add(annotation["category_id"])
     if not crowds:
         return
