@@ -69,6 +69,10 @@ def add_lt_det_config(cfg: CfgNode) -> None:
     # factors of a frozen linear classifier.
     node.CLASSIFIER = CfgNode({"NAME": "linear"})
     node.CLASSIFIER.SCALE = 20.0
+    # DisAlign, a second stage (DECOUPLED): freeze this classifier too and learn a calibration of
+    # its logits, which depends on the features. With CLASS_WEIGHTS inverse_frequency, POWER 0.8,
+    # DENOMINATOR weights, as the paper has it on LVIS.
+    node.CLASSIFIER.DISALIGN = False
     # Image classification only: whether the classifier has a bias.
     node.CLASSIFIER.BIAS = True
     # Last layer of LongTailMaskHead: "conv" is Detectron2's; "normed" has SCALE times the cosine of

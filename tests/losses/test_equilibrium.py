@@ -27,6 +27,20 @@ def test_means_move_by_one_step_for_each_class_of_a_batch():
         assert criterion.state.scores.tolist() == pytest.approx(expected)
 
 
+def test_the_loss_is_of_the_means_with_its_own_batch():
+    """As the release: the update comes first."""
+    criterion = Criterion("equilibrium")
+    criterion.fit_head(NUM_CLASSES, background=True)
+    logits = golden_logits(5)
+    for _ in range(2):
+        with criterion.step(logits, LABELS):
+            found = criterion.mean_loss(logits, LABELS)
+        scores = [*criterion.state.scores.tolist(), 0.01]
+        rows = zip(logits.tolist(), LABELS.tolist())
+        expected = sum(reference.equilibrium(z, y, scores) for z, y in rows) / len(LABELS)
+        assert float(found) == pytest.approx(expected)
+
+
 def test_equals_the_scalar_formula_and_has_no_gradient_by_the_means():
     means = torch.tensor([0.01, 0.02, 0.3, 0.6], dtype=torch.float64, requires_grad=True)
     keys = {"background": True, "background_score": 0.05}

@@ -153,6 +153,18 @@ def _check_classifier(cfg: Any) -> None:
                 "LT_DET.RESET_CLASSIFIER would make random what LT_DET.CLASSIFIER.NAME 'lws' "
                 "scales and never trains: set it False"
             )
+    if node.CLASSIFIER.DISALIGN:
+        if not node.DECOUPLED or node.RESET_CLASSIFIER:
+            raise ValueError(
+                "LT_DET.CLASSIFIER.DISALIGN calibrates the frozen classifier of a first stage: set "
+                "LT_DET.DECOUPLED True, LT_DET.RESET_CLASSIFIER False, and MODEL.WEIGHTS to its "
+                "checkpoint"
+            )
+        if node.CLASSIFIER.NAME not in ("linear", "cosine"):
+            raise ValueError(
+                "LT_DET.CLASSIFIER.DISALIGN calibrates a linear or a cosine classifier, got "
+                f"LT_DET.CLASSIFIER.NAME {node.CLASSIFIER.NAME!r}"
+            )
     for loss in dict.fromkeys((node.LOSS, node.DEFER.LOSS)):
         if loss and get_loss(loss).wants_cosine and node.CLASSIFIER.NAME != "cosine":
             logger.warning(
