@@ -5,9 +5,9 @@ python tools/classification_study.py --data cifar-10-batches-py --seeds 0 1 2 --
 
 That is docs/background/classification_study.md: a reduced recipe, two CPU minutes a run.
 ``--recipe paper`` trains as the papers did, for hours on a GPU; ``--recipe memorised`` trains the
-meta learners and what they are compared with until the training set is known by heart. Runs that are finished are kept:
-the same command continues an interrupted one, and other settings need another --output. Second
-stages start from the cross-entropy run of their seed.
+meta learners and what they are compared with until the training set is known by heart. Runs that
+are finished are kept: the same command continues an interrupted one, and other settings need
+another --output. Second stages start from the cross-entropy run of their seed.
 """
 
 from __future__ import annotations
