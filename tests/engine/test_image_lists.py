@@ -11,6 +11,7 @@ import torch
 from lt_det.engine.loading.image_lists import ListedRegionStore
 from lt_det.engine.trainer import LongTailTrainer
 from lt_det.losses.image_lists import CLASS_KNOWLEDGE, KNOWN, UNKNOWN
+from tests.engine.digits import digits_config
 from tests.engine.tiny import tiny_config, write_tiny_lvis
 from tests.modeling.small_models import NUM_CLASSES
 
@@ -88,3 +89,15 @@ def test_a_data_set_without_lists_is_taken_as_exhaustive(tmp_path, caplog):
     assert "no image of DATASETS.TRAIN" in caplog.text
     (first, _) = next(iter(stream))
     assert first[CLASS_KNOWLEDGE].tolist() == [KNOWN] * NUM_CLASSES
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "text"),
+    [
+        ("LT_DET.IMAGE_LISTS.POLICY", "all", r"LT_DET\.IMAGE_LISTS\.POLICY 'all' is for detectors"),
+        ("LT_DET.COPY_PASTE.ENABLED", True, r"LT_DET\.COPY_PASTE\.ENABLED pastes objects by their"),
+    ],
+)
+def test_image_classification_has_neither_lists_nor_masks(tmp_path, key, value, text):
+    with pytest.raises(ValueError, match=text):
+        LongTailTrainer(digits_config(tmp_path, key, value))
