@@ -187,6 +187,18 @@ def test_the_papers_recipes_start_second_stages_from_the_softmax_model_of_balms(
         assert record["weights"] == str(tmp_path / "out" / "seed3" / "stage1" / "model_final.pth")
 
 
+def test_the_memorised_recipe_compares_meta_learners_with_the_same_loss(study, runner, tmp_path):
+    runner("--recipe", "memorised")
+    names = {folder.name for folder in (tmp_path / "out" / "seed0").iterdir()}
+    assert names == {"ce", "balanced_softmax", *STAGE_2} - {"crt"}
+    for method in names & STAGE_2:
+        record = json.loads((tmp_path / "out" / "seed0" / method / "record.json").read_text())
+        assert record["weights"] == str(tmp_path / "out" / "seed0" / "ce" / "model_final.pth")
+        assert config_of(study, "memorised", method).LT_DET.CLASSIFICATION.HELD_OUT == 0.75
+    summary = (tmp_path / "out" / "summary.md").read_text()
+    assert re.findall(r"Minus (.*), seed", summary) == ["BS decoupled", "Balanced Softmax"]
+
+
 def test_a_failed_training_names_its_log(runner):
     with pytest.raises(RuntimeError, match=r"status 3; see .*crt.stdout.txt"):
         runner("--", "DATALOADER.SAMPLER_TRAIN", "crt")

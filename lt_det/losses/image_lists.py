@@ -18,6 +18,7 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from lt_det.losses.draws import Draws
 from lt_det.losses.sampled_classes import sampled_classes
@@ -129,31 +130,35 @@ class ImageLists:
             RuntimeError: if there are no lists of this batch.
             ValueError: if they are of more classes than there are logits.
         """
-        hidden = self.hidden(labels, images)
-        others = logits.shape[1] - hidden.shape[1]
-        if others < 0:
+        columns, num_classes = logits.shape[1], self._known().shape[1]
+        if columns < num_classes:
             raise ValueError(
-                f"image lists are of {hidden.shape[1]} classes, the logits of {logits.shape[1]}: "
+                f"image lists are of {num_classes} classes, the logits of {columns}: "
                 "give the mapper the number of classes of the model"
             )
-        return logits.masked_fill(torch.nn.functional.pad(hidden, (0, others)), _HIDDEN)
+        return logits.masked_fill(self._hidden(labels, images, columns), _HIDDEN)
 
     def hidden(self, labels: Tensor, images: Tensor) -> Tensor:
         """Return ``(R, K)`` bool, whether a class is hidden from a region; see :meth:`hide`."""
+        return self._hidden(labels, images, self._known().shape[1])
+
+    def _hidden(self, labels: Tensor, images: Tensor, columns: int) -> Tensor:
         knowledge = self._known()
         num_classes = knowledge.shape[1]
-        known = knowledge == KNOWN
+        on_background = knowledge != KNOWN
         if self.fill:
-            known |= (knowledge == UNKNOWN) & self._filled(labels, num_classes)
-        is_object = (labels < num_classes)[:, None]
+            on_background &= (knowledge == INCOMPLETE) | ~self._filled(labels, num_classes)
         if self.policy == "all":
-            hidden = ~(known[images] | is_object)
+            on_object = torch.zeros_like(on_background)
         else:
-            annotated = knowledge != UNKNOWN
-            hidden = ~torch.where(is_object, annotated[images], known[images])
+            on_object = knowledge == UNKNOWN
+        # One row for each image and kind of region. Columns after the classes are never hidden; of
+        # these there is at least one, that of the label K.
+        tables = torch.stack([on_background, on_object], dim=1).flatten(0, 1)
+        tables = functional.pad(tables, (0, max(columns - num_classes, 1)))
+        hidden = tables[2 * images + (labels < num_classes)]
         # An own class may be missing in the lists: annotations are not free of errors.
-        own = torch.nn.functional.pad(hidden, (0, 1)).scatter_(1, labels[:, None], False)
-        return own[:, :num_classes]
+        return hidden.scatter_(1, labels[:, None], False)[:, :columns]
 
     def _filled(self, labels: Tensor, num_classes: int) -> Tensor:
         if self._counts is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -155,7 +155,8 @@ class CopyPasteMapper(NamedImageMapper):
             )
         super().__init__(**options)
         self._copy_paste = copy_paste
-        self.augmentations = _PasteFirst(self.augmentations)
+        self._paste_first = _PasteFirst(self.augmentations)
+        self.augmentations: Any = self._paste_first  # the mapper calls them
 
     def __call__(self, dataset_dict: dict[str, Any]) -> Any:
         """Return the sample of a record, with objects pasted in.
@@ -164,7 +165,7 @@ class CopyPasteMapper(NamedImageMapper):
             ValueError: as :meth:`CopyPaste.objects`, and as Detectron2's mapper.
         """
         objects = self._copy_paste.objects(dataset_dict)
-        self.augmentations.objects = objects
+        self._paste_first.objects = objects
         sample: Any = super().__call__(self._copy_paste.record(dataset_dict, objects))
         sample[PASTED_CLASSES] = [one.category_id for one in objects]
         return sample
@@ -173,7 +174,7 @@ class CopyPasteMapper(NamedImageMapper):
 class _PasteFirst:
     """Augmentations of an image, after objects were pasted into it."""
 
-    def __init__(self, augmentations: Callable[[Any], Any]) -> None:
+    def __init__(self, augmentations: Any) -> None:
         self._augmentations = augmentations
         self.objects: Sequence[PlacedObject] = ()
 

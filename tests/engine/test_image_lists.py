@@ -10,7 +10,11 @@ import torch
 
 from lt_det.engine.loading.image_lists import ListedRegionStore
 from lt_det.engine.trainer import LongTailTrainer
-from lt_det.losses.image_lists import CLASS_KNOWLEDGE, KNOWN, UNKNOWN
+from lt_det.losses.criterion import Criterion
+from lt_det.losses.image_lists import CLASS_KNOWLEDGE, KNOWN, UNKNOWN, ImageLists
+from lt_det.modeling.image_lists import take_lists
+from lt_det.tasks.listed_mapper import ListedMapper
+from tests.engine.digits import digits_config
 from tests.engine.tiny import tiny_config, write_tiny_lvis
 from tests.modeling.small_models import NUM_CLASSES
 
@@ -68,6 +72,35 @@ def test_a_training_and_its_second_stage_from_the_cache(tmp_path):
     assert lists[0][5] == UNKNOWN
 
 
+def test_cached_regions_have_the_lists_of_their_image():
+    """Record e * N + i of a cache is image i in augmentation e."""
+    dicts = [
+        {"annotations": [{"category_id": i}], "neg_category_ids": [(i + 1) % 3 + 10]}
+        for i in range(3)
+    ]
+    mapper = ListedMapper(no_image, num_classes=3, id_map={10: 0, 11: 1, 12: 2})
+    regions = [[(torch.full((2, 4), float(row)), torch.zeros(2).long())] for row in range(6)]
+    store = ListedRegionStore(regions, dicts, mapper)
+    assert len(store) == 6
+    for row in range(6):
+        unknown = (row + 2) % 3
+        expected = [UNKNOWN if k == unknown else KNOWN for k in range(3)]
+        assert getattr(store[row], CLASS_KNOWLEDGE).tolist() == expected
+        assert store[row][0][0][0, 0] == row
+    # As a loader hands them to the classifier.
+    model = torch.nn.Linear(4, 4)
+    model.criterion = Criterion("softmax_ce", image_lists=ImageLists("known"))
+    take_lists(model, [store[4], store[2]])
+    assert torch.equal(
+        model.criterion.image_lists.knowledge,
+        torch.stack([store[1].class_knowledge, store[2].class_knowledge]),
+    )
+
+
+def no_image(record: dict) -> dict:
+    raise AssertionError(f"the image of {record} is not to be read")
+
+
 def test_the_meta_learner_is_refused_before_the_training(tmp_path):
     keys = {"LT_DET__IMAGE_LISTS__POLICY": "all", "LT_DET__DECOUPLED": True}
     cfg = tiny_config(tmp_path, **keys, LT_DET__META__ENABLED=True)
@@ -88,3 +121,15 @@ def test_a_data_set_without_lists_is_taken_as_exhaustive(tmp_path, caplog):
     assert "no image of DATASETS.TRAIN" in caplog.text
     (first, _) = next(iter(stream))
     assert first[CLASS_KNOWLEDGE].tolist() == [KNOWN] * NUM_CLASSES
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "text"),
+    [
+        ("LT_DET.IMAGE_LISTS.POLICY", "all", r"LT_DET\.IMAGE_LISTS\.POLICY 'all' is for detectors"),
+        ("LT_DET.COPY_PASTE.ENABLED", True, r"LT_DET\.COPY_PASTE\.ENABLED pastes objects by their"),
+    ],
+)
+def test_image_classification_has_neither_lists_nor_masks(tmp_path, key, value, text):
+    with pytest.raises(ValueError, match=text):
+        LongTailTrainer(digits_config(tmp_path, key, value))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import pickle
+from pathlib import Path
 
 import pytest
+from detectron2.data import MetadataCatalog
 
+from lt_det.data.annotations.datasets import load_lvis_format_json
 from lt_det.losses.image_lists import CLASS_KNOWLEDGE, INCOMPLETE, KNOWN, UNKNOWN
 from lt_det.tasks.listed_mapper import PASTED_CLASSES, ListedMapper
 
@@ -70,3 +74,29 @@ def test_ids_are_those_of_the_classes_where_no_json_is_known():
 
 def test_a_sample_that_is_left_out_stays_out():
     assert ListedMapper(lambda _: None, num_classes=4)(record()) is None
+
+
+def test_what_is_known_of_real_images_is_what_the_evaluation_counts():
+    path = Path(__file__).resolve().parents[3] / "shared/data/lvis/lvis_v0.5_val_100.json"
+    if not path.is_file():
+        pytest.skip(f"{path} is not there")
+    content = json.loads(path.read_text())
+    records = load_lvis_format_json(path, name="lvis_of_listed_mapper")
+    ids = MetadataCatalog.get("lvis_of_listed_mapper").thing_dataset_id_to_contiguous_id
+    listed = ListedMapper(sample_of, num_classes=len(ids), id_map=ids)
+    annotated = {(a["image_id"], a["category_id"]) for a in content["annotations"]}
+    by_id = {image["id"]: image for image in content["images"]}
+    seen = set()
+    for record in records:
+        found = listed(record)[CLASS_KNOWLEDGE].tolist()
+        image = by_id[record["image_id"]]
+        for i, index in ids.items():
+            if i in image["neg_category_ids"]:
+                expected = KNOWN
+            elif (image["id"], i) not in annotated:
+                expected = UNKNOWN
+            else:
+                expected = INCOMPLETE if i in image["not_exhaustive_category_ids"] else KNOWN
+            assert found[index] == expected
+            seen.add(expected)
+    assert seen == {UNKNOWN, INCOMPLETE, KNOWN}

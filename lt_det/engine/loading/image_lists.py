@@ -29,7 +29,9 @@ def build_listed_mapper(
     Raises:
         ValueError: if the data sets of DATASETS.TRAIN give their categories other ids.
     """
-    if not cfg.LT_DET.IMAGE_LISTS.POLICY or isinstance(mapper, ListedMapper):
+    task = build_task(cfg)
+    unlisted = not cfg.LT_DET.IMAGE_LISTS.POLICY or task.one_class_an_image
+    if unlisted or isinstance(mapper, ListedMapper):
         return mapper
     exhaustive = lists_are_absent(dicts)
     if exhaustive:
@@ -42,7 +44,7 @@ def build_listed_mapper(
         )
     return ListedMapper(
         mapper,
-        num_classes=build_task(cfg).num_classes(),
+        num_classes=task.num_classes(),
         id_map=id_map_of(tuple(cfg.DATASETS.TRAIN)),
         exhaustive=exhaustive,
     )
