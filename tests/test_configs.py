@@ -241,3 +241,31 @@ def test_defaults_are_those_of_the_signatures():
         [0.9, 0.999],
         "sgd",
     )
+
+
+RELEASES = [p for p in ALL if p.parent.name == "lvis_v1" and "# The release" in p.read_text()]
+
+
+@pytest.mark.parametrize("path", RELEASES, ids=name)
+def test_a_method_of_others_says_its_protocol(path):
+    """What is worth as much as the method, in the header; the test NMS is what it says."""
+    head = path.read_text().partition("_BASE_")[0]
+    words = re.sub(r"\n# ", " ", head)
+    needed = ["sampler", "schedule", "head", "NMS"]
+    for word in [*needed, *([] if "retinanet" in path.name else ["mask predictor"])]:
+        assert word in words, f"{word} is missing"
+    cfg = read_config(str(path))
+    node = cfg.MODEL.RETINANET if "retinanet" in path.name else cfg.MODEL.ROI_HEADS
+    stated = {float(n) for n in re.findall(r"NMS (0\.\d)", words)} or {0.5}
+    assert node.NMS_THRESH_TEST in stated
+
+
+def test_methods_with_another_nms():
+    """GOL and FRACAL (and APA, which needs a backbone that is not here) test at 0.3."""
+    found = {p.stem: read_config(str(p)).MODEL.ROI_HEADS.NMS_THRESH_TEST for p in RELEASES}
+    assert {name for name, value in found.items() if value == 0.3} == {
+        "gol_r50",
+        "gumbel_r50",
+        "fracal_r50",
+    }
+    assert set(found.values()) == {0.3, 0.5}

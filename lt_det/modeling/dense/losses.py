@@ -39,9 +39,10 @@ def check_dense(criterion: BaseCriterion, where: str) -> None:
         )
     scoring, extra = criterion.scoring(background=False), criterion.extra_columns(background=False)
     if scoring != "sigmoid" or extra:
+        needs = [f"the scores {scoring!r}", *(f"the column {name!r}" for name in extra)]
         raise ValueError(
             f"{where} scores K columns by the sigmoid; loss {criterion.name!r} needs "
-            f"{scoring!r} and the columns {list(extra)} beside them (LT_DET.LOSS)"
+            f"{' and '.join(needs)}: take another loss (LT_DET.LOSS)"
         )
 
 

@@ -116,10 +116,10 @@ def check_fits(criterion: BaseCriterion, logits: Logits) -> None:
     scoring = criterion.scoring(background=background)
     extra = criterion.extra_columns(background=background)
     if scoring != criterion.kind or extra not in ((), ("background",)):
+        own = ", ".join([scoring, *(f"the column {name!r}" for name in extra)])
         raise ValueError(
-            f"loss {criterion.name!r} has scores and columns of its own ({scoring}, {list(extra)} "
-            f"beside the classes); a patch keeps those of {logits.where}: name heads of lt_det "
-            "(MODEL.ROI_HEADS.NAME LongTailROIHeads)"
+            f"loss {criterion.name!r} has scores or columns of its own ({own}); a patch keeps "
+            f"those of {logits.where}: name heads of lt_det (MODEL.ROI_HEADS.NAME LongTailROIHeads)"
         )
     for part in _criteria(criterion):
         _check_bound(part)
