@@ -194,3 +194,12 @@ def schedule_settings(
             ),
         ]
     return found
+
+
+def clipping_settings() -> Sequence[Setting]:
+    """Return the clipping of gradients."""
+    return [
+        Setting("SOLVER.CLIP_GRADIENTS.ENABLED", True, "small batches have large gradients"),
+        Setting("SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "norm", "of each parameter"),
+        Setting("SOLVER.CLIP_GRADIENTS.CLIP_VALUE", 1.0, "Detectron2's"),
+    ]  # fmt: skip
