@@ -37,6 +37,11 @@ figure { margin: 1rem 0 } img { max-width: 100%; height: auto; background: #fff 
 figcaption { font-size: .9rem }
 .grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); gap: .8rem }
 .grid figure { margin: 0 }
+@media (max-width: 40rem) { figure { overflow-x: auto }
+  section > div:not(.grid) > figure img { max-width: none; width: 38rem }
+  tr:has(td.long) td { display: block; border: 0; padding: .1rem .3rem; min-width: 0 }
+  tr:has(td.long) { display: block; border-bottom: 1px solid var(--line) }
+  thead:has(+ tbody td.long) { display: none } }
 @media print { body { max-width: none; font-size: 11px } figure, tr { break-inside: avoid } }
 </style></head><body>
 <h1>{{ title }}</h1>

@@ -1,10 +1,12 @@
 """Cases of own data from public reports, each tried as a user would: check, training, evaluation.
 
-Run as a script it writes what is said now into ``own_data_cases.json`` and the page of the cases.
+``own_data_cases.json`` says of each what a user should get and what is said now; the page of the
+cases is made of it: ``python -m tests.cli.own_data_cases``.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from collections.abc import Sequence
@@ -150,3 +152,72 @@ def perfect(case: str) -> dict[str, float]:
         found.pred_classes = torch.tensor([a["category_id"] for a in objects], dtype=torch.int64)
         evaluator.process([record], [{"instances": found}])
     return dict((evaluator.evaluate() or {})["bbox"])
+
+
+def rows() -> list[dict[str, Any]]:
+    """Return the table of the cases."""
+    return list(json.loads(TABLE.read_text(encoding="utf-8")))
+
+
+OUTCOMES = {
+    "right": "works, and gives the right numbers",
+    "refused": "ends before or, where only the training can know, in it with a clear message",
+    "warned": "works, and says what is lost or misleading",
+    "wrong": "is still wrong",
+}
+
+
+def page_text() -> str:
+    """Return the page of the cases."""
+    table = rows()
+    counts = [
+        f"| {outcome} | {sum(row['outcome'] == outcome for row in table)} | {meaning} |"
+        for outcome, meaning in OUTCOMES.items()
+    ]
+    lines = []
+    for row in table:
+        said = []
+        if row["check"]:
+            said.append(f"`check-data`: {_cell(row['check'])}")
+        if row["training"]:
+            said.append(f"`train`: {_cell(row['training'])}")
+        if row.get("perfect"):
+            said.append("perfect predictions have AP 100")
+        if row.get("then"):
+            key, value = row["then"]
+            said.append(f"trains with `{key} {value}`")
+        now = "; ".join(said) or "trains and evaluates"
+        case = row["case"].partition("-")
+        lines.append(
+            f"| {case[0]} {case[2].replace('-', ' ')} | {_cell(row['should'])} | "
+            f"{_cell(row['before'])} | {row['outcome']} | {now} |"
+        )
+    return "\n".join(
+        [
+            "# Cases of own data",
+            "",
+            f"{len(table)} inputs made from situations that people report in public, what a user "
+            "should get, and what is said now.",
+            "`tests/cli/test_own_data_cases.py` tries each: check, a training of two iterations, "
+            "an evaluation. Where the inputs",
+            'are not there it is skipped. "Before" is what a trial of the version before '
+            "`check-data` found, where it was kept.",
+            "",
+            "| outcome | cases | means |",
+            "|---|---|---|",
+            *counts,
+            "",
+            "| case | a user should get | before | outcome | now, in part |",
+            "|---|---|---|---|---|",
+            *lines,
+            "",
+        ]
+    )
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "/").replace("<", "&lt;").replace("*", "\\*").replace("[", "\\[")
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page_text(), encoding="utf-8")
