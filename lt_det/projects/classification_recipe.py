@@ -92,6 +92,7 @@ def classification_recipe(
                     0 if machine.cores <= 2 else min(8, machine.cores // machine.gpus - 1),
                     f"of {machine.cores} cores",
                 ),
+                Setting("SEED", 0, "the same training again"),
                 Setting("OUTPUT_DIR", "here://output/stage1", "checkpoints, log and results"),
             ],
         ),
@@ -128,7 +129,8 @@ def classification_recipe(
 
 
 def _batch(machine: Machine, images: int) -> int:
-    batch = min(64 * machine.gpus if machine.device == "cuda" else 32, images)
+    # Few images: steps enough in an epoch.
+    batch = min(64 * machine.gpus if machine.device == "cuda" else 32, max(8, images // 4), images)
     return max(machine.gpus, batch - batch % machine.gpus)
 
 

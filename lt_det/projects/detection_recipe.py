@@ -238,7 +238,9 @@ def _batch(machine: Machine, megapixels: float, *, images: int) -> int:
     empty = machine.gib(0, megapixels)
     one = max(1.0, (machine.gpu_gib - empty) / (machine.gib(1, megapixels) - empty))
     fitting = min(16 // machine.gpus or 1, 2 ** int(math.log2(one)))
-    of_all = max(machine.gpus, fitting * machine.gpus)
+    # Few images: steps enough in an epoch, and a rate that new layers stand.
+    of_all = min(max(machine.gpus, fitting * machine.gpus), max(2 * machine.gpus, images // 8))
+    of_all -= of_all % machine.gpus
     while of_all > max(images, machine.gpus):
         of_all -= machine.gpus
     return of_all
