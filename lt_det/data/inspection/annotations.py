@@ -59,7 +59,9 @@ def annotation_findings(
     return found + _ids(file, annotations) + _flags(file, annotations) + _areas(file, content)
 
 
-def _narrow(file: str, annotations: Sequence[Mapping[str, Any]], boxes: np.ndarray) -> list[Finding]:
+def _narrow(
+    file: str, annotations: Sequence[Mapping[str, Any]], boxes: np.ndarray
+) -> list[Finding]:
     sides = boxes[:, 2:]
     rows = (sides < 1).any(axis=1) & (sides > 0).all(axis=1)
     if rows.all():
