@@ -99,7 +99,8 @@ def test_paths_of_data_sets_count_from_the_file_that_names_them(tmp_path, monkey
     assert [["e", f"{tmp_path}/runs/e.json"]] == read_config("runs/own.yaml").LT_DET.DATASETS
     # On the command line they count from the current folder, as everything there does.
     options = ["LT_DET.DATASETS", "[['f', 'f.json', 'i']]"]
-    assert read_config("runs/run.yaml", options).LT_DET.DATASETS == [["f", "f.json", "i"]]
+    written = read_config("runs/run.yaml", options).LT_DET.DATASETS
+    assert written == [["f", f"{tmp_path}/f.json", f"{tmp_path}/i"]]  # from where the user is
 
 
 def test_a_folder_with_a_dot_in_its_name_is_no_config(folder):

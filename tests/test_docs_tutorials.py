@@ -45,3 +45,15 @@ def test_own_detection(tmp_path):
         assert (tmp_path / "output/stage2/inference" / name).is_file()
     assert (tmp_path / "data.html").is_file()
     assert len(list((tmp_path / "predictions/pictures").iterdir())) == 36
+
+
+@pytest.mark.slow
+def test_own_images(tmp_path):
+    pytest.importorskip("timm", reason="start weights without a download")
+    printed = run_page(REPOSITORY / "docs/tutorial/own_images.md", tmp_path)
+    assert "16 images predicted." in printed
+    assert "mean_class" in printed
+    for name in ("stage2", "again"):
+        assert (tmp_path / "output" / name / "inference/likelihood.png").is_file()
+    for name in ("images.html", "predictions/predictions.csv", "predictions/sheet.png"):
+        assert (tmp_path / name).is_file()

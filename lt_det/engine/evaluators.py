@@ -15,6 +15,7 @@ from lt_det.data.annotations.datasets import check_registered, class_names_of, u
 from lt_det.data.annotations.json_file import check_exists
 from lt_det.data.images.datasets import EVALUATOR_TYPE, HELD_OUT, take_classes
 from lt_det.data.images.depth import deep_images, deep_images_text
+from lt_det.data.images.first_look import check_image_files
 from lt_det.data.records.record_cache import SMALLEST
 from lt_det.data.stats.class_stats import ClassStats
 from lt_det.data.warn_once import warn_once
@@ -161,7 +162,9 @@ def _check_detection_set(cfg: Any, name: str, class_names: Sequence[str] | None)
     json_file = os.fspath(metadata.get("json_file") or "")
     # The images of a large data set are not looked at: it would be read twice for that.
     if os.path.isfile(json_file) and os.path.getsize(json_file) < SMALLEST:
-        deep = deep_images(record["file_name"] for record in DatasetCatalog.get(name))
+        records = DatasetCatalog.get(name)
+        check_image_files(records, what=f"DATASETS.TEST {name!r}")
+        deep = deep_images(record["file_name"] for record in records)
         if deep:
             warn_once(f"DATASETS.TEST, {deep_images_text(deep, name=name)}")
 

@@ -9,7 +9,13 @@ from lt_det.projects.detection_recipe import data_name
 from lt_det.projects.facts import ClassificationFacts, Files, relative_to
 from lt_det.projects.machine import Machine
 from lt_det.projects.recipe import Recipe, Setting, Stage, settings_of
-from lt_det.projects.schedule import budget_text, most_epochs, plan, schedule_settings
+from lt_det.projects.schedule import (
+    budget_text,
+    clipping_settings,
+    most_epochs,
+    plan,
+    schedule_settings,
+)
 from lt_det.projects.start_weights import StartWeights
 from lt_det.projects.tail import classification_losses, group_limits
 
@@ -55,8 +61,8 @@ def classification_recipe(
             ),
             metric=_METRIC,
             batch=batch,
-            rate=0.01 / 64,
-            rate_reason="0.01 for 64, which keeps what the weights know",
+            rate=0.005 / 64,
+            rate_reason="0.005 for 64, as statistics of ImageNet are frozen",
         )
 
     limits = group_limits(
@@ -76,6 +82,7 @@ def classification_recipe(
             _model(start, machine),
             _transform(facts, size),
             schedule(first_seconds, 30, 100),
+            clipping_settings(),
             [
                 Setting("LT_DET.LOSS", losses.first, losses.reason),
                 Setting("LT_DET.CLASSIFICATION.FEW_MAX", limits.rare_max, limits.reason),
@@ -85,6 +92,7 @@ def classification_recipe(
                     0 if machine.cores <= 2 else min(8, machine.cores // machine.gpus - 1),
                     f"of {machine.cores} cores",
                 ),
+                Setting("SEED", 0, "the same training again"),
                 Setting("OUTPUT_DIR", "here://output/stage1", "checkpoints, log and results"),
             ],
         ),
@@ -121,7 +129,8 @@ def classification_recipe(
 
 
 def _batch(machine: Machine, images: int) -> int:
-    batch = min(64 * machine.gpus if machine.device == "cuda" else 32, images)
+    # Few images: steps enough in an epoch.
+    batch = min(64 * machine.gpus if machine.device == "cuda" else 32, max(8, images // 4), images)
     return max(machine.gpus, batch - batch % machine.gpus)
 
 

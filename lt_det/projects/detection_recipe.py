@@ -11,7 +11,14 @@ from lt_det.projects.facts import DetectionFacts, Files, relative_to
 from lt_det.projects.input_size import image_size, longest_side, size_settings
 from lt_det.projects.machine import FORWARD_SHARE, Machine, Work
 from lt_det.projects.recipe import Recipe, Setting, Stage, settings_of
-from lt_det.projects.schedule import Schedule, budget_text, most_epochs, plan, schedule_settings
+from lt_det.projects.schedule import (
+    Schedule,
+    budget_text,
+    clipping_settings,
+    most_epochs,
+    plan,
+    schedule_settings,
+)
 from lt_det.projects.start_weights import StartWeights
 from lt_det.projects.tail import detection_losses, group_limits, repetition
 
@@ -89,7 +96,7 @@ def detection_recipe(
             schedule_settings(
                 schedule, metric=metric, batch=batch, rate=rate, rate_reason=rate_reason
             ),
-            _clipping(),
+            clipping_settings(),
             _tail(facts, repeat.threshold, repeat.reason, losses.first, losses.reason),
             _loading(machine, batch),
             [Setting("OUTPUT_DIR", "here://output/stage1", "checkpoints, log and results")],
@@ -231,18 +238,12 @@ def _batch(machine: Machine, megapixels: float, *, images: int) -> int:
     empty = machine.gib(0, megapixels)
     one = max(1.0, (machine.gpu_gib - empty) / (machine.gib(1, megapixels) - empty))
     fitting = min(16 // machine.gpus or 1, 2 ** int(math.log2(one)))
-    of_all = max(machine.gpus, fitting * machine.gpus)
+    # Few images: steps enough in an epoch, and a rate that new layers stand.
+    of_all = min(max(machine.gpus, fitting * machine.gpus), max(2 * machine.gpus, images // 8))
+    of_all -= of_all % machine.gpus
     while of_all > max(images, machine.gpus):
         of_all -= machine.gpus
     return of_all
-
-
-def _clipping() -> Sequence[Setting]:
-    return [
-        Setting("SOLVER.CLIP_GRADIENTS.ENABLED", True, "small batches have large gradients"),
-        Setting("SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "norm", "of each parameter"),
-        Setting("SOLVER.CLIP_GRADIENTS.CLIP_VALUE", 1.0, "Detectron2's"),
-    ]  # fmt: skip
 
 
 def _tail(

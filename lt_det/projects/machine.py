@@ -84,7 +84,7 @@ class Machine:
         """Return where the numbers of :meth:`seconds_per_image` come from."""
         if self.device == "cuda":
             return "from a V100's in Detectron2's model zoo"
-        return "estimated for this number of cores"
+        return "for this number of cores"
 
 
 def find_machine(device: str = "auto", *, num_gpus: int | None = None) -> Machine:

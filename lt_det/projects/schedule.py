@@ -11,7 +11,8 @@ from lt_det.projects.recipe import Setting
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _PART = r"(\d+(?:\.\d+)?)([smhd])"
-#: Iterations that a training has at the least, so that it shows whether it runs.
+#: Iterations that a training has at the least, so that it shows whether it runs, and that lie
+#: between evaluations or checkpoints.
 _FEWEST = 20
 #: Linear scaling starts from Detectron2's 1,000 iterations, which are a ninetieth of its 1x.
 _WARM_UP, _WARM_UP_SHARE = 1000, 0.1
@@ -124,7 +125,8 @@ def plan(
     if val_images:
         spent = max_iter * batch * seconds_per_image
         allowed = max(spent, for_training) * _EVALUATION_SHARE / max(one_evaluation, 1e-9)
-        number = min(_MOST_EVALUATIONS, max(1, math.floor(allowed)))
+        most = min(_MOST_EVALUATIONS, max_iter // _FEWEST)
+        number = max(1, min(most, math.floor(allowed)))
         period = math.ceil(max_iter / number)
     return Schedule(max_iter, epochs, limited_by, period, reason)
 
@@ -153,7 +155,7 @@ def schedule_settings(
         rate: learning rate an image of the batch.
         rate_reason: where it comes from.
     """
-    fifth = max(1, math.ceil(schedule.max_iter / 5))
+    fifth = min(max(_FEWEST, math.ceil(schedule.max_iter / 5)), schedule.max_iter)
     period = min(schedule.eval_period or fifth, fifth)
     found = [
         Setting("SOLVER.IMS_PER_BATCH", batch, "all processes together"),
@@ -194,3 +196,12 @@ def schedule_settings(
             ),
         ]
     return found
+
+
+def clipping_settings() -> Sequence[Setting]:
+    """Return the clipping of gradients."""
+    return [
+        Setting("SOLVER.CLIP_GRADIENTS.ENABLED", True, "small batches have large gradients"),
+        Setting("SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "norm", "of each parameter"),
+        Setting("SOLVER.CLIP_GRADIENTS.CLIP_VALUE", 1.0, "Detectron2's"),
+    ]  # fmt: skip

@@ -76,7 +76,7 @@ def detector_weights(
             COCO_CLASSES,
         )
     return backbone_weights(
-        machine, missing="Detectron2's COCO weights can not be had", can_be_had=can_be_had
+        machine, missing="Detectron2's COCO weights cannot be had", can_be_had=can_be_had
     )
 
 

@@ -98,7 +98,7 @@ class Repetition:
 def repetition(image_counts: Sequence[int], *, images: int) -> Repetition:
     """Return the threshold of repeat factor sampling that does something, or none.
 
-    LVIS's 0.001 for as many classes as LVIS has, if it repeats one. Else the geometric mean of
+    LVIS's 0.001 for many classes, if it draws the rarest twice as often. Else the geometric mean of
     the largest and the smallest share of images: a class in the middle of the tail, on a
     logarithmic scale, is drawn as it is.
 
@@ -112,7 +112,7 @@ def repetition(image_counts: Sequence[int], *, images: int) -> Repetition:
         return Repetition(
             0.0, f"every image once an epoch: the classes differ in frequency by {ratio:.3g} only"
         )
-    if len(image_counts) >= MANY_CLASSES and min(shares) < _LVIS_THRESHOLD:
+    if len(image_counts) >= MANY_CLASSES and min(shares) <= _LVIS_THRESHOLD / 4:
         return Repetition(_LVIS_THRESHOLD, "LVIS's (Gupta et al. 2019)")
     middle = math.sqrt(min(shares) * max(shares))
     largest = math.sqrt(middle / min(shares))

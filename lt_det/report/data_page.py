@@ -17,11 +17,14 @@ from lt_det.data.inspection.outlook import Outlook
 from lt_det.data.stats.class_stats import ClassStats
 from lt_det.data.stats.frequency_groups import GROUP_NAMES, SHOT_NAMES
 from lt_det.report.class_stats_plot import GROUP_COLOURS
-from lt_det.report.image_sheet import small_image
+from lt_det.report.image_sheet import shortened, small_image
 from lt_det.report.page import Picture, Section, figure_picture, pixels_picture, save_page
+from lt_det.shown_text import for_plot
 
 # Images of the rarest classes on the page, and pixels of their longer side.
 _IMAGES, _LONGEST = 24, 240
+# Most classes whose names stand below the long tail.
+_NAMED = 40
 
 
 def save_data_page(
@@ -68,7 +71,7 @@ def save_images_page(
         for k in [k for k in order if stats.class_names[k] in first][:_IMAGES]:
             with contextlib.suppress(OSError, ValueError):  # said among the findings
                 pixels = small_image(first[stats.class_names[k]], longest=_LONGEST)[0]
-                caption = f"{stats.class_names[k]}: {stats.image_counts[k]} training images"
+                caption = _images(stats.class_names[k], stats.image_counts[k])
                 pictures.append(pixels_picture(pixels, caption))
         rows = [
             (
@@ -96,6 +99,15 @@ def _findings(findings: Sequence[Finding]) -> Section:
     )
 
 
+def _plain(value: float, _: int) -> str:
+    """Return a tick of a logarithmic axis as a plain number."""
+    return f"{value:g}"
+
+
+def _images(name: str, images: int) -> str:
+    return f"{name}: {images} training image{'s' if images != 1 else ''}"
+
+
 def _figure(columns: int = 1) -> tuple[Any, Any]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -113,6 +125,11 @@ def _tail(stats: ClassStats, texts: Sequence[str], names: Mapping[str, str]) -> 
     axes.bar(range(len(order)), counts[order], width=1.0, color=colours)
     axes.set(yscale="log", xlabel="classes, most frequent first", ylabel="training images")
     axes.set_ylim(bottom=0.5)
+    axes.yaxis.set_major_formatter(_plain)
+    axes.yaxis.set_minor_formatter("")
+    if len(order) <= _NAMED:
+        labels = [for_plot(shortened(stats.class_names[k], 24)) for k in order]
+        axes.set_xticks(range(len(order)), labels, rotation=45, ha="right")
     caption = (
         f"Training images of each class: {names['r']} orange-red, {names['c']} yellow, "
         f"{names['f']} blue."
@@ -151,6 +168,10 @@ def _shapes(files: Sequence[InspectedFile]) -> list[Section]:
     place_axes.set(xlabel="x of the centre", ylabel="y of the centre", ylim=(1, 0))
     number_axes.hist(numbers, bins=min(max(numbers) + 1, 40), color="#0072B2")
     number_axes.set(yscale="log", xlabel="objects of an image", ylabel="images")
+    number_axes.yaxis.set_major_formatter(_plain)
+    number_axes.yaxis.set_minor_formatter("")
+    size_axes.xaxis.set_major_formatter(_plain)
+    size_axes.xaxis.set_minor_formatter("")
     caption = "Sizes (dotted: 32 and 96 pixels), places as shares of the image, objects an image."
     return [Section("Objects", pictures=[figure_picture(figure, caption)])]
 
@@ -185,7 +206,7 @@ def _object(name: str, path: str, one: Mapping[str, Any], images: int) -> Pictur
     x, y, w, h = (value * scale for value in one["bbox"])
     picture = Image.fromarray(pixels)
     ImageDraw.Draw(picture).rectangle((x, y, x + w, y + h), outline=(255, 80, 0), width=2)
-    return pixels_picture(np.asarray(picture), f"{name}: {images} training images")
+    return pixels_picture(np.asarray(picture), _images(name, images))
 
 
 def _classes(outlook: Outlook) -> Section:
@@ -197,7 +218,7 @@ def _classes(outlook: Outlook) -> Section:
         rows=[
             (
                 stats.class_names[k],
-                stats.frequency_groups[k],
+                GROUP_NAMES[stats.frequency_groups[k]],
                 stats.image_counts[k],
                 stats.instance_counts[k],
                 *(("–", "–") if outlook.val is None else outlook.val[k]),

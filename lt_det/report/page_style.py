@@ -92,6 +92,11 @@ figcaption { font-size: .9rem }
 .store { position: absolute; width: 0; height: 0; overflow: hidden }
 details { border-bottom: 1px solid var(--line); padding: .2rem 0; scroll-margin-top: 3.5rem }
 summary { cursor: pointer }
+@media (max-width: 40rem) { section > div:not(.grid) > figure { overflow-x: auto }
+  section > div:not(.grid) > figure img { max-width: none; width: 38rem }
+  tr:has(td.long) td { display: block; border: 0; padding: .1rem .3rem; min-width: 0 }
+  tr:has(td.long) { display: block; border-bottom: 1px solid var(--line) }
+  thead:has(+ tbody td.long) { display: none } }
 @media print { body { max-width: none; font-size: 11px } nav, .find, .screen { display: none }
   th button::after { content: none !important }
   .scroll, .tall { max-height: none; overflow: visible }

@@ -55,7 +55,22 @@ def annotation_findings(
     rows = image_size_rows(sizes, [one["image_id"] for one in good])
     for doubt in box_findings(boxes[~unusable], rows):
         found += of_doubt(file, good, doubt)
+    found += _narrow(file, good, boxes[~unusable])
     return found + _ids(file, annotations) + _flags(file, annotations) + _areas(file, content)
+
+
+def _narrow(
+    file: str, annotations: Sequence[Mapping[str, Any]], boxes: np.ndarray
+) -> list[Finding]:
+    sides = boxes[:, 2:]
+    rows = (sides < 1).any(axis=1) & (sides > 0).all(axis=1)
+    if rows.all():
+        return []  # fractions of the image, or a set of dots
+    return of_annotations(
+        file, annotations, rows, harm="note", kind="box-narrow", show="bbox",
+        what="'bbox' is narrower than a pixel",
+        advice="slips of the hand? Such an object is hardly learned, and it is evaluated",
+    )  # fmt: skip
 
 
 def _is_mended(

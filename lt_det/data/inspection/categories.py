@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -112,12 +111,14 @@ def category_named(content: Mapping[str, Any], name: str | None) -> Mapping[str,
 def _is_root(content: Mapping[str, Any], name: Any) -> bool:
     own = [c for c in content["categories"] if c.get("name") == name]
     others = [c for c in content["categories"] if c.get("name") != name]
-    used = Counter(str(one.get("category_id")) for one in content["annotations"])
+    # The annotations last: there may be a million, and a thousand names to try.
     return (
         len(own) == 1
         and len(others) > 0
         and all(c.get("supercategory") == name for c in others)
-        and not used[str(own[0].get("id"))]
+        and all(
+            str(one.get("category_id")) != str(own[0].get("id")) for one in content["annotations"]
+        )
     )
 
 

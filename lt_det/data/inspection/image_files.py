@@ -177,6 +177,8 @@ def _facts(path: str, quick: bool) -> ImageFacts:
                 # Decoding a small version of a JPEG reads all of it, in a third of the time.
                 image.draft(None, (1, 1))
                 image.load()
+    except FileNotFoundError:
+        return ImageFacts(problem="there is no such file")
     except Exception as error:  # decoders raise whatever they stumble over
         return ImageFacts(problem=" ".join(f"{error}".split()) or type(error).__name__)
     return ImageFacts(

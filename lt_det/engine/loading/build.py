@@ -13,6 +13,7 @@ from detectron2.utils import comm
 from torch.utils.data import BatchSampler, DataLoader
 
 from lt_det.data.images.depth import deep_images, deep_images_text
+from lt_det.data.images.first_look import check_image_files
 from lt_det.data.records.dataset_dicts import build_train_dicts
 from lt_det.data.records.stored_records import StoredRecords
 from lt_det.data.sampling.samplers import classes_of_images
@@ -43,14 +44,17 @@ def build_train_stream(
             that pastes first.
 
     Raises:
-        ValueError: without a ``mapper``, if images have more than 8 bits a channel, or objects
-            lack the mask that MODEL.MASK_ON asks for.
+        ValueError: without a ``mapper``, if images are missing, have another size than their json
+            says or more than 8 bits a channel, or objects lack the mask that MODEL.MASK_ON asks
+            for.
     """
     if dicts is None:
         dicts = build_train_dicts(cfg)
     task = build_task(cfg)
     if mapper is None and not task.one_class_an_image:
-        _check_depth(dicts, name=", ".join(cfg.DATASETS.TRAIN))
+        name = ", ".join(cfg.DATASETS.TRAIN)
+        check_image_files(_some(dicts), what=f"DATASETS.TRAIN {name!r}")
+        _check_depth(dicts, name=name)
         if cfg.MODEL.MASK_ON:
             _check_masks(dicts, mask_format=cfg.INPUT.MASK_FORMAT)
     grouped = cfg.DATALOADER.ASPECT_RATIO_GROUPING and not task.one_class_an_image

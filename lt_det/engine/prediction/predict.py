@@ -231,6 +231,12 @@ class _DetectionWriter:
             json.dump(self._result.content, file)
         count = len(self._annotations)
         self._result.files[path] = f"{count} detections, thresholds: {self._source}"
+        if not count and complete:
+            self._result.notes.append(
+                f"Nothing reaches the thresholds ({self._source}): try a lower one, such as "
+                f"{max(float(self._thresholds.min()) / 10, 0.001):.2g}. After a short training all "
+                "scores are low."
+            )
         if self._pictures:
             folder = os.path.join(self._output, "pictures")
             self._result.files[folder] = f"{len(self._images)} pictures"

@@ -39,7 +39,7 @@ class ConfigReader(CfgNode):
         if isinstance(node, dict) and "DATASETS" in node and "://" not in filename:
             folder = os.path.dirname(os.path.abspath(filename))
             # Those of the bases are absolute already.
-            node["DATASETS"] = _absolute(node["DATASETS"], folder)
+            node["DATASETS"] = absolute_datasets(node["DATASETS"], folder)
         if "://" not in filename:
             tree = _placed(tree, os.path.dirname(os.path.abspath(filename)))
         return tree
@@ -56,8 +56,13 @@ def _placed(value: Any, folder: str) -> Any:
     return value
 
 
-def _absolute(entries: Any, folder: str) -> Any:
-    """Return ``[name, json, image_root]`` entries, paths from ``folder``; others as they are."""
+def absolute_datasets(entries: Any, folder: str) -> Any:
+    """Return ``[name, json, image_root]`` entries, paths from ``folder``; others as they are.
+
+    Args:
+        entries: value of LT_DET.DATASETS, or what stands in its place.
+        folder: that relative paths start from.
+    """
     if isinstance(entries, str):  # yaml knows no tuples
         with contextlib.suppress(ValueError, SyntaxError):
             entries = ast.literal_eval(entries)

@@ -21,7 +21,7 @@ from detectron2.utils.logger import setup_logger
 
 from lt_det.config import add_lt_det_config
 from lt_det.config_files import find_config
-from lt_det.engine.startup.config_reader import ConfigReader
+from lt_det.engine.startup.config_reader import ConfigReader, absolute_datasets
 from lt_det.engine.startup.datasets import register_datasets
 from lt_det.engine.startup.num_classes import (
     forget_num_classes,
@@ -134,6 +134,9 @@ def _read(config_file: str, opts: Sequence[str]) -> CfgNode:
             raise _unknown_key(cfg, error, "the command line") from error
         except ValueError as error:
             raise ValueError(f"{key} {value!r}: {error}{_float_hint(error)}") from error
+    if "LT_DET.DATASETS" in opts[::2]:
+        # The config.yaml of the run would say that they count from its folder.
+        cfg.LT_DET.DATASETS = absolute_datasets(cfg.LT_DET.DATASETS, os.getcwd())
     return cfg
 
 

@@ -418,3 +418,11 @@ def test_masks_as_the_config_wants_them(folder):
     ):
         for use in ("auto", "off", "polygon", "bitmask"):
             assert inspect(folder, content, masks=use).is_usable == (use in usable)
+
+
+def test_objects_narrower_than_a_pixel_are_noted(folder):
+    content = good()
+    content["annotations"][0]["bbox"] = [3, 4, 0.4, 8]
+    found = inspect(folder, content)
+    assert kinds(found, "note") == {"box-narrow"}
+    assert found.is_usable

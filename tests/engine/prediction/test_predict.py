@@ -113,6 +113,13 @@ def test_a_higher_threshold_leaves_the_higher_scores(run, tmp_path):
     assert len(done.content["annotations"]) == len(kept)
 
 
+def test_no_detection_is_said_with_what_to_do(run, tmp_path):
+    output, images = run
+    done = lt_det.predict(output, [images], tmp_path, threshold=1.0, pictures=False)
+    assert done.content["annotations"] == []
+    assert any("Nothing reaches the thresholds (1 for all classes)" in one for one in done.notes)
+
+
 def test_thresholds_by_class_lie_beside_the_weights(run, tmp_path):
     output, images = run
     everything = evaluated(output)
