@@ -30,8 +30,8 @@ nav a { white-space: nowrap }
   gap: .8rem; margin: .8rem 0 }
 .tile { border: 1px solid var(--line); border-radius: 6px; padding: .5rem .8rem }
 .tile h2 { font-size: .9rem; margin: 0; color: var(--quiet); font-weight: normal }
-.tile table { width: 100%; font-size: .95rem } .tile td { border: 0; padding: .1rem .4rem .1rem 0;
-  white-space: normal } .tile b { font-size: 1.25rem }
+.tile table { width: 100%; font-size: .95rem } .tile td { border: 0; vertical-align: baseline;
+  padding: .1rem .4rem .1rem 0; white-space: normal } .tile b { font-size: 1.25rem }
 .quiet { color: var(--quiet); font-size: .9rem }
 .missing { color: var(--quiet); border-left: 3px solid var(--line); padding-left: .6rem }
 .scroll { overflow-x: auto; max-width: 100%; margin: .6rem 0 }
@@ -42,6 +42,8 @@ th, td { border-bottom: 1px solid var(--line); padding: .25rem .6rem; text-align
 td.long { white-space: normal; min-width: 18rem; overflow-wrap: anywhere }
 thead th { background: var(--soft); vertical-align: bottom }
 .tall thead th { position: sticky; top: 0 }
+.tall td:first-child { position: sticky; left: 0; background: var(--back) }
+.tall tr.strong td:first-child { background: var(--soft) }
 th button { all: unset; cursor: pointer; font-weight: bold; display: block; width: 100% }
 th button:focus-visible { outline: 2px solid var(--note) }
 th[aria-sort=ascending] button::after { content: " \\25b2" }
@@ -95,7 +97,8 @@ summary { cursor: pointer }
 @media print { body { max-width: none; font-size: 11px } nav, .find, .screen { display: none }
   th button::after { content: none !important }
   .scroll, .tall { max-height: none; overflow: visible }
-  .tall thead th { position: static } th, td { white-space: normal; padding: .1rem .3rem }
+  .tall th, .tall td:first-child { position: static !important }
+  th, td { white-space: normal; padding: .1rem .3rem }
   figure, tr, h2, h3 { break-inside: avoid } h2, h3 { break-after: avoid } }
 """
 

@@ -247,7 +247,7 @@ def errors(material: Material) -> Section | None:
     return Section(
         "Kinds of errors",
         [
-            "Points of AP50 that would be gained if errors of a kind were mended, and their number: "
+            "Points of AP50 that would be gained if errors of a kind were mended, and how many: "
             "detections as a class of the group, for missed ones objects of it."
         ],
         ["method", "group", *map(NumberHead, _ERRORS)],

@@ -132,10 +132,9 @@ def gains_and_losses(material: Material) -> Section | None:
         losses = [k for k in order[::-1][:_BARS] if change[k] < 0]
         charts.append(_bars(material, f"{method.name}: most gained", gains, change))
         charts.append(_bars(material, f"{method.name}: most lost", losses, change))
-    legend = "Colours are the groups: rare, common, frequent."
     return Section(
         f"Gains and losses against {base.name}",
-        [*(t for t in texts if t), legend if material.groups else ""],
+        [t for t in texts if t],
         anchor="changes",
         short="Gains and losses",
         charts=[c for c in charts if c is not None],
@@ -177,7 +176,9 @@ def _bars(material: Material, title: str, chosen: list[int], change: np.ndarray)
                 text=f"{change[k]:+.1f}".replace("-", "−"),
             )
         )
-    return figure("".join(parts), width, 8 + len(chosen) * step, title, caption=title)
+    legend = [(g, "square", GROUP_NAMES[g]) for g in material.groups]
+    height = 8 + len(chosen) * step
+    return figure("".join(parts), width, height, title, caption=title, legend=legend)
 
 
 def classifier_charts(material: Material) -> Section:

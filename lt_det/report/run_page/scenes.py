@@ -85,8 +85,8 @@ def rare_scenes(
         f"Images of {word}",
         [
             f"Best and worst by the scores of {judged_by}, one image a class. White: what is "
-            "there, the object in question bold. Green: found. Red: of another class, or nothing is "
-            "there. Dashed: a score below 0.3. Each box says its name.",
+            "there, the object in question bold. Green: found. Red: of another class, or nothing "
+            "is there. Dashed: a score below 0.3. Each box says its name.",
         ],
         anchor="images",
         short="Images",
