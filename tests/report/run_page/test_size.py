@@ -44,7 +44,7 @@ def write_large(folder, *, images: int) -> None:
         categories = [
             {
                 "category_id": k + 1, "name": name, "group": "rcf"[k % 3],
-                "num_gt_instances": 1 + k, "num_gt_images": 1, "AP": float(value), "AP50": 1.0, "AP75": 1.0,
+                "num_gt_instances": 1 + k, "AP": float(value), "AP50": 1.0,
             }
             for k, (name, value) in enumerate(zip(names, generator.uniform(0, 60, NUM_CLASSES)))
         ]  # fmt: skip
