@@ -80,9 +80,13 @@ figcaption { font-size: .9rem }
 .s5 { --ink: var(--s5) } .s6 { --ink: var(--s6) } .s7 { --ink: var(--s7) }
 .scenes { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 15rem), 1fr));
   gap: 1rem } .scenes figure { margin: 0 }
-.rows { display: grid; gap: 1.2rem } .rows > figure { display: grid; margin: 0;
-  grid-template-columns: repeat(auto-fit, minmax(min(100%, 11rem), 1fr)); gap: .3rem .8rem }
-.rows > figure > figcaption { grid-column: 1 / -1; order: -1 }
+.rows { display: grid; gap: 1.2rem } .rows > figure { margin: 0 }
+.panels { display: grid; max-width: 66rem; gap: .3rem .8rem; margin-top: .2rem;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 11rem), 1fr)) }
+.panels figure { margin: 0 }
+.list { display: grid; gap: 0 1.5rem; align-items: start;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)) }
+.list details[open] { grid-column: 1 / -1 }
 .scene { width: 100%; height: auto; display: block; background: #fff; max-height: 24rem }
 .scene rect { fill: none; stroke-width: 2; vector-effect: non-scaling-stroke }
 .scene .truth { stroke: #fff; paint-order: stroke } .scene .right { stroke: #39ff14 }
@@ -94,7 +98,8 @@ figcaption { font-size: .9rem }
 .store { position: absolute; width: 0; height: 0; overflow: hidden }
 details { border-bottom: 1px solid var(--line); padding: .2rem 0; scroll-margin-top: 3.5rem }
 summary { cursor: pointer }
-@media print { body { max-width: none; font-size: 11px } nav, .find, .screen { display: none }
+@media print { body { max-width: none; font-size: 11px }
+  nav, .find, details:not([open]) { display: none }
   th button::after { content: none !important }
   .scroll, .tall { max-height: none; overflow: visible }
   .tall th, .tall td:first-child { position: static !important }

@@ -14,7 +14,7 @@ from lt_det.report.svg import Axis, Chart, colour_of, element, figure, shape_of
 
 _RUN = (
     "Not shown: no analysis_*.json beside the results. Evaluate again: lt-det evaluate "
-    "(LT_DET.EVAL.ANALYSIS), or for a json of detections lt-det evaluate VAL.json DETECTIONS.json "
+    "--config-file CONFIG, or lt-det evaluate VAL.json DETECTIONS.json --analysis on "
     "--output DIR."
 )
 # What an object of a group is first detected as: key of confusion_groups, words, colour.
