@@ -90,10 +90,10 @@ def save_ap_plot(
     size = stats.num_classes // num_bins
     all_axes[-1].set_xlabel(f"training images of the class (bins of {size} classes)")
     for limit, word in ((stats.rare_max, "rare "), (stats.common_max, "common ")):
-        place = (limit + 0.5, 1.0)
+        corner = (limit + 0.5, 1.0)
         across = all_axes[0].get_xaxis_transform()
         all_axes[0].text(
-            *place, word, transform=across, ha="right", va="top", fontsize=8, color="grey"
+            *corner, word, transform=across, ha="right", va="top", fontsize=8, color="grey"
         )
     all_axes[0].legend(frameon=False)
     save_figure(figure, path, dpi=120)

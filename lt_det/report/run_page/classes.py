@@ -185,7 +185,7 @@ def classifier_charts(material: Material) -> Section:
     """Return the part with norms and biases of the classifiers against frequency."""
     title = "Classifier against class frequency"
     found = [
-        (method, facts)
+        (method, facts.stats, facts.classifier)
         for method in material.all_methods
         for facts in [material.facts[method.runs[0].folder]]
         if facts.classifier is not None
@@ -195,11 +195,11 @@ def classifier_charts(material: Material) -> Section:
     missing = [
         f"{m.name}: {material.facts[m.runs[0].folder].problem or _UNCOUNTED}."
         for m in material.all_methods
-        if m not in [method for method, _ in found] and m.runs[0].results
+        if m not in [method for method, *_ in found] and m.runs[0].results
     ]
     charts = []
     for what, words in (("norms", "norm of the class's weights"), ("biases", "bias of the class")):
-        columns = [(m, f.stats, getattr(f.classifier, what)) for m, f in found]
+        columns = [(m, stats, getattr(rows, what)) for m, stats, rows in found]
         columns = [column for column in columns if column[2] is not None]
         if not columns:
             continue
