@@ -30,8 +30,7 @@ nav a { white-space: nowrap }
   gap: .8rem; margin: .8rem 0 }
 .tile { border: 1px solid var(--line); border-radius: 6px; padding: .5rem .8rem }
 .tile h2 { font-size: .9rem; margin: 0; color: var(--quiet); font-weight: normal }
-.tile table { width: 100%; font-size: .95rem } .tile td { border: 0; vertical-align: baseline;
-  padding: .1rem .4rem .1rem 0; white-space: normal } .tile b { font-size: 1.25rem }
+.tile p { line-height: 1.35 } .tile b { font-size: 1.25rem; font-variant-numeric: tabular-nums }
 .quiet { color: var(--quiet); font-size: .9rem }
 .missing { color: var(--quiet); border-left: 3px solid var(--line); padding-left: .6rem }
 .scroll { overflow-x: auto; max-width: 100%; margin: .6rem 0 }

@@ -42,7 +42,15 @@ def provenance(material: Material) -> tuple[Section, list[dict[str, Any]]]:
                 ]
             )
         else:
-            rows.append([key, *(Cell(value, kind="long") for value in values)])
+            rows.append(
+                [
+                    key,
+                    *(
+                        Cell(value, kind="long quiet" if key == "command" else "long")
+                        for value in values
+                    ),
+                ]
+            )
     header = ["", *(entry["run"] for entry in entries)]
     return (
         Section(
