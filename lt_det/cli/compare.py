@@ -18,7 +18,8 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
-from lt_det.evaluation.analysis.comparison import COLUMNS, Comparison, compare_runs, matches_file
+from lt_det.data.stats.frequency_groups import GROUP_NAMES
+from lt_det.evaluation.analysis.comparison import Comparison, compare_runs, matches_file
 from lt_det.evaluation.lvis.average_precision import IOU_TYPES
 from lt_det.shown_text import for_terminal
 
@@ -63,8 +64,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def text_of(comparison: Comparison) -> str:
     """Return the table of a comparison."""
     rows = [
-        [_shown(row[column]) for column in COLUMNS if column not in ("low", "high", "verdict")]
-        + [f"{_shown(row['low'])} to {_shown(row['high'])}", row["verdict"]]
+        [
+            GROUP_NAMES.get(row["group"], row["group"]),
+            *(_shown(row[column]) for column in ("metric", "a", "b", "difference")),
+            f"{_shown(row['low'])} to {_shown(row['high'])}",
+            row["verdict"],
+        ]
         for row in comparison.rows
     ]
     headers = [

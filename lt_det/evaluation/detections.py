@@ -47,6 +47,11 @@ class Detections:
 
     def __post_init__(self) -> None:
         count = len(self.image_ids)
+        for name in ("image_ids", "category_ids"):
+            ids = getattr(self, name)
+            # Of no detections NumPy makes float64.
+            if count and not np.issubdtype(np.asarray(ids).dtype, np.integer):
+                raise ValueError(f"detections: {name} must be whole numbers, got {ids.dtype}")
         columns = {name: getattr(self, name) for name in ("category_ids", "scores")}
         columns.update(
             {

@@ -133,6 +133,8 @@ def matches_file(run: str | os.PathLike[str], iou_type: str) -> Path:
         ValueError: if there are several, of several data sets.
     """
     path, name = Path(run), f"matches_{iou_type}.npz"
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist: expected the folder of a run or {name}")
     if path.is_file():
         return path
     found = [p for p in (path / name, path / "inference" / name) if p.is_file()]

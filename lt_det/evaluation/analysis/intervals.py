@@ -9,7 +9,7 @@ import numpy as np
 from lt_det.evaluation.analysis.matches import Matches
 from lt_det.evaluation.analysis.objects import ObjectPlaces
 from lt_det.evaluation.analysis.resampling import drawn_images, interval
-from lt_det.evaluation.analysis.weighted_ap import class_aps, group_means
+from lt_det.evaluation.analysis.weighted_ap import group_means, threshold_aps
 
 #: Metric -> IoU thresholds that it averages, from the lowest.
 METRICS = {"AP": 10, "AP50": 1}
@@ -39,9 +39,10 @@ def drawn_means(
     weights = once
     if resamples and num_images:
         weights = np.concatenate([once, drawn_images(num_images, resamples, seed=seed)])
+    aps = threshold_aps(objects, matches, weights)
     values = {}
     for metric, number in METRICS.items():
-        means = group_means(class_aps(objects, matches, weights, num_thresholds=number), groups)
+        means = group_means(aps[:number].mean(axis=0), groups)
         values[metric] = {group: means[name] for group, name in GROUP_MEANS.items()}
     return values
 

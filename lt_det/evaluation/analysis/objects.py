@@ -51,12 +51,8 @@ class Objects(ObjectPlaces):
     @classmethod
     def of(cls, truth: LVISGroundTruth) -> Objects:
         """Return the arrays of a ground truth."""
-        image_ids = np.array(sorted(truth.image_ids), dtype=np.int64)
-        category_ids = np.array(truth.category_ids, dtype=np.int64)
-        annotations = truth.annotations
-        # Of equal pairs the order stays that of the json, which decides between equal overlaps.
-        images = np.searchsorted(image_ids, [a["image_id"] for a in annotations])
-        classes = np.searchsorted(category_ids, [a["category_id"] for a in annotations])
+        columns = truth.columns
+        image_ids, category_ids = columns.image_ids, columns.category_ids
         known = set(truth.category_ids)
         open_pairs = [
             np.searchsorted(image_ids, image["id"]) * len(category_ids)
@@ -68,10 +64,10 @@ class Objects(ObjectPlaces):
         return cls(
             image_ids=image_ids,
             category_ids=category_ids,
-            images=images.astype(np.int64),
-            classes=classes.astype(np.int64),
-            ignored=np.array([a["ignore"] for a in annotations], dtype=bool),
-            boxes=np.array([a["bbox"] for a in annotations], dtype=np.float64).reshape(-1, 4),
+            images=columns.images,
+            classes=columns.classes,
+            ignored=columns.ignored,
+            boxes=columns.boxes,
             open_pairs=np.array(sorted(open_pairs), dtype=np.int64),
             truth=truth,
         )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from lt_det.evaluation.analysis.matches import Matches
-from lt_det.evaluation.analysis.weighted_ap import curve_ap
+from lt_det.evaluation.analysis.weighted_ap import curve_aps
 from lt_det.evaluation.detections import Detections
 
 #: Detections of a class that count, over the data set. The paper's, for LVIS validation.
@@ -45,6 +45,7 @@ def pooled_ap(matches: Matches, members: np.ndarray, num_objects: int) -> float:
         return float("nan")
     rows = np.flatnonzero(members[matches.classes])
     rows = rows[np.argsort(-matches.scores[rows], kind="stable")]
-    once = np.ones((1, len(rows)))
+    once, images = np.ones((1, 1), dtype=np.float32), np.zeros(len(rows), dtype=np.int32)
     to_find = np.array([num_objects], dtype=np.float64)
-    return float(curve_ap(matches.found[rows], matches.counted[rows], once, to_find)[0])
+    found, counted = matches.found[rows], matches.counted[rows]
+    return float(curve_aps(found, counted, images, once, to_find).mean())

@@ -189,19 +189,18 @@ def mean_precision(precision: np.ndarray) -> float:
 def _per_category(
     precision: np.ndarray, ground_truth: LVISGroundTruth, groups: Mapping[int, str]
 ) -> tuple[CategoryAP, ...]:
-    instances = dict.fromkeys(ground_truth.category_ids, 0)
-    images: dict[int, set[int]] = {i: set() for i in ground_truth.category_ids}
-    for annotation in ground_truth.annotations:
-        if not annotation["ignore"]:
-            instances[annotation["category_id"]] += 1
-            images[annotation["category_id"]].add(annotation["image_id"])
+    columns, num_classes = ground_truth.columns, len(ground_truth.categories)
+    kept = ~columns.ignored
+    instances = np.bincount(columns.classes[kept], minlength=num_classes).tolist()
+    pairs = np.unique(columns.classes[kept] * len(columns.image_ids) + columns.images[kept])
+    images = np.bincount(pairs // len(columns.image_ids), minlength=num_classes).tolist()
     return tuple(
         CategoryAP(
             category_id=category["id"],
             name=str(category.get("name", category["id"])),
             group=groups.get(category["id"]),
-            num_gt_instances=instances[category["id"]],
-            num_gt_images=len(images[category["id"]]),
+            num_gt_instances=instances[k],
+            num_gt_images=images[k],
             ap=mean_precision(precision[:, :, k, 0]),
             ap50=mean_precision(precision[_IOU_50, :, k, 0]),
             ap75=mean_precision(precision[_IOU_75, :, k, 0]),

@@ -16,13 +16,17 @@ from typing import Any
 import numpy as np
 
 from lt_det.evaluation.detections import Detections
+from lt_det.evaluation.lvis.collection import without_collection
 from lt_det.evaluation.lvis.ground_truth import LVISGroundTruth
 
 # Areas in px of all, small, medium and large objects; both ends belong to a range. The metric's.
 AREA_RANGES = ((0.0, 1e10), (0.0, 32.0**2), (32.0**2, 96.0**2), (96.0**2, 1e10))
 NUM_IOU_THRESHOLDS, NUM_RECALL_THRESHOLDS = 10, 101
+# Detections that hotcoco holds at once; a mask is a dictionary on its way there.
+_AT_ONCE = {"bbox": 2**19, "segm": 2**16}
 
 
+@without_collection
 def hotcoco_precision(
     ground_truth: LVISGroundTruth, detections: Detections, *, iou_type: str, max_dets: int
 ) -> np.ndarray:
@@ -40,40 +44,107 @@ def hotcoco_precision(
     hotcoco = _import_hotcoco()
     detections.check_has(iou_type)
     detections = detections.top_scoring(max_dets)
+    columns = ground_truth.columns
+    images, classes = ground_truth.rows_of(detections)
     # The metric leaves out what an image says nothing about. Done here it spares half of the work.
-    detections = detections.take(np.flatnonzero(ground_truth.is_judged(detections)))
-    boxes, areas = detections.geometry(iou_type)
-    # lvis-api drops what has no area when it reads, after the limit: it did take a place there.
-    rows = np.flatnonzero(areas > 0)
-    if len(rows) < len(detections):
-        detections, boxes, areas = detections.take(rows), boxes[rows], areas[rows]
-    if not len(detections):
-        return precision_without_detections(ground_truth)
-    masks = None if iou_type == "bbox" else list(detections.masks or ())
-    truth = hotcoco.COCO(
+    rows = np.flatnonzero(ground_truth.judged_rows(images, classes))
+    # By category, each in the order given, which decides between equal scores.
+    rows = rows[np.argsort(classes[rows].astype(_narrow(len(columns.category_ids))), kind="stable")]
+    images, classes = images[rows].astype(np.int32), classes[rows].astype(np.int32)
+    precision = precision_without_detections(ground_truth)
+    truth_images = _truth_images(ground_truth)
+    for part in _parts(classes, most=_AT_ONCE[iou_type]):
+        some = detections.take(rows[part])
+        boxes, areas = some.geometry(iou_type)
+        # lvis-api drops what has no area when it reads, after the limit: it took a place there.
+        there = np.flatnonzero(areas > 0)
+        if not len(there):
+            continue
+        low, high = int(classes[part.start]), int(classes[part.stop - 1]) + 1
+        truth = hotcoco.COCO.from_arrays(
+            images=truth_images, **_truth_columns(ground_truth, low, high, iou_type=iou_type)
+        )
+        table = np.empty((len(there), 7))
+        table[:, 0], table[:, 1:5] = images[part][there] + 1, boxes[there]
+        table[:, 5], table[:, 6] = some.scores[there], classes[part][there] + 1
+        masks = None
+        if iou_type == "segm" and some.masks is not None:
+            masks = list(some.masks.take(there))
+        found = truth.load_res(table, segmentation=masks)
+        if iou_type == "segm":  # it takes the box's area where there is a box
+            found.update_anns(ids=np.arange(1, len(there) + 1), area=areas[there])
+        del table, masks, some, boxes
+        # Marks the detections as limited already; otherwise 300 an image would be kept at most.
+        found = found.cap_detections_per_image(None)
+        evaluation = hotcoco.LVISeval(truth, found, iou_type)
+        del truth, found
+        evaluation.evaluate()
+        evaluation.accumulate()
+        precision[:, :, low:high] = np.asarray(evaluation.eval["precision"])[..., 0]
+    return precision
+
+
+def _parts(classes: np.ndarray, *, most: int) -> Iterator[slice]:
+    """Yield slices of about ``most`` rows, or of one class, that share no class; rising classes."""
+    begin = 0
+    while begin < len(classes):
+        end = int(np.searchsorted(classes, classes[min(begin + most, len(classes)) - 1], "right"))
+        yield slice(begin, end)
+        begin = end
+
+
+def _narrow(num_classes: int) -> type:
+    """Return an integer type that holds the classes: NumPy sorts 16 bits by counting."""
+    return np.int16 if num_classes < 2**15 else np.int32
+
+
+def _truth_columns(
+    ground_truth: LVISGroundTruth, low: int, high: int, *, iou_type: str
+) -> dict[str, Any]:
+    """Return the part that is about the categories from ``low`` to ``high``, ids from 1 on.
+
+    Ids are places: hotcoco's table of detections is of float64, which cuts ids above 2^53.
+    """
+    columns = ground_truth.columns
+    kept = np.flatnonzero((columns.classes >= low) & (columns.classes < high))
+    # hotcoco 1.3.0 does not read "ignore" in its LVIS mode. Beyond every range of areas an object
+    # is ignored in all of them, which is what the flag does in lvis-api.
+    areas = np.where(columns.ignored[kept], 10 * AREA_RANGES[0][1], columns.areas[kept])
+    segmentation = None
+    if iou_type == "segm":
+        segmentation = [ground_truth.annotations[row]["segmentation"] for row in kept.tolist()]
+    return {
+        "categories": [{"id": k + 1, "name": str(k)} for k in range(low, high)],
+        "image_ids": columns.images[kept] + 1,
+        "category_ids": columns.classes[kept] + 1,
+        "boxes": columns.boxes[kept],
+        "area": areas,
+        "segmentation": segmentation,
+    }
+
+
+def _truth_images(ground_truth: LVISGroundTruth) -> list[dict[str, Any]]:
+    """Return the images and their lists, ids from 1 on."""
+    columns = ground_truth.columns
+    number = {c: k for k, c in enumerate(columns.category_ids.tolist(), start=1)}
+    place = {i: k for k, i in enumerate(columns.image_ids.tolist(), start=1)}
+    lists: dict[int, list[int]] = {}  # images may share one list of all categories
+
+    def numbers(listed: list[int]) -> list[int]:
+        if id(listed) not in lists:
+            lists[id(listed)] = [number[c] for c in listed if c in number]
+        return lists[id(listed)]
+
+    return [
         {
-            "images": ground_truth.images,
-            "annotations": [
-                _for_hotcoco(annotation, iou_type=iou_type)
-                for annotation in ground_truth.annotations
-            ],
-            "categories": ground_truth.categories,
+            "id": place[image["id"]],
+            "height": image["height"],
+            "width": image["width"],
+            "neg_category_ids": numbers(image["neg_category_ids"]),
+            "not_exhaustive_category_ids": numbers(image["not_exhaustive_category_ids"]),
         }
-    )
-    # Float64 holds ids exactly up to 2 ** 53.
-    table = np.empty((len(detections), 7))
-    table[:, 0], table[:, 1:5] = detections.image_ids, boxes
-    table[:, 5], table[:, 6] = detections.scores, detections.category_ids
-    found = truth.load_res(table, segmentation=masks)
-    del table, masks
-    if iou_type == "segm":  # it takes the box's area where there is a box
-        found.update_anns(ids=np.arange(1, len(areas) + 1), area=areas)
-    # Marks the detections as limited already; otherwise 300 an image would be kept at most.
-    found = found.cap_detections_per_image(None)
-    evaluation = hotcoco.LVISeval(truth, found, iou_type)
-    evaluation.evaluate()
-    evaluation.accumulate()
-    return np.asarray(evaluation.eval["precision"])[..., 0]
+        for image in ground_truth.images
+    ]
 
 
 def lvis_api_precision(
@@ -120,27 +191,13 @@ def lvis_api_precision(
 
 def precision_without_detections(ground_truth: LVISGroundTruth) -> np.ndarray:
     """Return the curves of a model that finds nothing: 0 where there was something, else -1."""
-    positions = {category_id: k for k, category_id in enumerate(ground_truth.category_ids)}
-    shape = (NUM_IOU_THRESHOLDS, NUM_RECALL_THRESHOLDS, len(positions), len(AREA_RANGES))
+    columns = ground_truth.columns
+    shape = (NUM_IOU_THRESHOLDS, NUM_RECALL_THRESHOLDS, len(columns.category_ids), len(AREA_RANGES))
     precision = np.full(shape, -1.0)
-    for annotation in ground_truth.annotations:
-        for index, (low, high) in enumerate(AREA_RANGES):
-            area = annotation["area"]
-            if not annotation["ignore"] and low <= area <= high:
-                precision[:, :, positions[annotation["category_id"]], index] = 0.0
+    for index, (low, high) in enumerate(AREA_RANGES):
+        there = ~columns.ignored & (low <= columns.areas) & (columns.areas <= high)
+        precision[:, :, np.unique(columns.classes[there]), index] = 0.0
     return precision
-
-
-def _for_hotcoco(annotation: dict[str, Any], *, iou_type: str) -> dict[str, Any]:
-    """Return an annotation that hotcoco reads as lvis-api reads the one given."""
-    kept = {key: value for key, value in annotation.items() if key != "ignore"}
-    if iou_type == "bbox":
-        kept.pop("segmentation", None)
-    if annotation["ignore"]:
-        # hotcoco 1.3.0 does not read "ignore" in its LVIS mode. Beyond every range of areas an
-        # object is ignored in all of them, which is what the flag does in lvis-api.
-        kept["area"] = 10 * AREA_RANGES[0][1]
-    return kept
 
 
 def _import_hotcoco() -> Any:

@@ -17,13 +17,15 @@ from typing import Any
 
 import numpy as np
 
-from lt_det.data.annotations.areas import area_is_usable, areas_of, image_sizes
+from lt_det.data.annotations.areas import areas_of, image_sizes
 from lt_det.data.annotations.checks import check_annotations, is_crowd
 from lt_det.data.annotations.json_file import read_annotation_json
-from lt_det.data.annotations.mask_checks import mask_problem
 from lt_det.data.annotations.schema import check_image_sizes
 from lt_det.data.warn_once import warn_of
 from lt_det.evaluation.detections import Detections
+from lt_det.evaluation.lvis.box_json import read_box_json
+from lt_det.evaluation.lvis.collection import without_collection
+from lt_det.evaluation.lvis.columns import Columns, places_of
 
 logger = logging.getLogger(__name__)
 
@@ -72,31 +74,41 @@ class LVISGroundTruth:
         Args:
             detections: of known images and categories only.
         """
+        return self.judged_rows(*self.rows_of(detections))
+
+    def rows_of(self, detections: Detections) -> tuple[np.ndarray, np.ndarray]:
+        """Return ``(N,)`` int64 place of each detection's image and category by rising id.
+
+        Args:
+            detections: of known images and categories only.
+        """
+        starts, lengths = detections.image_runs()
+        images = places_of(self.columns.image_ids, detections.image_ids[starts])
+        classes = places_of(self.columns.category_ids, detections.category_ids)
+        return np.repeat(images, lengths), classes
+
+    def judged_rows(self, images: np.ndarray, classes: np.ndarray) -> np.ndarray:
+        """Return :meth:`is_judged` of detections whose :meth:`rows_of` are given."""
+        columns = self.columns
         lists = [image["neg_category_ids"] for image in self.images]
         sizes = [len(listed) for listed in lists]
-        if sum(sizes) > 10 * len(detections):  # e.g. exhaustive: nearly all are judged
-            return np.ones(len(detections), dtype=bool)
-        image_ids = np.array([image["id"] for image in self.images], dtype=np.int64)
-        known = np.sort(image_ids)
-        categories = np.array(self.category_ids, dtype=np.int64)
-
-        def pairs(of_images: np.ndarray, of_categories: np.ndarray) -> np.ndarray:
-            """Return a number for each pair; -1 for a category that the json lacks."""
-            places = np.searchsorted(categories, of_categories)
-            there = categories[np.minimum(places, len(categories) - 1)] == of_categories
-            numbers = np.searchsorted(known, of_images) * len(categories) + places
-            return np.where(there, numbers, -1)
-
+        if sum(sizes) > 10 * len(images):  # e.g. exhaustive: nearly all are judged
+            return np.ones(len(images), dtype=bool)
         listed = np.fromiter(itertools.chain.from_iterable(lists), np.int64, count=sum(sizes))
-        present = np.array(
-            [(a["image_id"], a["category_id"]) for a in self.annotations], dtype=np.int64
-        ).reshape(-1, 2)
-        judged = np.unique(
-            np.concatenate([pairs(np.repeat(image_ids, sizes), listed), pairs(*present.T)])
-        )
-        asked = pairs(detections.image_ids, detections.category_ids)
-        places = np.minimum(np.searchsorted(judged, asked), len(judged) - 1)
-        return judged[places] == asked if len(judged) else np.zeros(len(asked), dtype=bool)
+        known = np.isin(listed, columns.category_ids)
+        of_images = places_of(columns.image_ids, np.array([i["id"] for i in self.images], np.int64))
+        # A byte for each pair of an image and a category: 24 MB for LVIS validation.
+        judged = np.zeros((len(columns.image_ids), len(columns.category_ids)), dtype=bool)
+        judged[
+            np.repeat(of_images, sizes)[known], places_of(columns.category_ids, listed[known])
+        ] = True
+        judged[columns.images, columns.classes] = True
+        return judged[images, classes]
+
+    @functools.cached_property
+    def columns(self) -> Columns:
+        """The annotations as arrays."""
+        return Columns.of(self.images, self.annotations, self.category_ids)
 
     def frequency_groups(self) -> dict[int, str] | None:
         """Return category id -> "r", "c" or "f" from the json, or None if it says nothing.
@@ -108,6 +120,7 @@ class LVISGroundTruth:
         return groups or None
 
 
+@without_collection
 def read_ground_truth(
     ground_truth: Mapping[str, Any] | str | os.PathLike, *, with_masks: bool, name: str = ""
 ) -> LVISGroundTruth:
@@ -133,8 +146,8 @@ def read_ground_truth(
     """
     if isinstance(ground_truth, (str, os.PathLike)):
         name = name or os.fspath(ground_truth)
-        hook = None if with_masks else _without_mask
-        ground_truth = read_annotation_json(ground_truth, name=name, object_hook=hook)
+        read = read_annotation_json if with_masks else read_box_json
+        ground_truth = read(ground_truth, name=name)
     if not isinstance(ground_truth, Mapping):
         raise TypeError(
             f"ground_truth: expected a dict or a path, got {type(ground_truth).__name__}"
@@ -203,7 +216,10 @@ def _annotations(
             "category_id": int(annotation["category_id"]),
             "bbox": list(annotation["bbox"]),
             "area": area,
-            "ignore": int(bool(annotation.get("ignore", 0)) or is_crowd(annotation)),
+            "ignore": int(
+                bool(annotation.get("ignore", 0))
+                or ("iscrowd" in annotation and is_crowd(annotation))
+            ),
         }
         if with_masks and "segmentation" in annotation:
             copy["segmentation"] = annotation["segmentation"]
@@ -215,7 +231,7 @@ def _excuse_crowds(images: list[dict[str, Any]], annotations: list[Mapping[str, 
     """List the categories of crowds as not exhaustively annotated, in place."""
     crowds: dict[int, set[int]] = {}
     for annotation in annotations:
-        if is_crowd(annotation):
+        if "iscrowd" in annotation and is_crowd(annotation):
             crowds.setdefault(annotation["image_id"], set()).add(annotation["category_id"])
     if not crowds:
         return
@@ -226,10 +242,3 @@ def _excuse_crowds(images: list[dict[str, Any]], annotations: list[Mapping[str, 
         if image["id"] in crowds:
             listed = image["not_exhaustive_category_ids"]
             image["not_exhaustive_category_ids"] = sorted({*listed, *crowds[image["id"]]})
-
-
-def _without_mask(node: dict[str, Any]) -> dict[str, Any]:
-    """Drop the mask of an annotation while reading, where it is not needed: it fills the memory."""
-    if area_is_usable(node.get("area")) and mask_problem(node.get("segmentation")) is None:
-        node.pop("segmentation", None)
-    return node

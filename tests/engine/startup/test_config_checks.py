@@ -69,6 +69,7 @@ from tests.engine.tiny import tiny_config, write_tiny_lvis
             {"LT_DET__CLASS_STATS__UNIT": "instance", "LT_DET__LOSS": "balanced_sigmoid"},
             "set LT_DET.CLASS_STATS.UNIT image",
         ),
+        ({"LT_DET__EVAL__ANALYSIS": "yes"}, r"LT_DET.EVAL.ANALYSIS must be one of .*, got 'yes'"),
         ({"LT_DET__EVAL__BACKEND": "hotcoc"}, r"LT_DET.EVAL.BACKEND 'hotcoc'.*expected one of"),
     ],
 )

@@ -10,6 +10,7 @@ import torch
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import LVISEvaluator
 
+from lt_det.evaluation.analysis.options import AnalysisOptions
 from lt_det.evaluation.lvis.average_precision import METRICS, lvis_average_precision
 from lt_det.evaluation.lvis.evaluator import LongTailLVISEvaluator
 from tests.evaluation.fake_detector import class_stats, feed, predictions, register
@@ -77,6 +78,22 @@ def test_groups_come_from_the_training_statistics(ground_truth, backend, tmp_pat
     for group, word in (("r", "rare"), ("c", "common"), ("f", "frequent")):
         count = sum(groups[category_id] == group for category_id in present)
         assert f"{word} {count} of 4" in caplog.text
+
+
+def test_an_analysis_goes_to_files_and_its_table_to_the_log(ground_truth, tmp_path, caplog):
+    options = AnalysisOptions(resamples=10)
+    for analysis, folder in ((options, tmp_path / "with"), (None, tmp_path / "without")):
+        evaluator = LongTailLVISEvaluator(NAME, output_dir=str(folder), analysis=analysis)
+        feed(evaluator, predictions(ground_truth, seed=3))
+        with caplog.at_level(logging.INFO):
+            results = evaluator.evaluate()
+    assert "AP-Pool" in caplog.text
+    for task in ("bbox", "segm"):
+        content = json.loads((tmp_path / "with" / f"analysis_{task}.json").read_text())
+        assert content["groups"]["all"]["AP"] == results[task]["AP"]
+        assert content["groups"]["r"]["AP"] == results[task]["APr"]
+        assert (tmp_path / "with" / f"matches_{task}.npz").is_file()
+        assert not (tmp_path / "without" / f"analysis_{task}.json").exists()
 
 
 def test_single_categories_go_to_files_and_not_to_the_results(ground_truth, tmp_path):
