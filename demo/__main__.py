@@ -61,7 +61,8 @@ def main(arguments: list[str] | None = None) -> None:
     stats = class_stats_of_json(str(scenes.train_json), name="emoji_scenes_train")
     plot_long_tail(stats, output / "long_tail.png")
     task = comparison.tasks[-1]
-    save_ap_plot(stats, runs, output / "ap_against_frequency.png", task=task)
+    base = comparison.methods[comparison.baseline]
+    save_ap_plot(stats, runs, output / "ap_against_frequency.png", task=task, baseline=base)
     first = output / f"seed{args.seeds[0]}"
     # The first method and the last: what the others lie between.
     names = dict([*comparison.methods.items()][:: len(comparison.methods) - 1])

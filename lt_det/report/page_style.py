@@ -30,8 +30,7 @@ nav a { white-space: nowrap }
   gap: .8rem; margin: .8rem 0 }
 .tile { border: 1px solid var(--line); border-radius: 6px; padding: .5rem .8rem }
 .tile h2 { font-size: .9rem; margin: 0; color: var(--quiet); font-weight: normal }
-.tile table { width: 100%; font-size: .95rem } .tile td { border: 0; padding: .1rem .4rem .1rem 0;
-  white-space: normal } .tile b { font-size: 1.25rem }
+.tile p { line-height: 1.35 } .tile b { font-size: 1.25rem; font-variant-numeric: tabular-nums }
 .quiet { color: var(--quiet); font-size: .9rem }
 .missing { color: var(--quiet); border-left: 3px solid var(--line); padding-left: .6rem }
 .scroll { overflow-x: auto; max-width: 100%; margin: .6rem 0 }
@@ -42,6 +41,8 @@ th, td { border-bottom: 1px solid var(--line); padding: .25rem .6rem; text-align
 td.long { white-space: normal; min-width: 18rem; overflow-wrap: anywhere }
 thead th { background: var(--soft); vertical-align: bottom }
 .tall thead th { position: sticky; top: 0 }
+.tall td:first-child { position: sticky; left: 0; background: var(--back) }
+.tall tr.strong td:first-child { background: var(--soft) }
 th button { all: unset; cursor: pointer; font-weight: bold; display: block; width: 100% }
 th button:focus-visible { outline: 2px solid var(--note) }
 th[aria-sort=ascending] button::after { content: " \\25b2" }
@@ -78,9 +79,13 @@ figcaption { font-size: .9rem }
 .s5 { --ink: var(--s5) } .s6 { --ink: var(--s6) } .s7 { --ink: var(--s7) }
 .scenes { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 15rem), 1fr));
   gap: 1rem } .scenes figure { margin: 0 }
-.rows { display: grid; gap: 1.2rem } .rows > figure { display: grid; margin: 0;
-  grid-template-columns: repeat(auto-fit, minmax(min(100%, 11rem), 1fr)); gap: .3rem .8rem }
-.rows > figure > figcaption { grid-column: 1 / -1; order: -1 }
+.rows { display: grid; gap: 1.2rem } .rows > figure { margin: 0 }
+.panels { display: grid; max-width: 66rem; gap: .3rem .8rem; margin-top: .2rem;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 11rem), 1fr)) }
+.panels figure { margin: 0 }
+.list { display: grid; gap: 0 1.5rem; align-items: start;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)) }
+.list details[open] { grid-column: 1 / -1 }
 .scene { width: 100%; height: auto; display: block; background: #fff; max-height: 24rem }
 .scene rect { fill: none; stroke-width: 2; vector-effect: non-scaling-stroke }
 .scene .truth { stroke: #fff; paint-order: stroke } .scene .right { stroke: #39ff14 }
@@ -97,10 +102,12 @@ summary { cursor: pointer }
   tr:has(td.long) td { display: block; border: 0; padding: .1rem .3rem; min-width: 0 }
   tr:has(td.long) { display: block; border-bottom: 1px solid var(--line) }
   thead:has(+ tbody td.long) { display: none } }
-@media print { body { max-width: none; font-size: 11px } nav, .find, .screen { display: none }
+@media print { body { max-width: none; font-size: 11px }
+  nav, .find, details:not([open]) { display: none }
   th button::after { content: none !important }
   .scroll, .tall { max-height: none; overflow: visible }
-  .tall thead th { position: static } th, td { white-space: normal; padding: .1rem .3rem }
+  .tall th, .tall td:first-child { position: static !important }
+  th, td { white-space: normal; padding: .1rem .3rem }
   figure, tr, h2, h3 { break-inside: avoid } h2, h3 { break-after: avoid } }
 """
 

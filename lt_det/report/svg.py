@@ -146,8 +146,8 @@ class Chart:
 
     def line(
         self,
-        xs: Sequence[float],
-        ys: Sequence[float],
+        xs: Iterable[float],
+        ys: Iterable[float],
         colour: str,
         *,
         title: str = "",
@@ -167,7 +167,7 @@ class Chart:
             self._add("path", values, title=title)
 
     def band(
-        self, xs: Sequence[float], low: Sequence[float], high: Sequence[float], colour: str
+        self, xs: Iterable[float], low: Iterable[float], high: Iterable[float], colour: str
     ) -> None:
         """Fill between two lines."""
         fine = [p for p in zip(xs, low, high) if all(math.isfinite(v) for v in p)]

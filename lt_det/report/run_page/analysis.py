@@ -14,7 +14,7 @@ from lt_det.report.svg import Axis, Chart, colour_of, element, figure, shape_of
 
 _RUN = (
     "Not shown: no analysis_*.json beside the results. Evaluate again: lt-det evaluate "
-    "(LT_DET.EVAL.ANALYSIS), or for a json of detections lt-det evaluate VAL.json DETECTIONS.json "
+    "--config-file CONFIG, or lt-det evaluate VAL.json DETECTIONS.json --analysis on "
     "--output DIR."
 )
 # What an object of a group is first detected as: key of confusion_groups, words, colour.
@@ -247,7 +247,7 @@ def errors(material: Material) -> Section | None:
     return Section(
         "Kinds of errors",
         [
-            "Points of AP50 that would be gained if errors of a kind were mended, and their number: "
+            "Points of AP50 that would be gained if errors of a kind were mended, and how many: "
             "detections as a class of the group, for missed ones objects of it."
         ],
         ["method", "group", *map(NumberHead, _ERRORS)],

@@ -132,10 +132,9 @@ def gains_and_losses(material: Material) -> Section | None:
         losses = [k for k in order[::-1][:_BARS] if change[k] < 0]
         charts.append(_bars(material, f"{method.name}: most gained", gains, change))
         charts.append(_bars(material, f"{method.name}: most lost", losses, change))
-    legend = "Colours are the groups: rare, common, frequent."
     return Section(
         f"Gains and losses against {base.name}",
-        [*(t for t in texts if t), legend if material.groups else ""],
+        [t for t in texts if t],
         anchor="changes",
         short="Gains and losses",
         charts=[c for c in charts if c is not None],
@@ -177,14 +176,16 @@ def _bars(material: Material, title: str, chosen: list[int], change: np.ndarray)
                 text=f"{change[k]:+.1f}".replace("-", "−"),
             )
         )
-    return figure("".join(parts), width, 8 + len(chosen) * step, title, caption=title)
+    legend = [(g, "square", GROUP_NAMES[g]) for g in material.groups]
+    height = 8 + len(chosen) * step
+    return figure("".join(parts), width, height, title, caption=title, legend=legend)
 
 
 def classifier_charts(material: Material) -> Section:
     """Return the part with norms and biases of the classifiers against frequency."""
     title = "Classifier against class frequency"
     found = [
-        (method, facts)
+        (method, facts.stats, facts.classifier)
         for method in material.all_methods
         for facts in [material.facts[method.runs[0].folder]]
         if facts.classifier is not None
@@ -194,11 +195,11 @@ def classifier_charts(material: Material) -> Section:
     missing = [
         f"{m.name}: {material.facts[m.runs[0].folder].problem or _UNCOUNTED}."
         for m in material.all_methods
-        if m not in [method for method, _ in found] and m.runs[0].results
+        if m not in [method for method, *_ in found] and m.runs[0].results
     ]
     charts = []
     for what, words in (("norms", "norm of the class's weights"), ("biases", "bias of the class")):
-        columns = [(m, f.stats, getattr(f.classifier, what)) for m, f in found]
+        columns = [(m, stats, getattr(rows, what)) for m, stats, rows in found]
         columns = [column for column in columns if column[2] is not None]
         if not columns:
             continue

@@ -87,7 +87,10 @@ def differences(material: Material, *, resamples: int = 1000) -> tuple[list[Diff
     points = point_differences(material)
     for method in material.methods[1:]:
         pairs = list(zip(base.evaluations(task), method.evaluations(task)))
-        seeds = [str(run.key("SEED", i)) for i, run in enumerate(method.runs)]
+        seeds = [
+            str(i if run.config.seed is None else run.config.seed)
+            for i, run in enumerate(method.runs)
+        ]
         own: list[Difference] = []
         for seed, (one, other) in zip(seeds, pairs):
             if one.matches is None or other.matches is None:

@@ -37,7 +37,7 @@ def group_chart(material: Material) -> Any:
         f"{what} of groups",
         rows,
         Axis(0, max(every) * 1.08 or 1.0, what),
-        caption=f"{material.what} by group{whiskers}.",
+        caption=f"{material.what[:1].upper()}{material.what[1:]} by group{whiskers}.",
         legend=legend_of(material.methods),
         zero=False,
     )

@@ -43,11 +43,11 @@ def _tile(material: Material, metric: str, group: str, found: Sequence[Differenc
             words = f"[{bounds[0]:.1f}, {bounds[1]:.1f}]" if bounds else ""
             words = f"± {np.std(values, ddof=1):.1f}" if len(values) > 1 else words
         rows.append(
-            f"<tr><td>{escaped(method.name)}</td><td class='number'><b>{value}</b></td>"
-            f"<td class='{kind}'>{escaped(words)}</td></tr>"
+            f"<p>{escaped(method.name)}<br><b>{value}</b> "
+            f"<span class='{kind}'>{escaped(words)}</span></p>"
         )
     title = f"{metric}: {_WORDS[group]}"
-    return f"<div class='tile'><h2>{escaped(title)}</h2><table>{''.join(rows)}</table></div>"
+    return f"<div class='tile'><h2>{escaped(title)}</h2>{''.join(rows)}</div>"
 
 
 def _against(own: Sequence[Difference]) -> tuple[str, str]:

@@ -67,12 +67,13 @@ def learned_weights(material: Material) -> Section | None:
 
 def balance_parts(material: Material) -> list[Section]:
     """Return a part for each output of ``lt-det balance``."""
-    return [
-        _balance(run.balance, method.name, place)
-        for place, (method, run) in enumerate(
-            (method, run) for method in material.all_methods for run in method.runs if run.balance
-        )
+    found = [
+        (method.name, run.balance)
+        for method in material.all_methods
+        for run in method.runs
+        if run.balance is not None
     ]
+    return [_balance(content, name, place) for place, (name, content) in enumerate(found)]
 
 
 def _balance(content: Mapping[str, Any], name: str, place: int) -> Section:

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from lt_det.report.run_page.run_folder import Evaluated, RunFolder
 from lt_det.storage.digest import key_of
-
-#: Keys of a config that seeds of one method differ in.
-_OF_A_RUN = ("SEED", "OUTPUT_DIR", "MODEL.WEIGHTS", "VERSION")
 
 
 @dataclass(frozen=True)
@@ -78,9 +74,9 @@ def nan_mean(values: Sequence[float]) -> float:
 
 
 def _identity(run: RunFolder) -> str:
-    if not run.config or run.key("SEED") is None or not run.results:
+    if run.config.seed is None or not run.results:
         return f"folder {os.path.realpath(run.folder)}"
-    config = _without(run.config, [key.split(".") for key in _OF_A_RUN])
+    config = run.config.without_run()
     try:
         # A training that goes on from another's end may share all other keys: stage1, stage2.
         name = os.path.basename(os.path.normpath(run.folder))
@@ -88,17 +84,6 @@ def _identity(run: RunFolder) -> str:
         return f"config {key_of([config, name])}"
     except TypeError:  # dates and the like
         return f"folder {os.path.realpath(run.folder)}"
-
-
-def _without(node: Any, keys: Sequence[Sequence[str]]) -> Any:
-    if not isinstance(node, Mapping):
-        return node
-    gone = {key[0] for key in keys if len(key) == 1}
-    return {
-        str(k): _without(v, [key[1:] for key in keys if len(key) > 1 and key[0] == k])
-        for k, v in node.items()
-        if k not in gone
-    }
 
 
 def _names(groups: Sequence[Sequence[RunFolder]]) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Sequence
 from typing import Any
 
 from lt_det.report.page import Cell, Section
@@ -43,7 +42,15 @@ def provenance(material: Material) -> tuple[Section, list[dict[str, Any]]]:
                 ]
             )
         else:
-            rows.append([key, *(Cell(value, kind="long") for value in values)])
+            rows.append(
+                [
+                    key,
+                    *(
+                        Cell(value, kind="long quiet" if key == "command" else "long")
+                        for value in values
+                    ),
+                ]
+            )
     header = ["", *(entry["run"] for entry in entries)]
     return (
         Section(
@@ -81,10 +88,10 @@ def _test_set(run: RunFolder) -> tuple[str, str | None]:
     name = str((run.results[task].about.get("dataset") if task else None) or "")
     found = registered_json(run, "TEST", name)
     path = name if os.path.isfile(name) else found[0] if found else None
-    used = run.key("DATASETS.TEST")
+    used = run.config.test_sets
     if found is not None and path is not None and os.path.samefile(path, found[0]):
-        name = name if name in used else str(used[0])
-    name = os.path.basename(name) if os.path.isfile(name) else name or str(_first(used) or "")
+        name = name if name in used else used[0]
+    name = os.path.basename(name) if os.path.isfile(name) else name or (used[0] if used else "")
     digest = None
     if path is not None:
         with contextlib.suppress(OSError, ValueError):
@@ -94,36 +101,26 @@ def _test_set(run: RunFolder) -> tuple[str, str | None]:
 
 def _entries(method: Method, run: RunFolder, material: Material) -> dict[str, str]:
     record, is_many = run.record, len(method.runs) > 1
-    seed = record.get("seed", run.key("SEED"))
+    seed = record.get("seed", run.config.seed)
     facts = material.facts[run.folder]
     task = material.task if material.task in run.results else run.main_task()
     about = run.results[task].about if task else {}
-    limits = run.key(
-        "MODEL.RETINANET"
-        if run.key("MODEL.META_ARCHITECTURE") == "RetinaNet"
-        else "MODEL.ROI_HEADS",
-        {},
-    )
-    limits = limits if isinstance(limits, dict) else {}
-    training = run.key("DATASETS.TRAIN") or []
+    known = run.config.facts()
     test_set, digest = _test_set(run)
     entry = {
         "run": f"{method.name}, seed {seed}" if is_many else method.name,
-        "model": run.key("MODEL.META_ARCHITECTURE"),
-        "loss": run.key("LT_DET.LOSS"),
-        "sampler": run.key("DATALOADER.SAMPLER_TRAIN"),
-        "meta learner": run.key("LT_DET.META.METHOD") if run.key("LT_DET.META.ENABLED") else "none",
+        **{key: known[key] for key in ("model", "loss", "sampler", "meta learner")},
         "seed": seed,
         "commit": record.get("commit"),
-        "iterations": record.get("iterations") or run.key("SOLVER.MAX_ITER"),
-        "training set": ", ".join(map(str, training)) if isinstance(training, list) else training,
+        "iterations": record.get("iterations") or known["iterations"],
+        "training set": ", ".join(run.config.training_sets),
         "training images": f"{facts.stats.num_images:,}" if facts.stats else None,
         "test set": test_set,
         "test set, sha256": digest,
         "evaluated with": about.get("backend") or ("Detectron2" if task else None),
-        "score threshold": limits.get("SCORE_THRESH_TEST"),
-        "NMS": limits.get("NMS_THRESH_TEST"),
-        "detections an image": about.get("max_dets") or run.key("TEST.DETECTIONS_PER_IMAGE"),
+        "score threshold": known["score threshold"],
+        "NMS": known["NMS"],
+        "detections an image": about.get("max_dets") or known["detections an image"],
         **_software(run),
         "folder": run.folder,
         "weights": record.get("weights") or facts.checkpoint,
@@ -148,11 +145,3 @@ def _software(run: RunFolder) -> dict[str, str | None]:
         match = re.search(_GPU_IN_LOG, run.log)
         where = match[1].strip() if match else ""
     return {"versions": text, "machine": where}
-
-
-def _first(value: Any) -> str | None:
-    return (
-        str(value[0])
-        if isinstance(value, Sequence) and not isinstance(value, str) and value
-        else None
-    )

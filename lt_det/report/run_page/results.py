@@ -22,7 +22,7 @@ def results(material: Material, differences: Sequence[Difference]) -> Section:
     if not any(interval_of(m, material.task, "all") for m in material.methods):
         missing.append(
             "No intervals: they are in analysis_*.json of an evaluation by this version "
-            "(lt-det evaluate; LT_DET.EVAL.ANALYSIS)."
+            "with its analysis on (lt-det evaluate)."
         )
     charts = [group_chart(material)]
     if len(material.methods) > 1:

@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
-
+from lt_det.report.run_page.recorded_config import RecordedConfig
 from lt_det.report.runs import TASK_NAMES
 from lt_det.storage.regular_file import open_regular
 
@@ -55,7 +54,7 @@ class RunFolder:
         folder: of the run.
         inference: folder of its evaluation; None if it has none.
         results: task -> evaluation.
-        config: content of config.yaml, {} without.
+        config: config.yaml.
         record: content of results.json, {} without.
         balance: content of balance_result.json, None without.
         metrics: lines of metrics.json.
@@ -66,21 +65,12 @@ class RunFolder:
     folder: str
     inference: str | None
     results: Mapping[str, Evaluated]
-    config: Mapping[str, Any]
+    config: RecordedConfig
     record: Mapping[str, Any]
     balance: Mapping[str, Any] | None
     metrics: Sequence[Mapping[str, Any]]
     detections: str | None
     log: str
-
-    def key(self, name: str, default: Any = None) -> Any:
-        """Return the value of a key of the config, as "TEST.DETECTIONS_PER_IMAGE"."""
-        node: Any = self.config
-        for part in name.split("."):
-            if not isinstance(node, Mapping) or part not in node:
-                return default
-            node = node[part]
-        return node
 
     def main_task(self) -> str | None:
         """Return "segm", "bbox" or "classification": the first that was evaluated."""
@@ -127,7 +117,7 @@ def read_run_folder(folder: str | os.PathLike[str], *, dataset: str | None = Non
         folder,
         inference,
         results,
-        _config(folder),
+        RecordedConfig.read(folder),
         _json(os.path.join(folder, "results.json"), of="results") or {},
         balance,
         metrics,
@@ -237,19 +227,6 @@ def _lines(path: str) -> list[dict[str, Any]]:
                     continue
                 lines += [record] if isinstance(record, dict) else []
     return lines
-
-
-def _config(folder: str) -> dict[str, Any]:
-    for name in ("config.yaml", "balanced.yaml"):
-        path = os.path.join(folder, name)
-        if os.path.isfile(path):
-            try:
-                with open_regular(path, "r", encoding="utf-8") as file:
-                    content = yaml.safe_load(file)
-            except (yaml.YAMLError, ValueError, RecursionError):
-                continue  # one with tags of Python, say: the page says that it has no config
-            return content if isinstance(content, dict) else {}
-    return {}
 
 
 def _start(path: str, *, characters: int = 20000) -> str:

@@ -65,7 +65,7 @@ def rare_scenes(
         rare = set([c.name for c in ordered if c.objects][: max(len(rare) // 3, 1)])
         word = "the classes with the fewest objects"
     objects = judge(truth, finds[judged_by], rare)
-    best = _pick([o for o in objects if o.quality > 0], worst=False)
+    best = _pick([o for o in objects if o.right > 0], worst=False)
     worst = _pick([o for o in objects if o.quality <= 0], worst=True)
     blocks = []
     for title, chosen in (("Found best", best), ("Found worst", worst)):
@@ -85,8 +85,8 @@ def rare_scenes(
         f"Images of {word}",
         [
             f"Best and worst by the scores of {judged_by}, one image a class. White: what is "
-            "there, the object in question bold. Green: found. Red: of another class, or nothing is "
-            "there. Dashed: a score below 0.3. Each box says its name.",
+            "there, the object in question bold. Green: found. Red: of another class, or nothing "
+            "is there. Dashed: a score below 0.3. Each box says its name.",
         ],
         anchor="images",
         short="Images",
@@ -120,7 +120,7 @@ def judge(truth: TestSet, finds: Finds, classes: set[str]) -> list[Judged]:
 def _pick(objects: Sequence[Judged], *, worst: bool) -> list[Judged]:
     """Return the best or worst objects, one a class and image."""
     chosen: list[Judged] = []
-    for one in sorted(objects, key=lambda o: o.quality if worst else -o.quality):
+    for one in sorted(objects, key=lambda o: o.quality if worst else o.other - 2 * o.right):
         if all(
             one.one["category_id"] != c.one["category_id"] and one.image_id != c.image_id
             for c in chosen
@@ -152,12 +152,13 @@ def _row(judged: Judged, truth: TestSet, finds: Mapping[str, Finds], store: Pict
         boxes = _drawn(judged, truth, finds[method])
         words = ", ".join(b.label for b in boxes) or "nothing"
         panels.append(store.scene(path, boxes, about=f"{method}: {words}", caption=method))
-    if judged.right >= judged.other:
-        fate = f"found with score {judged.right:.2f}" if judged.right else "missed"
-    else:
-        fate = f"taken for another class with score {judged.other:.2f}"
+    fates = [f"found with score {judged.right:.2f}"] if judged.right else []
+    if judged.other:
+        fates.append(f"taken for another class with score {judged.other:.2f}")
+    fate = ", ".join(fates) or "missed"
     return (
-        f"<figure><figcaption><b>{escaped(name)}</b>: {fate}</figcaption>{''.join(panels)}</figure>"
+        f"<figure><figcaption><b>{escaped(name)}</b>: {fate}</figcaption>"
+        f"<div class='panels'>{''.join(panels)}</div></figure>"
     )
 
 
@@ -229,7 +230,7 @@ def class_scenes(
         anchor="class-images",
         short="Images of classes",
         missing=missing,
-        blocks=blocks,
+        blocks=[_markup(f"<div class='list'>{''.join(blocks)}</div>")] if blocks else [],
     )
     return section, {k for k in chosen if chosen[k]}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,16 +90,8 @@ def registered_json(run: RunFolder, which: str, name: str | None = None) -> tupl
         which: "TRAIN" or "TEST".
         name: of the data set; None takes the first of DATASETS.<which>.
     """
-    sets, used = run.key("LT_DET.DATASETS", []), run.key(f"DATASETS.{which}", [])
-    if not isinstance(sets, list) or not isinstance(used, list):
-        return None
-    wanted = name if name in used else (used[0] if used else None)
-    for entry in sets:
-        if isinstance(entry, list) and len(entry) >= 3 and entry[0] == wanted:
-            json_file, root = str(entry[1]), str(entry[2])
-            if os.path.isfile(json_file):
-                return json_file, root
-    return None
+    used = run.config.training_sets if which == "TRAIN" else run.config.test_sets
+    return run.config.registered([name] if name in used else used[:1])
 
 
 def meta_weights(run: RunFolder) -> tuple[str, dict[str, tuple[list[float], list[float]]]]:
@@ -209,8 +201,3 @@ def _registered(run: RunFolder, which: str) -> ClassStats | None:
         return class_stats_of_json(found[0], name=os.path.basename(found[0]))
     except (OSError, ValueError):
         return None
-
-
-def group_names(groups: Sequence[str | None]) -> list[tuple[str, str]]:
-    """Return (key, name) of the groups that are there, rare first."""
-    return [(key, name) for key, name in GROUP_NAMES.items() if key in groups]
