@@ -35,7 +35,7 @@ def add_lt_det_config(cfg: CfgNode) -> None:
         )
     # Weights by class, times whatever loss: "", "effective_number" (CB), "inverse_frequency", or
     # "given": VALUES, one number for each class in the order of the class ids.
-    node.CLASS_WEIGHTS = CfgNode({"NAME": ""})
+    node.CLASS_WEIGHTS = CfgNode({"NAME": "", "VALUES": []})
     node.CLASS_WEIGHTS.BETA = 0.9999
     # Of the foreground classes; "mean_one", "paper" or "max".
     node.CLASS_WEIGHTS.NORMALISATION = "mean_one"
@@ -44,20 +44,16 @@ def add_lt_det_config(cfg: CfgNode) -> None:
     node.CLASS_WEIGHTS.DENOMINATOR = "rows"
     # Of the frequency that is inverted; 0.8 is DisAlign's on LVIS.
     node.CLASS_WEIGHTS.POWER = 1.0
-    node.CLASS_WEIGHTS.VALUES = []
     # Detectors: which classes an image's lists (neg_category_ids, not_exhaustive_category_ids) hide
     # from the loss. "": none. Background regions keep the classes that are annotated completely or
     # verified absent; regions of objects all classes ("all") or those annotated at all ("known").
-    node.IMAGE_LISTS = CfgNode({"POLICY": ""})
-    # Size of a set of the batch's classes and drawn ones, by image count to the power FILL_POWER,
-    # that background regions keep as well, but for incomplete ones; 0: no such set.
-    node.IMAGE_LISTS.FILL = 0
-    node.IMAGE_LISTS.FILL_POWER = 0.5
+    # FILL: size of a set of the batch's classes and drawn ones, by image count to the power
+    # FILL_POWER, that background regions keep as well, but for incomplete ones; 0: no such set.
+    node.IMAGE_LISTS = CfgNode({"POLICY": "", "FILL": 0, "FILL_POWER": 0.5})
     # LT_DET.LOSS and CLASS_WEIGHTS from this iteration, or epoch, on (one of both; 0: always).
     # An epoch is the images that the class statistics count, by SOLVER.IMS_PER_BATCH.
-    node.DEFER = CfgNode({"START_ITER": 0, "START_EPOCH": 0.0})
-    # Loss before; never weighted. "": LT_DET.LOSS.
-    node.DEFER.LOSS = ""
+    # LOSS: the one before; never weighted. "": LT_DET.LOSS.
+    node.DEFER = CfgNode({"START_ITER": 0, "START_EPOCH": 0.0, "LOSS": ""})
     # Values as LT_DET.SAMPLER.NAME: the sampler from there on, that of LT_DET.SAMPLER before
     # (deferred resampling). "": the same throughout.
     node.DEFER.SAMPLER = ""
