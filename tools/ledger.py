@@ -27,7 +27,7 @@ Every table and figure of the two papers, its config, what was done of it, and o
 spread (mean ± standard deviation over seeds). "Reduced recipe" is a smaller network, shorter
 training or other data: the order of methods may be compared, the numbers may not. "Paper only"
 could run on a machine like ours and was not run. "Cannot run here" needs GPUs or data sets that
-were not at hand. The page is written by `python tools/ledger.py` from `ledger.yaml` beside it: a
+were not at hand. The page is written by `tools/ledger.py` from `ledger.yaml` beside it: a
 new result goes there.
 """
 

@@ -20,10 +20,14 @@ from pathlib import Path
 
 from lt_det.data.images.datasets import HELD_OUT
 from lt_det.engine.startup.setup import load_config
-from lt_det.experiments.posthoc_sweep import PostHocPoint, post_hoc_points, run_post_hoc_sweep
+from lt_det.experiments.posthoc_sweep import (
+    PostHocPoint,
+    post_hoc_points,
+    run_post_hoc_sweep,
+    usual_strengths,
+)
 from lt_det.report.sweep_table import sweep_table
 from lt_det.storage.atomic_write import atomic_file
-from lt_det.tasks import build_task
 
 METRICS = ("top1", "mean_class", "many", "medium", "few", "natural", "ece")
 
@@ -94,12 +98,10 @@ def main(arguments: list[str] | None = None) -> None:
                 "train it with LT_DET.CLASSIFICATION.HELD_OUT 0.1, and say so here too"
             )
         cfg.DATASETS.TEST = tuple(f"{name}{HELD_OUT}" for name in cfg.DATASETS.TRAIN)
-    images = build_task(cfg).one_class_an_image
-    usual = {"tau_norm": (0.25, 0.5, 0.75, 1.0), "logit_adjustment": (0.5, 1.0, 1.5, 2.0)}
     points = post_hoc_points(
         **{
-            name: (taus if images else ()) if getattr(args, name) is None else getattr(args, name)
-            for name, taus in usual.items()
+            name: taus if getattr(args, name) is None else getattr(args, name)
+            for name, taus in usual_strengths(cfg).items()
         },
         norcal=args.norcal,
         fracal=args.fracal,

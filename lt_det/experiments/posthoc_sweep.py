@@ -113,6 +113,13 @@ def post_hoc_points(
     return points
 
 
+def usual_strengths(cfg: Any) -> dict[str, tuple[float, ...]]:
+    """Return the strengths of each method to try where none are given: none for detectors."""
+    if not build_task(cfg).one_class_an_image:
+        return {"tau_norm": (), "logit_adjustment": ()}
+    return {"tau_norm": (0.25, 0.5, 0.75, 1.0), "logit_adjustment": (0.5, 1.0, 1.5, 2.0)}
+
+
 def check_folders_differ(points: Sequence[PostHocPoint]) -> None:
     """Raise if two points have the same folder.
 
