@@ -22,9 +22,9 @@ from lt_det.data.images.datasets import HELD_OUT
 from lt_det.engine.startup.setup import load_config
 from lt_det.experiments.posthoc_sweep import (
     PostHocPoint,
+    classifies_images,
     post_hoc_points,
     run_post_hoc_sweep,
-    usual_strengths,
 )
 from lt_det.report.sweep_table import sweep_table
 from lt_det.storage.atomic_write import atomic_file
@@ -98,10 +98,12 @@ def main(arguments: list[str] | None = None) -> None:
                 "train it with LT_DET.CLASSIFICATION.HELD_OUT 0.1, and say so here too"
             )
         cfg.DATASETS.TEST = tuple(f"{name}{HELD_OUT}" for name in cfg.DATASETS.TRAIN)
+    images = classifies_images(cfg)
+    usual = {"tau_norm": (0.25, 0.5, 0.75, 1.0), "logit_adjustment": (0.5, 1.0, 1.5, 2.0)}
     points = post_hoc_points(
         **{
-            name: taus if getattr(args, name) is None else getattr(args, name)
-            for name, taus in usual_strengths(cfg).items()
+            name: (taus if images else ()) if getattr(args, name) is None else getattr(args, name)
+            for name, taus in usual.items()
         },
         norcal=args.norcal,
         fracal=args.fracal,

@@ -113,11 +113,9 @@ def post_hoc_points(
     return points
 
 
-def usual_strengths(cfg: Any) -> dict[str, tuple[float, ...]]:
-    """Return the strengths of each method to try where none are given: none for detectors."""
-    if not build_task(cfg).one_class_an_image:
-        return {"tau_norm": (), "logit_adjustment": ()}
-    return {"tau_norm": (0.25, 0.5, 0.75, 1.0), "logit_adjustment": (0.5, 1.0, 1.5, 2.0)}
+def classifies_images(cfg: Any) -> bool:
+    """Return whether the model of a config is an image classifier: it has more to try."""
+    return build_task(cfg).one_class_an_image
 
 
 def check_folders_differ(points: Sequence[PostHocPoint]) -> None:
