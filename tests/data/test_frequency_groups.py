@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 
+from lt_det.data.inspection.data_sets import inspect_data_sets
 from lt_det.data.stats.frequency_groups import FEW_MAX, MEDIUM_MAX, frequency_groups
 
 
@@ -28,3 +31,11 @@ def test_image_classifiers_are_evaluated_with_few_less_than_20():
     cfg = load_config("", ["MODEL.META_ARCHITECTURE", "LongTailImageClassifier"])
     task = build_task(cfg)
     assert (task.rare_max, task.common_max) == (19, 100)
+
+
+def test_the_limits_of_lvis_are_the_default_everywhere():
+    found = [
+        inspect.signature(function).parameters for function in (inspect_data_sets, frequency_groups)
+    ]
+    assert found[0]["limits"].default == (10, 100)
+    assert (found[1]["rare_max"].default, found[1]["common_max"].default) == (10, 100)

@@ -11,6 +11,7 @@ from lt_det.data.images.datasets import (
     HELD_OUT,
     register_image_dataset,
     register_images_from_config,
+    take_classes,
 )
 from lt_det.data.sampling.samplers import classes_of_images
 
@@ -51,6 +52,20 @@ def test_registering_twice(name):
     register_image_dataset(name, "digits", "", "train", imbalance_factor=10.0)
     with pytest.raises(ValueError, match="is taken by"):
         register_image_dataset(name, "digits", "", "train", imbalance_factor=20.0)
+
+
+def test_labels_become_those_of_the_training_set(name):
+    register_image_dataset(name, "digits", "", "test")
+    before = [record["category_id"] for record in DatasetCatalog.get(name)]
+    order = [*"9876543210", "ten"]
+    take_classes(name, order)
+    records = DatasetCatalog.get(name)
+    assert [record["category_id"] for record in records] == [9 - label for label in before]
+    assert MetadataCatalog.get(name).thing_classes == order
+    take_classes(name, order)
+    assert DatasetCatalog.get(name) == records
+    with pytest.raises(ValueError, match=r"images of 1 classes that .* has not, first \['0'\]"):
+        take_classes(name, order[:9] + order[10:])
 
 
 def test_only_training_sets_become_long_tailed(name):
