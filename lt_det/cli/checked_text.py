@@ -105,7 +105,7 @@ def images_text(outlook: ImageOutlook, *, every_class: bool = False, rows: int =
     """
     stats = outlook.train
     order = sorted(range(stats.num_classes), key=lambda k: (-stats.image_counts[k], k))
-    table = [
+    table: list[list[object]] = [
         [
             for_terminal(stats.class_names[k]),
             SHOT_NAMES[stats.frequency_groups[k]],

@@ -72,7 +72,8 @@ def _read_folder(one: LabelledSet, path: str, split: str) -> list[Finding]:
     one.labels = np.repeat(np.arange(len(sizes)), sizes)
     empty = [name for name, files in members.items() if not files]
     inside = {os.path.relpath(p, root) for p in one.paths}
-    others, loose = [], []
+    others: list[str] = []
+    loose: list[str] = []
     for folder, _, names in os.walk(root):
         for name in names:
             file = os.path.relpath(os.path.join(folder, name), root)

@@ -103,9 +103,9 @@ def inspect_images(
     sources = [(path, True) for path in train] + [(path, False) for path in val]
     found_splits = list(splits or [""] * len(sources))
     if splits is None and len(train) == 1 and not val and os.path.exists(train[0]):
-        split = _found_splits(train[0])
-        if all(split):
-            sources, found_splits = [(train[0], True), (train[0], False)], list(split)
+        both = _found_splits(train[0])
+        if all(both):
+            sources, found_splits = [(train[0], True), (train[0], False)], list(both)
     sets = []
     for (path, is_train), split in zip(sources, found_splits):
         one, found = read_labelled_set(path, split, train=is_train, quick=quick)
