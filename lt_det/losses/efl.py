@@ -38,7 +38,8 @@ class FocalGradientSums(GradientSums):
         """Return the size of each gradient, by autograd."""
         with torch.enable_grad():
             logits = logits.detach().requires_grad_()
-            loss = efl_loss(logits, targets, **self.arguments(), **parameters, reduction="sum")
+            balance = self.arguments()["balance"]
+            loss = efl_loss(logits, targets, balance=balance, **parameters, reduction="sum")
             (gradient,) = torch.autograd.grad(loss, logits)
         return gradient.abs()
 

@@ -7,14 +7,14 @@ Box regression, detections and parameter names are those of Detectron2, so its c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from detectron2.config import configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers
 from detectron2.structures import Instances
-from torch import Tensor
+from torch import Tensor, nn
 
 from lt_det.losses.base_criterion import BaseCriterion
 from lt_det.modeling.build import build_criterion, build_prior
@@ -83,7 +83,7 @@ class LongTailOutputLayers(ClassificationHead, ByClassBoxRegression):
         self.has_background = "background" in self._others
         criterion.fit_head(self.num_classes, background=True)
         self.fast_inference = fast_inference
-        k, stock = self.num_classes, self.cls_score
+        k, stock = self.num_classes, cast("nn.Linear", self.cls_score)
         keys: dict[str, Any] = {"cosine_scale": cosine_scale, "disalign": disalign}
         self.cls_score = box_classifier(stock, self._others, num_classes=k, **keys)
 

@@ -105,8 +105,9 @@ class LongTailMaskHead(MaskRCNNConvUpsampleHead):
         """
         super().__init__(input_shape, **kwargs)
         if normed:
-            conv = self.predictor
-            self.predictor = normed_in_place_of(conv, scale=scale, learn_scale=learn_scale)
+            head: Any = self
+            conv = head.predictor
+            head.predictor = normed_in_place_of(conv, scale=scale, learn_scale=learn_scale)
 
     @classmethod
     def from_config(cls, cfg: Any, input_shape: ShapeSpec) -> dict[str, Any]:

@@ -7,6 +7,7 @@ GOL, ECM, LOCE, IIF and FRACAL have too; the last with a learned scale.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from detectron2.layers import Conv2d
@@ -42,12 +43,11 @@ class NormedConv2d(nn.Conv2d):
             raise ValueError(f"scale must be above 0 and finite, got {scale}")
         super().__init__(in_channels, out_channels, kernel_size=1)
         nn.init.kaiming_normal_(self.weight, mode="fan_out", nonlinearity="relu")
+        assert self.bias is not None
         nn.init.zeros_(self.bias)
         self.learn_scale = learn_scale
-        if learn_scale:
-            self.scale = nn.Parameter(torch.tensor(float(scale)))
-        else:
-            self.scale = float(scale)
+        factor: Any = nn.Parameter(torch.tensor(float(scale))) if learn_scale else float(scale)
+        self.scale = factor
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``(R, K, S, S)`` logits of ``(R, C, S, S)`` features."""
