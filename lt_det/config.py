@@ -33,7 +33,8 @@ def add_lt_det_config(cfg: CfgNode) -> None:
         node.LOSS_PARAMS[name.upper()] = CfgNode(
             {key.upper(): value for key, value in spec.hyperparameters().items()}
         )
-    # Weights by class, times whatever loss: "", "effective_number" (CB) or "inverse_frequency".
+    # Weights by class, times whatever loss: "", "effective_number" (CB), "inverse_frequency", or
+    # "given": VALUES, one number for each class in the order of the class ids.
     node.CLASS_WEIGHTS = CfgNode({"NAME": ""})
     node.CLASS_WEIGHTS.BETA = 0.9999
     # Of the foreground classes; "mean_one", "paper" or "max".
@@ -41,6 +42,9 @@ def add_lt_det_config(cfg: CfgNode) -> None:
     # What a mean loss is divided by: "rows", or "weights", the sum of those of the rows, as torch's
     # CrossEntropyLoss(weight=), LDAM and Eureka do. Softmax losses without META only.
     node.CLASS_WEIGHTS.DENOMINATOR = "rows"
+    # Of the frequency that is inverted; 0.8 is DisAlign's on LVIS.
+    node.CLASS_WEIGHTS.POWER = 1.0
+    node.CLASS_WEIGHTS.VALUES = []
     # LT_DET.LOSS and CLASS_WEIGHTS from this iteration, or epoch, on (one of both; 0: always).
     # An epoch is the images that the class statistics count, by SOLVER.IMS_PER_BATCH.
     node.DEFER = CfgNode({"START_ITER": 0, "START_EPOCH": 0.0})
@@ -57,8 +61,17 @@ def add_lt_det_config(cfg: CfgNode) -> None:
     # factors of a frozen linear classifier.
     node.CLASSIFIER = CfgNode({"NAME": "linear"})
     node.CLASSIFIER.SCALE = 20.0
+    # DisAlign, a second stage (DECOUPLED): freeze this classifier too and learn a calibration of
+    # its logits, which depends on the features. With CLASS_WEIGHTS inverse_frequency, POWER 0.8,
+    # DENOMINATOR weights, as the paper has it on LVIS.
+    node.CLASSIFIER.DISALIGN = False
     # Image classification only: whether the classifier has a bias.
     node.CLASSIFIER.BIAS = True
+    # Last layer of LongTailMaskHead: "conv" is Detectron2's; "normed" has SCALE times the cosine of
+    # features and weights, as most long-tail methods have; LEARN_SCALE makes SCALE the start.
+    node.MASK_PREDICTOR = CfgNode({"NAME": "conv"})
+    node.MASK_PREDICTOR.SCALE = 20.0
+    node.MASK_PREDICTOR.LEARN_SCALE = False
 
     # Corrections of a trained classifier in evaluation, foreground only; 0: none. Choose tau on
     # images that were not trained on and are not tested on.

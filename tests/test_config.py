@@ -24,7 +24,7 @@ from lt_det.modeling.roi.box_regression import ByClassBoxRegression
 
 #: Function and argument -> key below LT_DET, where it is not the argument in capitals.
 TAKEN_BY = [
-    ("CLASS_WEIGHTS", ClassWeights, ["beta", "normalisation", "denominator"]),
+    ("CLASS_WEIGHTS", ClassWeights, ["beta", "normalisation", "denominator", "power", "values"]),
     ("", SigmoidOutputLayers.__init__, ["prior_prob"]),
     ("", LongTailOutputLayers.__init__, ["fast_inference"]),
     ("CLASSIFIER", CosineClassifier, ["scale"]),

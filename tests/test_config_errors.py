@@ -76,6 +76,18 @@ def test_data_sets_of_a_config(options, message):
             "LT_DET.CLASS_WEIGHTS.DENOMINATOR must be 'rows' or 'weights', got 'images'",
         ),
         (
+            ("LT_DET.CLASS_WEIGHTS.NAME", "given"),
+            "^LT_DET.CLASS_WEIGHTS.VALUES must be given with LT_DET.CLASS_WEIGHTS.NAME 'given'",
+        ),
+        (
+            ("LT_DET.CLASS_WEIGHTS.VALUES", "[1.0]"),
+            r"LT_DET.CLASS_WEIGHTS.VALUES \[1.0\] would do nothing",
+        ),
+        (
+            ("LT_DET.CLASS_WEIGHTS.NAME", "given", "LT_DET.CLASS_WEIGHTS.VALUES", "[1, 2.5]"),
+            "^LT_DET.CLASS_WEIGHTS.VALUES must have one number for each of the 80 classes, .* 2$",
+        ),
+        (
             ("LT_DET.DEFER.START_ITER", "5", "LT_DET.DEFER.LOSS", "focal"),
             "LT_DET.DEFER.LOSS and LT_DET.LOSS must be of one kind",
         ),

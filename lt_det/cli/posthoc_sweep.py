@@ -1,12 +1,16 @@
-r"""``lt-det posthoc-sweep``: evaluate trained image classifiers with many post-hoc settings.
+r"""``lt-det posthoc-sweep``: evaluate trained models with many post-hoc settings.
 
 lt-det posthoc-sweep --config-file cifar10_lt_ce.yaml \
         --weights output/cifar10_lt_ce/model_final.pth --held-out
+lt-det posthoc-sweep --config-file mask_rcnn_r50_fpn_lvis_v1.yaml \
+        --weights output/stage1/model_final.pth --norcal 0.3 0.6 --fracal 2
 
-tau-normalisation, post-hoc logit adjustment and the nearest class mean, in one pass over the
-images, without training, in one table. Choose tau on images that were not trained on and are not
-tested on: --held-out evaluates on the share LT_DET.CLASSIFICATION.HELD_OUT of the training images,
-which the model must have been trained without.
+tau-normalisation, post-hoc logit adjustment, NorCal, FRACAL (detectors), LogN and the nearest class
+mean (images), without training, in one table. Images go through an image classifier once, for all
+settings; a detector is evaluated once for each that you name. Choose tau on images that were not
+trained on and are not tested on: --held-out evaluates on the share
+LT_DET.CLASSIFICATION.HELD_OUT of the training images, which the model must have been trained
+without.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from lt_det.engine.startup.setup import load_config
 from lt_det.experiments.posthoc_sweep import PostHocPoint, post_hoc_points, run_post_hoc_sweep
 from lt_det.report.sweep_table import sweep_table
 from lt_det.storage.atomic_write import atomic_file
+from lt_det.tasks import build_task
 
 METRICS = ("top1", "mean_class", "many", "medium", "few", "natural", "ece")
 
@@ -36,10 +41,31 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--output", type=Path, default=Path("output/posthoc_sweep"))
     parser.add_argument(
-        "--tau-norm", type=float, nargs="*", default=[0.25, 0.5, 0.75, 1.0], metavar="TAU"
+        "--tau-norm",
+        type=float,
+        nargs="*",
+        metavar="TAU",
+        help="images: 0.25 0.5 0.75 1 if not given",
     )
     parser.add_argument(
-        "--logit-adjustment", type=float, nargs="*", default=[0.5, 1.0, 1.5, 2.0], metavar="TAU"
+        "--logit-adjustment",
+        type=float,
+        nargs="*",
+        metavar="TAU",
+        help="images: 0.5 1 1.5 2 if not given",
+    )
+    parser.add_argument(
+        "--norcal", type=float, nargs="*", default=[], metavar="GAMMA", help="softmax losses"
+    )
+    parser.add_argument(
+        "--fracal", type=float, nargs="*", default=[], metavar="LAMBDA", help="detectors"
+    )
+    parser.add_argument(
+        "--logn",
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="logit moments of lt-det logit-moments, one file for each of --weights",
     )
     parser.add_argument("--no-nearest-mean", action="store_true")
     parser.add_argument(
@@ -48,7 +74,13 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "options", nargs="*", metavar="KEY VALUE", help='override the config; after "--"'
     )
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    if args.logn and len(args.logn) != len(args.weights):
+        parser.error(
+            f"--logn needs one file for each of the {len(args.weights)} --weights, got "
+            f"{len(args.logn)}"
+        )
+    return args
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -62,16 +94,24 @@ def main(arguments: list[str] | None = None) -> None:
                 "train it with LT_DET.CLASSIFICATION.HELD_OUT 0.1, and say so here too"
             )
         cfg.DATASETS.TEST = tuple(f"{name}{HELD_OUT}" for name in cfg.DATASETS.TRAIN)
+    images = build_task(cfg).one_class_an_image
+    usual = {"tau_norm": (0.25, 0.5, 0.75, 1.0), "logit_adjustment": (0.5, 1.0, 1.5, 2.0)}
     points = post_hoc_points(
-        tau_norm=args.tau_norm,
-        logit_adjustment=args.logit_adjustment,
-        nearest_mean=not args.no_nearest_mean,
+        **{
+            name: (taus if images else ()) if getattr(args, name) is None else getattr(args, name)
+            for name, taus in usual.items()
+        },
+        norcal=args.norcal,
+        fracal=args.fracal,
+        logn=bool(args.logn),
+        nearest_mean=images and not args.no_nearest_mean,
     )
     rows: dict[PostHocPoint, list[Path]] = {point: [] for point in points}
     for number, weights in enumerate(args.weights):
         cfg.MODEL.WEIGHTS = weights
         folder = args.output.resolve() / f"weights{number}"
-        points = run_post_hoc_sweep(cfg, points, folder)
+        moments = args.logn[number] if args.logn else ""
+        points = run_post_hoc_sweep(cfg, points, folder, moments=moments)
         for point in points:
             rows[point].append(folder / point.name)
     table = sweep_table(
@@ -81,7 +121,7 @@ def main(arguments: list[str] | None = None) -> None:
             if folders
         },
         keys=["method", "tau"],
-        metrics=[f"classification/{name}" for name in METRICS],
+        metrics=[f"classification/{name}" for name in METRICS] if images else None,
     )
     with atomic_file(args.output / "summary.md") as file:
         file.write(f"On {', '.join(cfg.DATASETS.TEST)}:\n\n{table}\n")

@@ -15,7 +15,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 from lt_det.data.array_unpickler import BROKEN_FILE, ArrayUnpickler
 from lt_det.data.stats.class_stats import ClassStats
 from lt_det.engine.start_classes import StartClasses
-from lt_det.modeling.roi.box_predictor import SigmoidOutputLayers
+from lt_det.modeling.roi.box_predictor import LongTailOutputLayers
 from lt_det.storage.atomic_write import atomic_file, remove_partial_files
 from lt_det.storage.regular_file import open_regular
 from lt_det.storage.tensor_file import load_open_tensors, why_not_loaded
@@ -185,33 +185,45 @@ class LongTailCheckpointer(DetectionCheckpointer):
         if self.classes is not None:
             self.classes.match(checkpoint, self.model, self._path, resume=self._resumes)
         if not checkpoint.get("matching_heuristics", False):
-            self._drop_background_rows(checkpoint["model"])
+            self._give_rows_of_softmax(checkpoint["model"])
         self.incompatible = super()._load_model(checkpoint)
         return self.incompatible
 
-    def _drop_background_rows(self, state: dict[str, Any]) -> None:
-        """Turn K + 1 rows of a softmax classifier into the K of a sigmoid one, in place.
+    def _give_rows_of_softmax(self, state: dict[str, Any]) -> None:
+        """Turn K + 1 rows of a softmax classifier into those of a loss with others, in place.
 
-        As :meth:`SigmoidOutputLayers.adopt`: the bias stays that of the prior.
+        As :meth:`LongTailOutputLayers.adopt`: columns that the file has not keep their own start,
+        and of a sigmoid the bias stays that of the prior.
         """
         for name, module in self.model.named_modules():
-            if not isinstance(module, SigmoidOutputLayers) or module.has_background:
+            if not isinstance(module, LongTailOutputLayers):
                 continue
-            rows = module.num_classes + 1
-            weight = state.get(f"{name}.cls_score.weight")
-            if weight is None or weight.shape[0] != rows:
+            k, weight = module.num_classes, state.get(f"{name}.cls_score.weight")
+            rows = len(module.cls_score.weight)
+            if weight is None or weight.shape[0] != k + 1 or rows == k + 1:
                 continue
-            state[f"{name}.cls_score.weight"] = weight[: module.num_classes]
-            bias = f"{name}.cls_score.bias"
-            if bias in state:
-                state[bias] = module.cls_score.bias.detach().clone()
+            if weight.shape[1:] != module.cls_score.weight.shape[1:]:
+                continue  # another network; Detectron2 says so
+            for part in ("weight", "bias"):
+                key = f"{name}.cls_score.{part}"
+                own = getattr(module.cls_score, part).detach().clone()
+                if part == "weight" or module.kind == "softmax":
+                    value = torch.as_tensor(state.get(key, own)).to(own)
+                    own[:k] = value[:k]
+                    if module.has_background:
+                        own[-1] = value[-1]
+                if key in state:
+                    state[key] = own
             logger.info(
-                "%s.cls_score: %d rows of a softmax classifier became %d of a sigmoid one. The "
-                "background's was dropped; biases start from the prior, because those of a "
-                "softmax mean something else",
+                "%s.cls_score: %d rows of a softmax classifier became %d of a %s one. %s",
                 name,
+                k + 1,
                 rows,
-                module.num_classes,
+                "sigmoid" if module.kind == "sigmoid" else module.criterion.name,
+                "The background's was dropped; biases start from the prior, because those of a "
+                "softmax mean something else"
+                if module.kind == "sigmoid"
+                else "Columns that are no class and no background start anew",
             )
 
 

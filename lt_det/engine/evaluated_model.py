@@ -16,7 +16,7 @@ from torch import nn
 from lt_det.data.stats.class_stats import ClassStats
 from lt_det.engine.checkpoint import LongTailCheckpointer
 from lt_det.engine.startup.config_checks import check_post_hoc_is_used
-from lt_det.engine.training_model import bind_post_hoc, post_hoc_corrections
+from lt_det.engine.training_model import bind_post_hoc, bind_scores, post_hoc_corrections
 from lt_det.engine.weights_fit import check_weights_fit
 from lt_det.evaluation.rank_watch import mark
 from lt_det.tasks import build_class_stats, build_task
@@ -98,6 +98,7 @@ def load_evaluated_model(cfg: Any, model: nn.Module, *, resume: bool) -> Evaluat
         stats = ClassStats.from_dict(extra["class_stats"])
         stats = replace(stats, rare_max=task.rare_max, common_max=task.common_max)
         bind_post_hoc(model, stats, unit=task.unit)
+    bind_scores(model, stats, unit=build_task(cfg).unit)
     for correction in post_hoc_corrections(model):
         correction.prepare(num_classes=build_task(cfg).num_classes())
     _check_held_out(cfg, stats, weights)

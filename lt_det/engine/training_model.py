@@ -23,12 +23,30 @@ def bind_class_stats(model: nn.Module, stats: ClassStats, *, unit: Unit) -> None
         stats: of the training set.
         unit: "image" or "instance".
     """
-    background = getattr(model, "task", Detection).has_background
-    for module in model.modules():
-        if isinstance(module, Criterion):
-            counted = background and module.spec.counts_background
-            module.bind(*bound_counts(stats, kind=module.kind, unit=unit, background=counted))
+    _bind(model, [m for m in model.modules() if isinstance(m, Criterion)], stats, unit=unit)
     bind_post_hoc(model, stats, unit=unit)
+
+
+def bind_scores(model: nn.Module, stats: ClassStats | None, *, unit: Unit) -> None:
+    """Hand the class counts to the losses in ``model`` whose scores depend on them.
+
+    Args:
+        model: any module.
+        stats: of the training set; None reads them now, before the first image.
+        unit: "image" or "instance".
+    """
+    losses = [m for m in model.modules() if isinstance(m, Criterion) and m.spec.scores_are_bound]
+    if stats is not None:
+        _bind(model, losses, stats, unit=unit)
+    for loss in losses:
+        loss.annotated_images()
+
+
+def _bind(model: nn.Module, losses: list[Criterion], stats: ClassStats, *, unit: Unit) -> None:
+    background = getattr(model, "task", Detection).has_background
+    for loss in losses:
+        counted = background and loss.spec.counts_background
+        loss.bind(*bound_counts(stats, kind=loss.kind, unit=unit, background=counted))
 
 
 def bind_post_hoc(model: nn.Module, stats: ClassStats, *, unit: Unit) -> None:

@@ -1,4 +1,8 @@
-"""Evaluate one trained image classifier with many post-hoc settings, features computed once."""
+"""Evaluate one trained model with many post-hoc settings.
+
+Of an image classifier the features are computed once. A detector is evaluated once for each
+setting.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +23,10 @@ from lt_det.engine.evaluated_model import EvaluatedModel, evaluating, load_evalu
 from lt_det.engine.evaluators import build_evaluator, prepare_evaluation
 from lt_det.engine.loading.build import build_test_loader
 from lt_det.engine.startup.run_record import write_run_record
+from lt_det.engine.trainer import LongTailTrainer
 from lt_det.modeling.classifiers.build_posthoc import (
     build_prior_corrections,
+    read_logit_moments,
     warn_of_second_correction,
 )
 from lt_det.modeling.classifiers.image_classifier import LongTailImageClassifier
@@ -33,7 +39,18 @@ logger = logging.getLogger(__name__)
 AS_TRAINED = "as trained"
 TAU_NORM = "tau-norm"
 LOGIT_ADJUSTMENT = "logit adjustment"
+NORCAL = "NorCal"
+FRACAL = "FRACAL"
+LOGN = "LogN"
 NEAREST_MEAN = "nearest class mean"
+#: Method -> its key of LT_DET.POST_HOC.
+_KEYS = {
+    TAU_NORM: "TAU_NORM",
+    LOGIT_ADJUSTMENT: "LOGIT_ADJUSTMENT",
+    NORCAL: "NORCAL",
+    FRACAL: "FRACAL",
+    LOGN: "LOGN",
+}
 
 
 @dataclass(frozen=True)
@@ -41,8 +58,8 @@ class PostHocPoint:
     """One setting.
 
     Attributes:
-        method: one of the four above.
-        tau: of tau-norm or logit adjustment, else None.
+        method: one of the above.
+        tau: its strength (tau, NorCal's gamma, FRACAL's lambda), None if it has none.
     """
 
     method: str
@@ -51,21 +68,45 @@ class PostHocPoint:
     @property
     def name(self) -> str:
         """Return the name of its folder."""
-        name = self.method.replace(" ", "_").replace("-", "_")
+        name = self.method.lower().replace(" ", "_").replace("-", "_")
         return name if self.tau is None else f"{name}={self.tau:g}"
 
 
 def post_hoc_points(
-    *, tau_norm: Iterable[float], logit_adjustment: Iterable[float], nearest_mean: bool
+    *,
+    tau_norm: Iterable[float] = (),
+    logit_adjustment: Iterable[float] = (),
+    norcal: Iterable[float] = (),
+    fracal: Iterable[float] = (),
+    logn: bool = False,
+    nearest_mean: bool = False,
 ) -> list[PostHocPoint]:
-    """Return the model as it was trained, then all settings; tau 0 is the model as trained.
+    """Return the model as it was trained, then all settings.
+
+    A strength of 0 is the model as trained, but for FRACAL, which then still shifts by frequency.
+
+    Args:
+        tau_norm: taus.
+        logit_adjustment: taus.
+        norcal: gammas.
+        fracal: lambdas.
+        logn: whether LogN is one.
+        nearest_mean: whether the nearest class mean is one.
 
     Raises:
         ValueError: if two taus of a method differ by less than their folders' names show.
     """
     points = [PostHocPoint(AS_TRAINED)]
-    for method, values in ((TAU_NORM, tau_norm), (LOGIT_ADJUSTMENT, logit_adjustment)):
-        points += [PostHocPoint(method, tau) for tau in dict.fromkeys(values) if tau]
+    for method, values in (
+        (TAU_NORM, tau_norm),
+        (LOGIT_ADJUSTMENT, logit_adjustment),
+        (NORCAL, norcal),
+        (FRACAL, fracal),
+    ):
+        taus = [tau for tau in dict.fromkeys(values) if tau or method == FRACAL]
+        points += [PostHocPoint(method, tau) for tau in taus]
+    if logn:
+        points.append(PostHocPoint(LOGN))
     if nearest_mean:
         points.append(PostHocPoint(NEAREST_MEAN))
     check_folders_differ(points)
@@ -90,9 +131,9 @@ def check_folders_differ(points: Sequence[PostHocPoint]) -> None:
 
 @torch.no_grad()
 def run_post_hoc_sweep(
-    cfg: Any, points: Sequence[PostHocPoint], output: Path
+    cfg: Any, points: Sequence[PostHocPoint], output: Path, *, moments: str = ""
 ) -> list[PostHocPoint]:
-    """Evaluate MODEL.WEIGHTS with each setting, in one pass over the test set.
+    """Evaluate MODEL.WEIGHTS with each setting; an image classifier in one pass over the test set.
 
     Each writes to ``output / point.name`` what an evaluation writes to OUTPUT_DIR. The nearest
     class mean, for which it takes one pass over the training set, without augmentation, leaves a
@@ -102,21 +143,17 @@ def run_post_hoc_sweep(
         cfg: config; DATASETS.TEST names one data set.
         points: settings.
         output: folder.
+        moments: file of ``lt-det logit-moments`` for these weights, for LogN.
 
     Returns:
         The points that were evaluated: a cosine classifier has no tau-normalisation.
 
     Raises:
-        ValueError: if the model is no image classifier, there is not one test set, it was held out
-            and the model trained on it all the same, the config has a post-hoc correction of its
-            own, or two points have one folder.
+        ValueError: if a setting does not go with the model, there is not one test set, it was held
+            out and the model trained on it all the same, the config has a post-hoc correction of
+            its own, or two points have one folder.
     """
-    if not build_task(cfg).one_class_an_image:
-        raise ValueError(
-            "this sweep is for MODEL.META_ARCHITECTURE LongTailImageClassifier, got "
-            f"{cfg.MODEL.META_ARCHITECTURE!r}: evaluate a detector with "
-            "lt-det evaluate and LT_DET.POST_HOC.TAU_NORM"
-        )
+    _check_methods(cfg, points, moments=moments)
     if len(cfg.DATASETS.TEST) != 1:
         raise ValueError(f"DATASETS.TEST must name one data set, got {tuple(cfg.DATASETS.TEST)}")
     node, defaults = cfg.LT_DET.POST_HOC, default_keys().POST_HOC
@@ -125,6 +162,10 @@ def run_post_hoc_sweep(
         raise ValueError(f"{' and '.join(own)} would do nothing: this sweep has its own settings")
     check_folders_differ(points)
     points = _points_for(cfg, points)
+    if not build_task(cfg).one_class_an_image:
+        for point in points:
+            LongTailTrainer.evaluate_checkpoint(_with_keys(cfg, point, output, moments=moments))
+        return points
     cfg = prepare_evaluation(cfg, resume=False)
     model = build_model(cfg).eval()
     evaluated = load_evaluated_model(cfg, model, resume=False)
@@ -134,6 +175,9 @@ def run_post_hoc_sweep(
         point: PostHocCorrection(
             tau_norm=(point.tau or 0.0) if point.method == TAU_NORM else 0.0,
             logit_adjustment=(point.tau or 0.0) if point.method == LOGIT_ADJUSTMENT else 0.0,
+            norcal=(point.tau or 0.0) if point.method == NORCAL else 0.0,
+            moments=read_logit_moments(moments) if point.method == LOGN else None,
+            kind=model.criterion.kind,
             class_counts=counts,
         )
         for point in points
@@ -170,9 +214,42 @@ def run_post_hoc_sweep(
     return points
 
 
+def _check_methods(cfg: Any, points: Sequence[PostHocPoint], *, moments: str) -> None:
+    methods = {point.method for point in points}
+    if LOGN in methods and not moments:
+        raise ValueError(
+            "LogN needs the moments of the logits of these weights: write them with "
+            "lt-det logit-moments, and name the file with --logn"
+        )
+    if build_task(cfg).one_class_an_image:
+        if FRACAL in methods:
+            raise ValueError(
+                "FRACAL is of the boxes of a detector, and images to classify have none: leave it "
+                "out, or take logit adjustment"
+            )
+    elif NEAREST_MEAN in methods:
+        raise ValueError(
+            "the nearest class mean is for MODEL.META_ARCHITECTURE LongTailImageClassifier, got "
+            f"{cfg.MODEL.META_ARCHITECTURE!r}: leave it out"
+        )
+
+
+def _with_keys(cfg: Any, point: PostHocPoint, output: Path, *, moments: str) -> Any:
+    """Return a config that evaluates a detector with one setting."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    if point.method in _KEYS:
+        value = moments if point.method == LOGN else point.tau
+        cfg.LT_DET.POST_HOC[_KEYS[point.method]] = value
+    cfg.OUTPUT_DIR = str(output / point.name)
+    cfg.LT_DET.EVAL.PICTURES = False
+    cfg.freeze()
+    return cfg
+
+
 def _points_for(cfg: Any, points: Sequence[PostHocPoint]) -> list[PostHocPoint]:
     """Return the points that change anything, and warn of some others."""
-    if any(point.method == LOGIT_ADJUSTMENT for point in points):
+    if any(point.method in (LOGIT_ADJUSTMENT, NORCAL, FRACAL) for point in points):
         warn_of_second_correction(build_prior_corrections(cfg))
     if cfg.LT_DET.CLASSIFIER.NAME != "cosine":
         return list(points)

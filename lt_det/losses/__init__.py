@@ -11,6 +11,7 @@ import difflib
 from lt_det.losses import eql, equalization, eureka, halted_focal
 from lt_det.losses.acsl import acsl_loss
 from lt_det.losses.activations import sigmoid_beside_background, softmax_times_objectness
+from lt_det.losses.bags import bags_columns, bags_loss, bags_scores
 from lt_det.losses.balanced_sigmoid import balanced_sigmoid_loss
 from lt_det.losses.balanced_softmax import balanced_softmax_loss
 from lt_det.losses.bonus import bonus_of_margin
@@ -19,14 +20,16 @@ from lt_det.losses.droploss import drop_loss
 from lt_det.losses.ecm import ecm_loss
 from lt_det.losses.efl import FocalGradientSums, efl_loss
 from lt_det.losses.eql import eql_loss
-from lt_det.losses.eqlv2 import GradientSums, eqlv2_loss
+from lt_det.losses.eqlv2 import WeightedGradientSums, eqlv2_loss
 from lt_det.losses.equalization import softmax_equalization_loss
+from lt_det.losses.equilibrium import MeanScores, equilibrium_loss
 from lt_det.losses.eureka import sigmoid_eureka_loss, softmax_eureka_loss
 from lt_det.losses.fedloss import fed_loss
 from lt_det.losses.focal import sigmoid_focal_loss, softmax_focal_loss
 from lt_det.losses.gol import gol_loss
 from lt_det.losses.gumbel import gumbel_logit, gumbel_loss, gumbel_scores
 from lt_det.losses.halted_focal import sigmoid_halted_focal_loss, softmax_halted_focal_loss
+from lt_det.losses.iif import iif_loss, iif_scores
 from lt_det.losses.ldam import ldam_loss
 from lt_det.losses.seesaw import SeenLabels, seesaw_loss
 from lt_det.losses.spec import LossSpec
@@ -81,7 +84,7 @@ LOSSES: dict[str, LossSpec] = {
         "arXiv:2012.08548, Eq. 5-7",
         columns=("background",),
         scores=sigmoid_beside_background,
-        state=GradientSums,
+        state=WeightedGradientSums,
     ),
     "seesaw": LossSpec(
         seesaw_loss,
@@ -126,6 +129,28 @@ LOSSES: dict[str, LossSpec] = {
         "arXiv:2104.00885, Eq. 5-6",
         columns=("background",),
     ),
+    "bags": LossSpec(
+        bags_loss,
+        "softmax",
+        "arXiv:2006.10408, Eq. 3-6",
+        columns=bags_columns,
+        scores=bags_scores,
+    ),
+    "equilibrium": LossSpec(
+        equilibrium_loss,
+        "softmax",
+        "arXiv:2108.07507, Eq. 2-4",
+        takes_out_prior=True,
+        columns=("background",),
+        state=MeanScores,
+    ),
+    "iif": LossSpec(
+        iif_loss,
+        "softmax",
+        "arXiv:2209.04861",
+        columns=("background",),
+        scores=iif_scores,
+    ),
 }
 
 #: The loss without any correction, for each kind: what a meta loss or a baseline uses.
@@ -154,6 +179,9 @@ __all__ = [
     "eqlv2_loss",
     "fed_loss",
     "acsl_loss",
+    "bags_loss",
+    "equilibrium_loss",
+    "iif_loss",
     "drop_loss",
     "ecm_loss",
     "efl_loss",

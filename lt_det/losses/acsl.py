@@ -6,14 +6,13 @@ arXiv:2104.00885, Eq. 5-6, and its release.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from lt_det.losses.checks import at_least_float32, check_class_counts
 from lt_det.losses.cross_entropy import sigmoid_ce_loss
+from lt_det.losses.draws import drawn_rows
 from lt_det.losses.margin import check_open_unit, logit
 from lt_det.losses.reduction import Reduction, reduce_loss
 
@@ -78,16 +77,9 @@ def acsl_loss(
     rare, common = counts <= rare_max, (counts > rare_max) & (counts <= common_max)
     on_background = ~(rare | common)[None].expand(len(logits), -1)
     for group, share in ((rare, rare_share), (common, common_share)):
-        drawn = _drawn_rows(is_background, share=share, generator=generator)
+        number = (share * is_background.sum().double()).floor()
+        drawn = drawn_rows(is_background, number, generator=generator)
         on_background = on_background | (drawn[:, None] & group)
     on_background = F.pad(on_background, (0, int(background)), value=True)
     kept = torch.where(is_background[:, None], on_background, positive | confused)
     return reduce_loss(loss * kept, reduction)
-
-
-def _drawn_rows(candidates: Tensor, *, share: float, generator: torch.Generator | None) -> Tensor:
-    """Return ``(N,)`` bool: ``int(share * M)`` of the M candidates, drawn without replacement."""
-    keys = torch.rand(candidates.shape, generator=generator, device=candidates.device)
-    order = torch.argsort(keys.masked_fill(~candidates, math.inf), stable=True)
-    place = torch.empty_like(order).scatter_(0, order, torch.arange(len(order)).to(order))
-    return candidates & (place < (share * candidates.sum().double()).floor())

@@ -238,11 +238,14 @@ class Criterion(KeptDtypes, BaseCriterion):
 
     def _weights(self, class_weights: ClassWeights, logits: Tensor) -> Tensor:
         if self.weights is None or self.weights.device != logits.device:
-            counts = self._counts(logits)
             extra = self.extra_columns(background=self.background)
             uncounted = 0 if self.spec.counts_background else len(extra)
-            check_class_counts(counts, num_columns=logits.shape[1] - uncounted)
-            weights = class_weights.of_counts(counts)
+            counted = logits.shape[1] - uncounted
+            if class_weights.values:
+                weights = class_weights.given(counted, device=logits.device)
+            else:
+                check_class_counts(counts := self._counts(logits), num_columns=counted)
+                weights = class_weights.of_counts(counts)
             self.weights = torch.cat([weights, weights.new_ones(uncounted)])
         return self.weights
 

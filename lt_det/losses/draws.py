@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -37,3 +39,25 @@ class Draws:
         generator = torch.Generator(device=device)
         generator.manual_seed(int(sequence.generate_state(1, np.uint64)[0]) >> 1)
         return generator
+
+
+def drawn_rows(
+    candidates: Tensor, number: Tensor | float, *, generator: torch.Generator | None
+) -> Tensor:
+    """Return which rows are drawn of each column's candidates, without replacement.
+
+    Nothing here waits for the device.
+
+    Args:
+        candidates: ``(N,)`` or ``(N, G)`` bool.
+        number: how many, a scalar or ``(G,)``; all if there are fewer.
+        generator: of the draws; None is torch's own.
+
+    Returns:
+        bool of the shape of ``candidates``.
+    """
+    keys = torch.rand(candidates.shape, generator=generator, device=candidates.device)
+    order = torch.argsort(keys.masked_fill(~candidates, math.inf), dim=0, stable=True)
+    places = torch.arange(len(order)).to(order).view(-1, *[1] * (order.dim() - 1))
+    place = torch.empty_like(order).scatter_(0, order, places.expand_as(order))
+    return candidates & (place < number)

@@ -11,37 +11,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lt_det.losses.checks import at_least_float32
 from lt_det.losses.focal import weigh_by_alpha
+from lt_det.losses.gradient_sums import GradientSums
 from lt_det.losses.margin import check_gamma, focal_of_margin, sigmoid_margin
 from lt_det.losses.reduction import Reduction, reduce_loss
-from lt_det.losses.state import LossState
 
 
-class FocalGradientSums(LossState):
-    """Sums of the gradients by the logits of positives and of negatives, by class.
+class FocalGradientSums(GradientSums):
+    """Sums of the gradients of the equalized focal loss."""
 
-    Over all rows, ranks and steps of the training; without decay.
-    """
-
-    moves = "after"
     provides = ("balance",)
-    positive: Tensor
-    negative: Tensor
-
-    def __init__(self, num_classes: int) -> None:
-        """Start with sums of 0."""
-        super().__init__(num_classes)
-        for name in ("positive", "negative"):
-            self.register_buffer(name, torch.zeros(num_classes, dtype=torch.float64))
+    nothing_yet = 1.0
 
     def arguments(self) -> dict[str, Tensor]:
         """Return the ratio of both sums, at most 1, ``(K,)`` float64; 1 before there are any."""
-        ratio = (self.positive / (self.negative + 1e-10)).clamp(max=1)
-        seen = self.positive + self.negative > 0
-        return {"balance": torch.where(seen, ratio, torch.ones_like(ratio))}
+        return {"balance": self.ratio().clamp(max=1)}
 
-    def of_batch(
+    def gradients(
         self,
         logits: Tensor,
         targets: Tensor,
@@ -49,21 +35,12 @@ class FocalGradientSums(LossState):
         background: bool = False,  # noqa: ARG002
         **parameters: Any,
     ) -> Tensor:
-        """Return the sums of a batch, ``(2, K)`` float64: of positives, of negatives."""
-        logits, targets = at_least_float32(logits), at_least_float32(targets)
+        """Return the size of each gradient, by autograd."""
         with torch.enable_grad():
             logits = logits.detach().requires_grad_()
-            balance = self.arguments()["balance"]
-            loss = efl_loss(logits, targets, balance=balance, **parameters, reduction="sum")
+            loss = efl_loss(logits, targets, **self.arguments(), **parameters, reduction="sum")
             (gradient,) = torch.autograd.grad(loss, logits)
-        gradient = gradient.abs()
-        parts = torch.stack([gradient * targets, gradient * (1 - targets)])
-        return parts.sum(dim=1, dtype=torch.float64)
-
-    def add(self, total: Tensor) -> None:
-        """Add the sums of a batch."""
-        self.positive += total[0]
-        self.negative += total[1]
+        return gradient.abs()
 
 
 def efl_loss(

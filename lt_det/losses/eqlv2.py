@@ -12,48 +12,24 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from lt_det.losses.checks import at_least_float32, check_targets
+from lt_det.losses.gradient_sums import GradientSums
 from lt_det.losses.reduction import Reduction, reduce_loss
-from lt_det.losses.state import LossState
-
-#: Ratio of a class that no gradient has reached yet: so large that its weights are 1.
-_NOTHING_YET = 100.0
 
 
-class GradientSums(LossState):
-    """Sums of the weighted gradients by the logits of positives and of negatives, by class.
+class WeightedGradientSums(GradientSums):
+    """Sums of the gradients that EQLv2 has weighted; the background's column has none."""
 
-    Over all rows, ranks and steps of the training, background rows included; without decay.
-    """
-
-    moves = "after"
     provides = ("gradient_ratio",)
-    positive: Tensor
-    negative: Tensor
-
-    def __init__(self, num_classes: int) -> None:
-        """Start with sums of 0."""
-        super().__init__(num_classes)
-        for name in ("positive", "negative"):
-            self.register_buffer(name, torch.zeros(num_classes, dtype=torch.float64))
+    nothing_yet = 100.0  # so large that the weights are 1
 
     def arguments(self) -> dict[str, Tensor]:
         """Return the ratio of both sums, ``(K,)`` float64."""
-        ratio = self.positive / (self.negative + 1e-10)
-        seen = self.positive + self.negative > 0
-        return {"gradient_ratio": torch.where(seen, ratio, torch.full_like(ratio, _NOTHING_YET))}
+        return {"gradient_ratio": self.ratio()}
 
-    def of_batch(self, logits: Tensor, targets: Tensor, **parameters: Any) -> Tensor:
-        """Return the sums of a batch, ``(2, K)`` float64: of positives, of negatives."""
-        logits, targets = at_least_float32(logits), at_least_float32(targets)
-        weights = _weights(targets, self.arguments()["gradient_ratio"], **parameters)
-        gradient = (torch.sigmoid(logits) - targets).abs() * weights
-        parts = torch.stack([gradient * targets, gradient * (1 - targets)])
-        return parts[:, :, : self.num_classes].sum(dim=1, dtype=torch.float64)
-
-    def add(self, total: Tensor) -> None:
-        """Add the sums of a batch."""
-        self.positive += total[0]
-        self.negative += total[1]
+    def gradients(self, logits: Tensor, targets: Tensor, **parameters: Any) -> Tensor:
+        """Return the size of each gradient, weighted."""
+        weights = _weights(targets, self.ratio(), **parameters)
+        return (torch.sigmoid(logits) - targets).abs() * weights
 
 
 def eqlv2_loss(
@@ -80,7 +56,8 @@ def eqlv2_loss(
     Args:
         logits: ``(N, K)`` float, or ``(N, K + 1)`` with the background last.
         targets: float in [0, 1] of the same shape.
-        gradient_ratio: g, ``(K,)``, see :class:`GradientSums`; None is the start, all weights 1.
+        gradient_ratio: g, ``(K,)``, see :class:`WeightedGradientSums`; None is the start: all
+            weights 1.
         gamma: slope.
         mu: ratio at which negatives weigh 1/2.
         alpha: positives weigh up to ``1 + alpha``.

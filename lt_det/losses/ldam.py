@@ -7,6 +7,7 @@ NeurIPS 2019, arXiv:1906.07413, Eq. 11-13, with the margins of its release.
 from __future__ import annotations
 
 from torch import Tensor
+from torch.nn import functional as F
 
 from lt_det.losses.checks import at_least_float32, check_class_counts, check_labels
 from lt_det.losses.cross_entropy import softmax_ce_loss
@@ -20,6 +21,7 @@ def ldam_loss(
     class_counts: Tensor,
     max_margin: float = 0.5,
     scale: float = 30.0,
+    background: bool = False,
     reduction: Reduction = "none",
 ) -> Tensor:
     """Return the cross-entropy with ``scale * margin_y`` taken off the label's logit, in nats.
@@ -28,12 +30,16 @@ def ldam_loss(
     features and class weights, so the classifier should be the cosine one with the same scale
     (scale 30) and no bias.
 
+    The background of a detector, which the paper has not, gets no margin and has no part in
+    n_min: how often it is a label says nothing of how well it is learned.
+
     Args:
         logits: ``(N, C)`` float, ``scale`` times the cosine.
         labels: ``(N,)`` int64 in ``[0, C)``.
         class_counts: ``(C,)``, training frequency of each column, in any unit.
         max_margin: of the rarest class; 0.5 in the paper. 0 is cross-entropy.
         scale: 30 in the release.
+        background: whether the last column is the background.
         reduction: "none", "mean" or "sum".
 
     Returns:
@@ -47,7 +53,11 @@ def ldam_loss(
     for name, value in (("max_margin", max_margin), ("scale", scale)):
         if value < 0:
             raise ValueError(f"{name} must be at least 0, got {value}")
-    margins = max_margin * (class_counts.double().min() / class_counts.double()) ** 0.25
+    counts = class_counts.double()
+    counts = counts[:-1] if background else counts
+    margins = max_margin * (counts.min() / counts) ** 0.25
+    if background:
+        margins = F.pad(margins, (0, 1))
     logits = at_least_float32(logits)
     shifts = (scale * margins).to(logits)[labels]
     adjusted = logits.scatter_add(1, labels[:, None], -shifts[:, None])

@@ -69,7 +69,8 @@ class LossState(KeptDtypes):
         """
         if self.frozen or not self.training:
             return
-        total = self.of_batch(logits.detach(), targets, **parameters)
+        # A view with gaps would be reduced wrongly, without an error.
+        total = self.of_batch(logits.detach(), targets, **parameters).contiguous()
         if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
             dist.all_reduce(total)
         self.add(total)

@@ -15,7 +15,7 @@ from lt_det.config_errors import naming_keys
 from lt_det.data.stats.class_prior import bound_counts
 from lt_det.losses import LossSpec, get_loss
 from lt_det.losses.base_criterion import BaseCriterion
-from lt_det.losses.class_weights import ClassWeights
+from lt_det.losses.class_weights import ClassWeights, check_number_of_values
 from lt_det.losses.criterion import Criterion
 from lt_det.losses.deferred import DeferredCriterion
 from lt_det.losses.draws import Draws
@@ -84,25 +84,30 @@ def _build_class_weights(cfg: Any) -> ClassWeights | None:
         changed = [
             f"LT_DET.CLASS_WEIGHTS.{key} {value!r}"
             for key, value in node.items()
-            if value != defaults[key]
+            if (tuple(value) if key == "VALUES" else value) != defaults[key]
         ]
         if changed:
             raise ValueError(
                 f"{' and '.join(changed)} would do nothing: set LT_DET.CLASS_WEIGHTS.NAME "
-                "effective_number or inverse_frequency"
+                "effective_number, inverse_frequency or given"
             )
         return None
     background = get_loss(cfg.LT_DET.LOSS).counts_background and build_task(cfg).has_background
     with naming_keys(
         **{f.name: f"LT_DET.CLASS_WEIGHTS.{f.name.upper()}" for f in fields(ClassWeights)}
     ):
-        return ClassWeights(
+        weights = ClassWeights(
             node.NAME,
             beta=node.BETA,
             normalisation=node.NORMALISATION,
             denominator=node.DENOMINATOR,
+            power=node.POWER,
+            values=tuple(node.VALUES),
             background=background,
         )
+        if weights.values:
+            check_number_of_values(weights.values, num_classes=build_task(cfg).num_classes())
+        return weights
 
 
 def _build_undeferred(cfg: Any, name: str, *, class_weights: ClassWeights | None) -> Criterion:

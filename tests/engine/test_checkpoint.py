@@ -12,6 +12,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 
 from lt_det.engine.checkpoint import LongTailCheckpointer
 from lt_det.engine.trainer import LongTailTrainer
+from lt_det.engine.weights_fit import check_start
 from lt_det.modeling.roi.roi_heads import box_predictors
 from tests.engine.tiny import tiny_config
 from tests.modeling.small_models import HEADS, NUM_CLASSES, small_config, small_model
@@ -74,6 +75,30 @@ def test_softmax_checkpoints_become_sigmoid_ones_with_a_report(tmp_path, kind, o
         assert torch.equal(state[f"{name}.weight"][:NUM_CLASSES], predictor.cls_score.weight)
         prior = predictor.cls_score.bias.sigmoid()
         torch.testing.assert_close(prior, torch.full_like(prior, 0.01))
+
+
+@pytest.mark.parametrize("loss", ["bags", "seesaw"])
+def test_softmax_checkpoints_start_losses_with_more_columns(tmp_path, loss, caplog):
+    """Rows of classes and of the background come over; the others keep their own start."""
+    softmax = small_model(small_config("standard"), seed=1)
+    LongTailCheckpointer(softmax, str(tmp_path)).save("softmax")
+    (stage1,) = box_predictors(softmax)
+    model = small_model(small_config("standard", LT_DET__LOSS=loss), seed=2)
+    (head,) = box_predictors(model)
+    with torch.no_grad():
+        head.cls_score.bias.add_(1.0)
+    before = {k: v.clone() for k, v in head.cls_score.state_dict().items()}
+    checkpointer = LongTailCheckpointer(model, str(tmp_path))
+    with caplog.at_level("INFO"):
+        checkpointer.load(str(tmp_path / "softmax.pth"))
+    check_start("softmax.pth", checkpointer, second_stage=True)
+    rows = len(before["bias"])
+    assert f"7 rows of a softmax classifier became {rows} of a {loss} one" in caplog.text
+    for name, value in head.cls_score.state_dict().items():
+        stock = stage1.cls_score.state_dict()[name]
+        assert torch.equal(value[:NUM_CLASSES], stock[:NUM_CLASSES])
+        assert torch.equal(value[-1], stock[-1])
+        assert torch.equal(value[NUM_CLASSES:-1], before[name][NUM_CLASSES:-1])
 
 
 def test_model_zoo_pickles_of_arrays_load(tmp_path):

@@ -7,12 +7,18 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 from detectron2.data import DatasetCatalog
 
 from lt_det.data.annotations.datasets import register_lvis_format
+from lt_det.data.stats.class_stats import ClassStats
 from lt_det.engine import evaluators
+from lt_det.engine.checkpoint import ClassStatsState, LongTailCheckpointer
+from lt_det.engine.evaluated_model import load_evaluated_model
 from lt_det.engine.trainer import LongTailTrainer
+from lt_det.modeling.roi.roi_heads import box_predictors
 from tests.engine.tiny import tiny_config, write_tiny_lvis
+from tests.modeling.small_models import small_batch, small_config, small_model
 
 
 @pytest.fixture(scope="module")
@@ -109,3 +115,28 @@ def test_every_test_set_has_files_of_its_own(trained):
         content = json.loads((inference / test_set / "per_category_bbox.json").read_text())
         assert content["dataset"] == test_set
     assert sorted(p.name for p in inference.iterdir()) == sorted(cfg.DATASETS.TEST)
+
+
+@pytest.mark.parametrize("loss", ["bags", "iif"])
+def test_scores_that_need_class_counts_take_those_of_the_checkpoint(tmp_path, loss):
+    """So a model predicts where its training set is not."""
+    stats = ClassStats(
+        "a", tuple("abcdef"), (9, 5, 3, 2, 1, 1), (20, 5, 3, 2, 1, 1), 12, "annotations"
+    )
+    cfg = small_config(LT_DET__LOSS=loss, DATASETS__TRAIN=(), OUTPUT_DIR=str(tmp_path))
+    model = small_model(cfg)
+    state = ClassStatsState(stats)
+    LongTailCheckpointer(model, str(tmp_path), class_stats=state).save("model_final")
+    cfg.MODEL.WEIGHTS = str(tmp_path / "model_final.pth")
+    again = small_model(cfg)
+    load_evaluated_model(cfg, again, resume=False)
+    (head,) = box_predictors(again)
+    assert head.criterion.class_counts.tolist() == [9, 5, 3, 2, 1, 1]
+    assert head.criterion.num_images == 12
+    with torch.no_grad():
+        assert len(again.eval()(small_batch())) == len(small_batch())
+    # Bare weights say nothing of them: the training set must be there, and is looked for now.
+    torch.save({"model": model.state_dict()}, tmp_path / "bare.pth")
+    cfg.MODEL.WEIGHTS = str(tmp_path / "bare.pth")
+    with pytest.raises(ValueError, match="DATASETS.TRAIN"):
+        load_evaluated_model(cfg, small_model(cfg), resume=False)

@@ -8,7 +8,7 @@ from detectron2.utils.events import EventStorage
 
 from lt_det.engine.trainer import LongTailTrainer
 from lt_det.losses.criterion import Criterion
-from lt_det.losses.eqlv2 import GradientSums
+from lt_det.losses.gradient_sums import GradientSums
 from tests.engine.tiny import tiny_config
 
 

@@ -9,13 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from detectron2.data import DatasetCatalog
 from detectron2.modeling import build_model
 
 from lt_det.data.images.datasets import HELD_OUT
 from lt_det.data.warn_once import warn_once
+from lt_det.engine.checkpoint import LongTailCheckpointer
 from lt_det.engine.evaluated_model import load_evaluated_model
 from lt_det.engine.loading.build import build_test_loader
+from lt_det.engine.logit_moments import collect_logit_moments, moments_record
 from lt_det.engine.trainer import LongTailTrainer
 from lt_det.experiments.posthoc_sweep import PostHocPoint, post_hoc_points, run_post_hoc_sweep
 from tests.engine.digits import CONFIG, digits_config
@@ -23,7 +26,9 @@ from tests.engine.test_image_classification import results_of, train
 from tests.engine.tiny import tiny_config
 
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "posthoc_sweep.py"
-POINTS = post_hoc_points(tau_norm=[0, 1.0, 1.0], logit_adjustment=[1.0], nearest_mean=True)
+POINTS = post_hoc_points(
+    tau_norm=[0, 1.0, 1.0], logit_adjustment=[1.0], norcal=[0.7], nearest_mean=True
+)
 COSINE = ("LT_DET.CLASSIFIER.NAME", "cosine", "LT_DET.CLASSIFIER.BIAS", False)
 
 
@@ -37,7 +42,11 @@ def weights(tmp_path_factory):
 @pytest.fixture(scope="module")
 def sweep(weights, tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweep")
-    run_post_hoc_sweep(digits_config(folder, "MODEL.WEIGHTS", weights), POINTS, folder)
+    moments = str(folder / "moments.json")
+    cfg = digits_config(folder, "MODEL.WEIGHTS", weights)
+    with open(moments, "w") as file:
+        json.dump(moments_record(cfg, collect_logit_moments(cfg)), file)
+    run_post_hoc_sweep(cfg, [*POINTS, PostHocPoint("LogN")], folder, moments=moments)
     return folder
 
 
@@ -58,6 +67,7 @@ def test_points():
         "as_trained",
         "tau_norm=1",
         "logit_adjustment=1",
+        "norcal=0.7",
         "nearest_class_mean",
     ]
 
@@ -68,6 +78,8 @@ def test_points():
         ("as_trained", ()),
         ("tau_norm=1", ("LT_DET.POST_HOC.TAU_NORM", 1.0)),
         ("logit_adjustment=1", ("LT_DET.POST_HOC.LOGIT_ADJUSTMENT", 1.0)),
+        ("norcal=0.7", ("LT_DET.POST_HOC.NORCAL", 0.7)),
+        ("logn", ("LT_DET.POST_HOC.LOGN", "moments.json")),
         ("nearest_class_mean", COSINE),
     ],
 )
@@ -76,12 +88,13 @@ def test_one_pass_finds_what_an_evaluation_with_the_keys_finds(
 ):
     mean = f"{sweep}/nearest_class_mean/model_final.pth"
     weights = mean if name == "nearest_class_mean" else weights
+    options = tuple(f"{sweep}/{o}" if o == "moments.json" else o for o in options)
     expected = evaluated(tmp_path, "MODEL.WEIGHTS", weights, *options)
     assert found_by(sweep, name) == pytest.approx(expected)
     record = json.loads((sweep / name / "results.json").read_text())
     assert record["weights"] == weights
     assert (sweep / name / "inference" / "per_category_classification.csv").is_file()
-    if name != "as_trained":
+    if name not in ("as_trained", "logn"):
         assert found_by(sweep, name)["few"] > found_by(sweep, "as_trained")["few"] + 5
 
 
@@ -193,8 +206,14 @@ def test_cosine_classifiers_have_no_tau_normalisation(tmp_path, caplog):
 
 
 def test_what_it_is_not_for(tmp_path):
+    detector = tiny_config(tmp_path)
+    mean = post_hoc_points(nearest_mean=True)
     with pytest.raises(ValueError, match="LongTailImageClassifier, got 'GeneralizedRCNN'"):
-        run_post_hoc_sweep(tiny_config(tmp_path), POINTS, tmp_path)
+        run_post_hoc_sweep(detector, mean, tmp_path)
+    with pytest.raises(ValueError, match="LogN needs the moments .* --logn"):
+        run_post_hoc_sweep(detector, post_hoc_points(logn=True), tmp_path)
+    with pytest.raises(ValueError, match="FRACAL is of the boxes of a detector"):
+        run_post_hoc_sweep(digits_config(tmp_path), post_hoc_points(fracal=[0.0]), tmp_path)
     cfg = digits_config(tmp_path, "DATASETS.TEST", ("digits_test", "digits_lt_train"))
     with pytest.raises(ValueError, match="must name one data set"):
         run_post_hoc_sweep(cfg, POINTS, tmp_path)
@@ -206,6 +225,23 @@ def test_what_it_is_not_for(tmp_path):
         run_post_hoc_sweep(digits_config(tmp_path), close, tmp_path)
     with pytest.raises(ValueError, match="would have the same folder"):
         post_hoc_points(tau_norm=[], logit_adjustment=[p.tau for p in close], nearest_mean=False)
+
+
+def test_a_detector_is_evaluated_with_each_setting(tmp_path):
+    cfg = tiny_config(tmp_path)
+    LongTailCheckpointer(build_model(cfg), str(tmp_path)).save("start")
+    cfg.MODEL.WEIGHTS = str(tmp_path / "start.pth")
+    points = post_hoc_points(norcal=[0.6], fracal=[2.0])
+    assert run_post_hoc_sweep(cfg, points, tmp_path / "out") == points
+    for name, key, value in (
+        ("as_trained", "NORCAL", 0.0),
+        ("norcal=0.6", "NORCAL", 0.6),
+        ("fracal=2", "FRACAL", 2.0),
+    ):
+        folder = tmp_path / "out" / name
+        assert json.loads((folder / "results.json").read_text())["results"]["bbox"]
+        written = yaml.safe_load((folder / "config.yaml").read_text())
+        assert written["LT_DET"]["POST_HOC"][key] == value
 
 
 def test_a_second_correction_is_warned_of(tmp_path, weights, caplog):

@@ -53,6 +53,15 @@ PARAMETERS = {
     "gol": [{"threshold": t, "linear_below": -9.0} for t in (0.0011, 1.0)],
     "gumbel": [{"linear_below": -9.0}],
     "efl": [{"alpha": a, "gamma": g} for a in (None, 0.25) for g in (0.5, 2.0)],
+    # nothing is drawn: there are not as many others, or none is wanted
+    "bags": [
+        {"bounds": bounds, "others_ratio": ratio}
+        for bounds in ((10.0, 100.0, 1000.0), (50.0,), ())
+        for ratio in (0.0, 100.0)
+    ],
+    "iif": [
+        {"variant": v} for v in ("raw", "smooth", "rel", "normit", "gombit", "base2", "base10")
+    ],
     "acsl": [
         {"score_threshold": t, "rare_share": r, "common_share": r}
         for t in (0.3, 0.7)
@@ -91,6 +100,12 @@ def scalar_rows(name: str, logits: list, labels: list, parameters: dict) -> list
         ]
     if name == "seesaw":  # before the first step
         return [reference.seesaw(z, y, [0.0] * NUM_COLUMNS, **parameters) for z, y in rows]
+    if name == "bags":
+        return reference.bags(logits, labels, COUNTS, **parameters)
+    if name == "iif":
+        return [reference.iif(z, y, COUNTS, NUM_IMAGES, **parameters) for z, y in rows]
+    if name == "equilibrium":  # before the first step
+        return [reference.softmax_ce(z, y) for z, y in rows]
     if name == "ecm":
         return [reference.ecm(z, y, COUNTS) for z, y in rows]
     if name in ("eql", "droploss", "gol"):

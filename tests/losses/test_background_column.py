@@ -10,6 +10,7 @@ from detectron2.modeling.box_regression import Box2BoxTransform
 
 from lt_det.data.stats.class_prior import counts_with_background
 from lt_det.losses import (
+    ldam_loss,
     softmax_ce_loss,
     softmax_equalization_loss,
     softmax_eureka_loss,
@@ -50,6 +51,18 @@ def test_background_is_not_halted_nor_ranked(tail_fraction):
     rare = torch.tensor([1])
     one = softmax_halted_focal_loss(4 * torch.eye(4)[rare], rare, background=True, **keys)
     assert (one < 0) == (tail_fraction == 1.0)
+
+
+def test_background_has_no_margin_and_is_not_the_rarest():
+    """Its count is the mean of the classes' and says nothing; here it would be the least."""
+    counts = torch.tensor([900.0, 30.0, 200.0, 2.0], dtype=torch.float64)
+    logits = torch.randn(3, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    keys = {"scale": 4.0, "background": True}
+    loss = ldam_loss(logits, torch.tensor([0, 1, 3]), class_counts=counts, **keys)
+    for row, (label, margin) in enumerate([(0, 0.5 * (30 / 900) ** 0.25), (1, 0.5), (3, 0.0)]):
+        shifted = logits[row].clone()
+        shifted[label] -= 4 * margin
+        torch.testing.assert_close(loss[row], shifted.logsumexp(dim=0) - shifted[label])
 
 
 def box_predictor(criterion, *, num_classes):

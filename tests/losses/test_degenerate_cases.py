@@ -43,6 +43,11 @@ CASES = [
     ("droploss", {"threshold": 1.0}, COUNTS, "eql", {"threshold": 1.0}),  # all labels rare
     ("gol", {"threshold": 0.0}, COUNTS, "gumbel", {}),
     ("efl", {}, COUNTS, "focal", {}),  # before the first step
+    ("equilibrium", {}, COUNTS, "softmax_ce", {}),  # before the first step
+    # a factor of 1 for all classes
+    ("iif", {"variant": "base10"}, [10.0] * 4, "softmax_ce", {}),
+    ("iif", {"variant": "smooth"}, [100.0] * 4, "softmax_ce", {}),
+    ("ldam", {"max_margin": 0.0}, COUNTS, "softmax_ce", {}),
     ("seesaw", {"p": 0.0, "q": 0.0}, COUNTS, "softmax_ce", {}),
     (
         "acsl",

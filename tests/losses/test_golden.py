@@ -5,11 +5,18 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lt_det.losses import efl_loss, gumbel_loss, seesaw_loss, sigmoid_ce_loss
+from lt_det.losses import (
+    efl_loss,
+    equilibrium_loss,
+    gumbel_loss,
+    ldam_loss,
+    seesaw_loss,
+    sigmoid_ce_loss,
+)
 from lt_det.losses.criterion import Criterion
 from lt_det.losses.droploss import kept_elements
 from lt_det.losses.targets import one_hot_targets
-from tests.losses.golden import IMAGES, LABELS, NUM_CLASSES, NUM_IMAGES, golden_logits
+from tests.losses.golden import IMAGES, INSTANCES, LABELS, NUM_CLASSES, NUM_IMAGES, golden_logits
 
 #: loss, parameters, columns, value of each step with the same batch
 GOLDEN = [
@@ -22,6 +29,7 @@ GOLDEN = [
     ("seesaw", {}, 6, [2.268746363 + 0.593547174, 2.176993849 + 0.593547174]),
     ("acsl", {}, 5, [2.125290943]),
     ("ecm", {}, 5, [3.139808455]),
+    ("iif", {}, 5, [5.103333185]),
 ]
 TARGETS = one_hot_targets(LABELS, num_classes=NUM_CLASSES, dtype=torch.float64)
 
@@ -59,6 +67,30 @@ def test_equalized_focal_loss_equals_the_release():
     balance = torch.tensor([0.1, 0.5, 0.8, 1.0], dtype=torch.float64)
     found = efl_loss(golden_logits(4), TARGETS, balance=balance, reduction="sum")
     assert float(found) == pytest.approx(3.778432489, abs=1e-9)
+
+
+def test_group_softmax_equals_the_release():
+    """There a group's others come first; eqlv2's release of BAGS, 10 columns."""
+    criterion = Criterion("bags", class_counts=INSTANCES, num_images=NUM_IMAGES)
+    criterion.fit_head(NUM_CLASSES, background=True)
+    columns = [1, 3, 5, 7, 0, 2, 4, 6, 8, 9]
+    found = criterion.mean_loss(golden_logits(10)[:, columns], LABELS)
+    assert float(found) == pytest.approx(3.535883864, abs=1e-9)
+
+
+def test_equilibrium_loss_equals_the_release():
+    scores = torch.tensor([0.01, 0.02, 0.3, 0.6], dtype=torch.float64)
+    found = equilibrium_loss(
+        golden_logits(5), LABELS, mean_scores=scores, background=True, reduction="mean"
+    )
+    assert float(found) == pytest.approx(4.267304722, abs=1e-9)
+
+
+def test_ldam_of_foreground_rows_equals_the_release():
+    """Its classes alone; in a detector the background's column has no margin."""
+    counts = torch.tensor(IMAGES, dtype=torch.float64)
+    found = ldam_loss(golden_logits(4)[:3] * 30, LABELS[:3], class_counts=counts, reduction="mean")
+    assert float(found) == pytest.approx(48.389139965, abs=1e-8)
 
 
 def test_seesaw_after_many_rows_equals_the_release():

@@ -144,6 +144,9 @@ OTHER_VALUES = {
     "probability": 0.0,
     "num_sampled": 3,
     "linear_below": 1.0,
+    "bounds": (60.0,),
+    "others_ratio": 0.0,
+    "variant": "smooth",
     "rare_max": 60.0,
     "common_max": 60.0,
     "rare_share": 1.0,
@@ -166,7 +169,7 @@ NEEDS = {
 #: Losses whose parameters do not speak while all classes are in the batch.
 OF_MISSING_CLASSES = {"fedloss"}
 #: Hyper-parameters of a background column, which there is none of here; see the tests of the loss.
-OF_A_BACKGROUND = {"background_ratio"}
+OF_A_BACKGROUND = {"background_ratio", "background_score"}
 
 
 def test_every_hyperparameter_matters(name):

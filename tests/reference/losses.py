@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from statistics import NormalDist
 
 
 def softmax_ce(logits: list[float], label: int) -> float:
@@ -294,3 +295,69 @@ def efl(x: float, target: float, g: float, alpha=0.25, gamma=2.0, scale=8.0) -> 
     focus = gamma + scale * (1 - g)
     p_t = right(x, target)
     return -alpha_t(target, alpha) * focus / gamma * (1 - p_t) ** focus * math.log(p_t)
+
+
+def bags(
+    rows: list[list[float]],
+    labels: list[int],
+    counts: list[float],
+    bounds: tuple[float, ...] = (10.0, 100.0, 1000.0),
+    others_ratio: float = 8.0,
+    background: bool = False,
+) -> list[float]:
+    """N times each row's share of the sum of the groups' means; no draws: all others, or none.
+
+    Columns: classes, others of each group, object, background; without a background the classes
+    alone, and others has the logit 0.
+    """
+    k, losses = len(counts), [0.0] * len(rows)
+    groups = [sum(n >= bound for bound in bounds) for n in counts]
+    for g in range(len(bounds) + 1):
+        members = [j for j in range(k) if groups[j] == g]
+        own = [y in members for y in labels]
+        if not any(own):
+            continue
+        wanted = int(others_ratio * sum(own))
+        assert wanted == 0 or wanted >= len(rows) - sum(own)
+        used = [i for i in range(len(rows)) if own[i] or wanted]
+        for i in used:
+            others = rows[i][k + g] if background else 0.0
+            total = math.exp(others) + sum(math.exp(rows[i][j]) for j in members)
+            correct = rows[i][labels[i]] if own[i] else others
+            losses[i] -= math.log(math.exp(correct) / total) * len(rows) / len(used)
+    if background:
+        for i, (z, y) in enumerate(zip(rows, labels)):
+            losses[i] += softmax_ce(z[-2:], int(y >= k))
+    return losses
+
+
+def iif(
+    logits: list[float],
+    label: int,
+    counts: list[float],
+    num_images: int,
+    variant: str = "raw",
+    background: bool = False,
+) -> float:
+    """Softmax cross-entropy of each logit times the inverse image frequency of its class."""
+    factors = []
+    for n in counts:
+        f = n / num_images
+        factors.append(
+            {
+                "raw": math.log(num_images / n),
+                "smooth": math.log((num_images + 1) / (n + 1)) + 1,
+                "rel": math.log((num_images - n) / n),
+                "normit": -NormalDist().inv_cdf(f),
+                "gombit": -math.log(-math.log(1 - f)),
+                "base2": math.log2(num_images / n),
+                "base10": math.log10(num_images / n),
+            }[variant]
+        )
+    return softmax_ce([w * z for w, z in zip([*factors, *[1.0] * background], logits)], label)
+
+
+def equilibrium(logits: list[float], label: int, scores: list[float]) -> float:
+    """-log( s_y e^{z_y} / sum_j s_j e^{z_j} )."""
+    weighted = [s * math.exp(z) for s, z in zip(scores, logits)]
+    return -math.log(weighted[label] / sum(weighted))

@@ -16,6 +16,7 @@ from lt_det.engine.meta.build import METHODS
 from lt_det.engine.startup.output_folder import check_output_folder
 from lt_det.losses import get_loss
 from lt_det.losses.base_criterion import BaseCriterion
+from lt_det.modeling.roi.mask_head import LongTailMaskHead
 from lt_det.tasks import Task, build_task
 
 logger = logging.getLogger(__name__)
@@ -152,6 +153,18 @@ def _check_classifier(cfg: Any) -> None:
                 "LT_DET.RESET_CLASSIFIER would make random what LT_DET.CLASSIFIER.NAME 'lws' "
                 "scales and never trains: set it False"
             )
+    if node.CLASSIFIER.DISALIGN:
+        if not node.DECOUPLED or node.RESET_CLASSIFIER:
+            raise ValueError(
+                "LT_DET.CLASSIFIER.DISALIGN calibrates the frozen classifier of a first stage: set "
+                "LT_DET.DECOUPLED True, LT_DET.RESET_CLASSIFIER False, and MODEL.WEIGHTS to its "
+                "checkpoint"
+            )
+        if node.CLASSIFIER.NAME not in ("linear", "cosine"):
+            raise ValueError(
+                "LT_DET.CLASSIFIER.DISALIGN calibrates a linear or a cosine classifier, got "
+                f"LT_DET.CLASSIFIER.NAME {node.CLASSIFIER.NAME!r}"
+            )
     for loss in dict.fromkeys((node.LOSS, node.DEFER.LOSS)):
         if loss and get_loss(loss).wants_cosine and node.CLASSIFIER.NAME != "cosine":
             logger.warning(
@@ -169,6 +182,7 @@ def check_loss_is_used(cfg: Any, model: nn.Module) -> None:
         ValueError: names the keys that would do nothing.
     """
     check_post_hoc_is_used(cfg, model)
+    _check_mask_predictor_is_used(cfg, model)
     if any(isinstance(module, BaseCriterion) for module in model.modules()):
         return
     defaults = default_keys()
@@ -183,6 +197,18 @@ def check_loss_is_used(cfg: Any, model: nn.Module) -> None:
             "LT_DET.PATCH True to replace that alone, MODEL.ROI_HEADS.NAME to LongTailROIHeads, "
             "LongTailCascadeROIHeads or LongTailRes5ROIHeads, or MODEL.META_ARCHITECTURE to one "
             "of this package"
+        )
+
+
+def _check_mask_predictor_is_used(cfg: Any, model: nn.Module) -> None:
+    """Raise if the config chooses a mask predictor and the model has no head that builds it."""
+    node, head = cfg.LT_DET.MASK_PREDICTOR, cfg.MODEL.ROI_MASK_HEAD.NAME
+    if node == default_keys().MASK_PREDICTOR:
+        return
+    if not any(isinstance(module, LongTailMaskHead) for module in model.modules()):
+        raise ValueError(
+            "LT_DET.MASK_PREDICTOR would do nothing: set MODEL.MASK_ON True and "
+            f"MODEL.ROI_MASK_HEAD.NAME LongTailMaskHead, got {cfg.MODEL.MASK_ON} and {head!r}"
         )
 
 

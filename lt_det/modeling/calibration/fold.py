@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lt_det.modeling.calibration.affine import Affine, Calibration
+from lt_det.modeling.classifiers.disalign import DisAlignClassifier
 from lt_det.modeling.classifiers.layers import CosineClassifier, ScaledClassifier
 
 
@@ -83,6 +84,11 @@ def fold_into_weights(classifier: nn.Module, calibration: Calibration, *, backgr
             cosine classifier would have to change.
     """
     affine = as_affine(calibration)
+    if isinstance(classifier, DisAlignClassifier):
+        raise TypeError(
+            "DisAlign calibrates by the features of each region, which is no affine map of the "
+            "logits: it cannot be folded into weights, and nothing can be folded into it"
+        )
     known = (nn.Linear, nn.Conv2d, ScaledClassifier, CosineClassifier)
     if not isinstance(classifier, known):
         raise TypeError(

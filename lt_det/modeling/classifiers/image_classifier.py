@@ -15,6 +15,7 @@ from lt_det.losses.base_criterion import BaseCriterion
 from lt_det.modeling.build import build_criterion, build_prior
 from lt_det.modeling.classifiers.build_posthoc import build_post_hoc
 from lt_det.modeling.classifiers.classification_head import ClassificationHead
+from lt_det.modeling.classifiers.disalign import DisAlignClassifier
 from lt_det.modeling.classifiers.layers import build_image_classifier, set_prior_bias
 from lt_det.modeling.classifiers.posthoc import PostHocCorrection
 from lt_det.tasks import ImageClassification
@@ -95,6 +96,9 @@ class LongTailImageClassifier(ClassificationHead):
             bias=cfg.LT_DET.CLASSIFIER.BIAS,
             scale=cfg.LT_DET.CLASSIFIER.SCALE,
         )
+        if cfg.LT_DET.CLASSIFIER.DISALIGN:
+            classes = cls.task.from_config(cfg).num_classes()
+            cls_score = DisAlignClassifier(cls_score, num_classes=classes)
         bias = getattr(cls_score, "bias", None)
         if criterion.kind == "sigmoid" and bias is not None:
             set_prior_bias(bias, **build_prior(cfg), logit_of=criterion.logit_of)

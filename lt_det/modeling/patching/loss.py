@@ -161,7 +161,7 @@ def _check_bound(criterion: Criterion) -> None:
     if criterion.load_counts is not None:
         return
     needed = list(criterion.spec.bound_arguments(**criterion.hyperparameters))
-    if criterion.class_weights is not None:
+    if criterion.class_weights is not None and not criterion.class_weights.values:
         needed.append("class_counts")
     missing = [n for n in ("class_counts", "num_images") if getattr(criterion, n) is None]
     missing = [n for n in missing if n in needed]

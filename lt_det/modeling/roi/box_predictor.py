@@ -14,18 +14,19 @@ from detectron2.config import configurable
 from detectron2.layers import ShapeSpec
 from detectron2.modeling.roi_heads.fast_rcnn import FastRCNNOutputLayers
 from detectron2.structures import Instances
-from torch import Tensor, nn
+from torch import Tensor
 
 from lt_det.losses.base_criterion import BaseCriterion
 from lt_det.modeling.build import build_criterion, build_prior
 from lt_det.modeling.classifiers.build_posthoc import build_post_hoc
 from lt_det.modeling.classifiers.classification_head import ClassificationHead
-from lt_det.modeling.classifiers.layers import CosineClassifier, set_prior_bias
+from lt_det.modeling.classifiers.layers import set_prior_bias
 from lt_det.modeling.classifiers.posthoc import PostHocCorrection
 from lt_det.modeling.postprocessing.choice import is_ours_wanted
 from lt_det.modeling.postprocessing.roi import predict_detections
 from lt_det.modeling.roi.box_regression import ByClassBoxRegression, Predictions, all_classes
 from lt_det.modeling.roi.classification_stats import log_classification_stats
+from lt_det.modeling.roi.classifier_rows import box_classifier, take_rows
 
 
 class LongTailOutputLayers(ClassificationHead, ByClassBoxRegression):
@@ -47,6 +48,7 @@ class LongTailOutputLayers(ClassificationHead, ByClassBoxRegression):
         post_hoc: PostHocCorrection | None = None,
         fast_inference: bool | None = None,
         cosine_scale: float | None = None,
+        disalign: bool = False,
         **kwargs: Any,
     ) -> None:
         """Build Detectron2's layers.
@@ -56,7 +58,8 @@ class LongTailOutputLayers(ClassificationHead, ByClassBoxRegression):
             criterion: the loss.
             post_hoc: correction of the logits at inference.
             fast_inference: see above.
-            cosine_scale: makes ``cls_score`` a :class:`CosineClassifier` of this scale.
+            cosine_scale: makes ``cls_score`` a cosine classifier of this scale.
+            disalign: makes it a frozen classifier with a learned calibration.
             kwargs: see :class:`FastRCNNOutputLayers`.
 
         Raises:
@@ -79,35 +82,19 @@ class LongTailOutputLayers(ClassificationHead, ByClassBoxRegression):
         self._others = criterion.extra_columns(background=True)
         self.has_background = "background" in self._others
         criterion.fit_head(self.num_classes, background=True)
-        self.fast_inference, self.cosine_scale = fast_inference, cosine_scale
-        self._build_classifier()
+        self.fast_inference = fast_inference
+        k, stock = self.num_classes, self.cls_score
+        keys: dict[str, Any] = {"cosine_scale": cosine_scale, "disalign": disalign}
+        self.cls_score = box_classifier(stock, self._others, num_classes=k, **keys)
 
     @property
     def num_other_columns(self) -> int:
         """Number of the logits' columns after those of the K classes."""
         return len(self._others)
 
-    def _build_classifier(self) -> None:
-        if self._others != ("background",):
-            stock: Any = self.cls_score
-            rows = self.num_classes + len(self._others)
-            self.cls_score = nn.Linear(stock.in_features, rows)
-            nn.init.normal_(self.cls_score.weight, std=0.01)  # as Detectron2 does
-            nn.init.zeros_(self.cls_score.bias)
-            # The rows Detectron2 has drawn, so that a seed gives the same start as there.
-            self._take_rows(stock, names=("weight",))
-        if self.cosine_scale is not None:
-            self.cls_score = CosineClassifier(self.cls_score, scale=self.cosine_scale)
-
     def _take_rows(self, stock: Any, *, names: Sequence[str] = ("weight", "bias")) -> None:
-        """Take over the rows of the K classes and of the background from K + 1 rows, in place."""
-        k = self.num_classes
-        with torch.no_grad():
-            for name in names:
-                rows, source = getattr(self.cls_score, name), getattr(stock, name)
-                rows[:k].copy_(source[:k])
-                if self.has_background:
-                    rows[k + self._others.index("background")].copy_(source[k])
+        k, others = self.num_classes, self._others
+        take_rows(self.cls_score, stock, others, num_classes=k, names=names)
 
     @classmethod
     def _build_keywords(cls, cfg: Any, input_shape: ShapeSpec) -> dict[str, Any]:
@@ -128,6 +115,7 @@ class LongTailOutputLayers(ClassificationHead, ByClassBoxRegression):
             "fast_box_regression": node.FAST_BOX_REGRESSION,
             "fast_inference": node.FAST_INFERENCE,
             "cosine_scale": node.CLASSIFIER.SCALE if node.CLASSIFIER.NAME == "cosine" else None,
+            "disalign": node.CLASSIFIER.DISALIGN,
         }
 
     def losses(self, predictions: Predictions, proposals: list[Instances]) -> dict[str, Tensor]:
@@ -217,7 +205,7 @@ class SoftmaxOutputLayers(LongTailOutputLayers):
         return cls._build_keywords(cfg, input_shape)
 
     def _predicted_classes(self, logits: Tensor) -> Tensor:
-        plain = self._others == ("background",)
+        plain = self.criterion.scoring(background=True) == "softmax"
         return (logits if plain else self.criterion.scores(logits)).argmax(dim=1)
 
     def adopt(self, stock: FastRCNNOutputLayers) -> None:

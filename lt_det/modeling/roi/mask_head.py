@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from detectron2.layers import Conv2d
+from detectron2.config import configurable
+from detectron2.layers import Conv2d, ShapeSpec
 from detectron2.modeling.roi_heads import ROI_MASK_HEAD_REGISTRY
 from detectron2.modeling.roi_heads.mask_head import (
     MaskRCNNConvUpsampleHead,
@@ -20,6 +21,12 @@ from torch import Tensor, nn
 
 from lt_det.data.warn_once import warn_once
 from lt_det.modeling.roi.class_rows import class_rows, why_all_classes
+from lt_det.modeling.roi.normed_conv import (
+    NormedConv2d,
+    check_mask_predictor,
+    normed_in_place_of,
+    unit_length,
+)
 
 
 def region_logits(features: Tensor, classes: Tensor, *, predictor: nn.Conv2d) -> Tensor:
@@ -30,10 +37,14 @@ def region_logits(features: Tensor, classes: Tensor, *, predictor: nn.Conv2d) ->
     Args:
         features: ``(R, C, S, S)`` float.
         classes: ``(R,)`` int64 in [0, K).
-        predictor: 1 x 1 convolution from C to K channels, with or without a bias.
+        predictor: 1 x 1 convolution from C to K channels, with or without a bias, or a
+            :class:`NormedConv2d`.
     """
     num_classes = predictor.out_channels
     weight = class_rows(predictor.weight.flatten(1), classes, num_classes=num_classes)  # (R, 1, C)
+    if isinstance(predictor, NormedConv2d):
+        weight = unit_length(weight.transpose(1, 2)).transpose(1, 2)
+        features = predictor.scale * unit_length(features)
     pixels = features.flatten(2)  # (R, C, S * S)
     if predictor.bias is None:
         logits = torch.bmm(weight, pixels)
@@ -45,7 +56,7 @@ def region_logits(features: Tensor, classes: Tensor, *, predictor: nn.Conv2d) ->
 
 def why_not_by_region(predictor: nn.Module) -> str:
     """Return why :func:`region_logits` would not do what ``predictor`` does, or ""."""
-    reason = why_all_classes(predictor, types=(Conv2d, nn.Conv2d))
+    reason = why_all_classes(predictor, types=(Conv2d, nn.Conv2d, NormedConv2d))
     settings = ("kernel_size", "stride", "padding", "groups")
     if reason:
         return reason
@@ -69,7 +80,44 @@ class LongTailMaskHead(MaskRCNNConvUpsampleHead):
     in a trace (an export), where a subclass has other ``layers``, and where the predictor is no
     plain 1 x 1 convolution; the latter three say so once in the log. :meth:`layers` still gives
     all K logits.
+
+    With ``normed`` the predictor is a :class:`NormedConv2d`, which Detectron2 has not.
     """
+
+    @configurable
+    def __init__(
+        self,
+        input_shape: ShapeSpec,
+        *,
+        normed: bool = False,
+        scale: float = 20.0,
+        learn_scale: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        """Build Detectron2's layers.
+
+        Args:
+            input_shape: shape of the region features.
+            normed: whether the predictor is a cosine.
+            scale: of the cosine, above 0.
+            learn_scale: whether the scale is a parameter.
+            kwargs: see :class:`MaskRCNNConvUpsampleHead`.
+        """
+        super().__init__(input_shape, **kwargs)
+        if normed:
+            conv = self.predictor
+            self.predictor = normed_in_place_of(conv, scale=scale, learn_scale=learn_scale)
+
+    @classmethod
+    def from_config(cls, cfg: Any, input_shape: ShapeSpec) -> dict[str, Any]:
+        """Read Detectron2's keys and LT_DET.MASK_PREDICTOR."""
+        stock = super().from_config(cfg, input_shape)
+        if "LT_DET" not in cfg:
+            return stock
+        node = cfg.LT_DET.MASK_PREDICTOR
+        keys = {"scale": node.SCALE, "learn_scale": node.LEARN_SCALE}
+        check_mask_predictor(node.NAME, **keys)
+        return {**stock, **keys, "normed": node.NAME == "normed"}
 
     # No return annotation: TorchScript takes the branch's, which is not the same in training.
     def forward(self, x: Tensor, instances: list[Instances]):  # type: ignore[no-untyped-def]

@@ -66,6 +66,14 @@ from tests.engine.tiny import tiny_config, write_tiny_lvis
             "LT_DET.CLASS_WEIGHTS would do nothing",
         ),
         (
+            {
+                "LT_DET__MASK_PREDICTOR__NAME": "normed",
+                "MODEL__MASK_ON": True,
+                "MODEL__ROI_MASK_HEAD__NAME": "MaskRCNNConvUpsampleHead",
+            },
+            "LT_DET.MASK_PREDICTOR would do nothing: .* True and 'MaskRCNNConvUpsampleHead'",
+        ),
+        (
             {"LT_DET__CLASS_STATS__UNIT": "instance", "LT_DET__LOSS": "balanced_sigmoid"},
             "set LT_DET.CLASS_STATS.UNIT image",
         ),
