@@ -3,6 +3,7 @@
 python -m demo                    one seed, some 10 minutes on 2 cores
 python -m demo --seeds 0 1 2      the table of docs/background/demo.md
 python -m demo --compare retinanet --seeds 0 1 2      the table of docs/background/eureka.md
+python -m demo --compare methods --seeds 0 1 2        the table of docs/background/methods.md
 
 Runs that are finished are kept: the same command continues an interrupted one.
 """
@@ -14,6 +15,7 @@ import logging
 from pathlib import Path
 
 from demo import build_emoji_scenes
+from demo.compare_methods import compare_methods, methods_text
 from demo.comparison import COMPARISONS, run_methods
 from lt_det.data.stats.stats_cache import class_stats_of_json
 from lt_det.report.ap_plot import save_ap_plot
@@ -28,7 +30,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """Return the parsed command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--compare", choices=sorted(COMPARISONS), default="balms")
+    parser.add_argument("--compare", choices=[*sorted(COMPARISONS), "methods"], default="balms")
     parser.add_argument("--output", type=Path, default=Path("demo_output"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--parallel", type=int, default=None, help="seeds at a time (default: 2)")
@@ -43,11 +45,22 @@ def main(arguments: list[str] | None = None) -> None:
     """Build the data, train, evaluate, print the table and draw the pictures."""
     args = parse_arguments(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    comparison = COMPARISONS[args.compare]
     scenes = build_emoji_scenes(args.data)
     output: Path = args.output.resolve()
     output.mkdir(parents=True, exist_ok=True)
     parallel = args.parallel or min(len(args.seeds), 2)
+    if args.compare == "methods":
+        found = compare_methods(
+            REPOSITORY,
+            scenes,
+            output,
+            seeds=args.seeds,
+            parallel=parallel,
+            options=args.options,
+        )
+        print(f"\n{methods_text(found)}\nWritten to {output / 'methods.json'}")
+        return
+    comparison = COMPARISONS[args.compare]
     runs = run_methods(
         REPOSITORY,
         scenes,

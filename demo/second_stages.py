@@ -132,9 +132,9 @@ class SecondStages:
     def _evaluate_trained(self, method: Method) -> dict[str, Any]:
         try:
             detector, milliseconds = self._trained(method)
+            replay = Replay(detector.eval())
         except (ValueError, FloatingPointError) as error:
             return {"failed": str(error)}
-        replay = Replay(detector.eval())
         found = Candidate(method.name, "loss", replay.own_classifiers())
         return {**self._figures(replay, found), "CPU ms a step": milliseconds}
 

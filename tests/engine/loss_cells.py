@@ -164,7 +164,9 @@ def _lazy_model(loss: str, head: str) -> nn.Module:
     if head == "images":
         backbone = L(build_backbone)(cfg=_detector_config("RetinaNet"))
         criterion = _criterion(loss, background=False)
-        columns = NUM_CLASSES + len(LOSSES[loss].extra_columns(background=False))
+        spec = LOSSES[loss]
+        others = spec.extra_columns(background=False, **spec.hyperparameters())
+        columns = NUM_CLASSES + len(others)
         mean = {"pixel_mean": [0.0] * 3, "pixel_std": [255.0] * 3}
         return instantiate(
             L(LongTailImageClassifier)(
