@@ -56,6 +56,7 @@ def matched(
         width = int(sizes[some].max())
         places = order[np.minimum(starts[some][:, None] + np.arange(width), len(order) - 1)]
         there = np.arange(width) < sizes[some][:, None]  # (P, G)
+        of_rows: _BoxOverlaps | _GivenOverlaps
         if overlaps is None or detections is None:
             of_rows = _BoxOverlaps(boxes, objects.boxes[places])
         else:

@@ -32,7 +32,8 @@ _OTHER_MASK = re.compile(rf'"segmentation"{_SPACE}:(?!null)')
 def read_box_json(json_file: str | os.PathLike[str], *, name: str) -> dict[str, Any]:
     """Return the content of a COCO- or LVIS-format json without the masks that nothing needs.
 
-    Masks stay where something is wrong with them, or with the area of their annotation.
+    In their place is None, or nothing. They stay where something is wrong with them, or with the
+    area of their annotation.
 
     Args:
         json_file: path.
