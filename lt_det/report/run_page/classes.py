@@ -23,7 +23,7 @@ _COLUMNS = {
     "AP_fixed": ("AP-Fixed", 1),
     "AR": ("recall", 1),
     "threshold": ("F1-best score", 2),
-    "f1": ("F1", 2),
+    "f1": ("F1", 1),
     "precision": ("precision there", 1),
     "recall": ("recall there", 1),
     "num_detections": ("detections", 0),

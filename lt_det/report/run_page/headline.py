@@ -46,7 +46,8 @@ def _tile(material: Material, metric: str, group: str, found: Sequence[Differenc
             f"<p>{escaped(method.name)}<br><b>{value}</b> "
             f"<span class='{kind}'>{escaped(words)}</span></p>"
         )
-    title = f"{metric}: {_WORDS[group]}"
+    named = metric.startswith("AP") or group == "all"
+    title = f"{metric}: {_WORDS[group]}" if named else f"{metric} classes"
     return f"<div class='tile'><h2>{escaped(title)}</h2>{''.join(rows)}</div>"
 
 

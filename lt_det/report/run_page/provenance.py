@@ -22,7 +22,7 @@ _IN_LOG = {
     "detectron2": r"detectron2\s{2,}(\S+)",
     "python": r"Python\s{2,}(\S+)",
 }
-_GPU_IN_LOG = r"GPU \S+\s{2,}([^\n(]+)"
+_GPU_IN_LOG = r"GPU [\d,]+\s{2,}([^\n(]+)"
 
 
 def provenance(material: Material) -> tuple[Section, list[dict[str, Any]]]:
@@ -31,7 +31,8 @@ def provenance(material: Material) -> tuple[Section, list[dict[str, Any]]]:
     entries = [_entries(method, run, material) for method, run in runs]
     keys = list(dict.fromkeys(key for entry in entries for key in entry))
     rows = []
-    for key in keys:
+    lacking = [k for k in keys if all(e.get(k, _UNKNOWN) == _UNKNOWN for e in entries)]
+    for key in (key for key in keys if key not in lacking):
         values = [entry.get(key, _UNKNOWN) for entry in entries]
         if len(entries) > 1 and len(set(values)) == 1 and len(values[0]) < 400:
             rows.append(
@@ -55,6 +56,7 @@ def provenance(material: Material) -> tuple[Section, list[dict[str, Any]]]:
     return (
         Section(
             "Where the numbers are from",
+            [f"Not recorded: {', '.join(lacking)}."] if lacking else [],
             header=header,
             rows=[row for row in rows if row[0] != "run"],
             anchor="provenance",
@@ -117,7 +119,7 @@ def _entries(method: Method, run: RunFolder, material: Material) -> dict[str, st
         "training images": f"{facts.stats.num_images:,}" if facts.stats else None,
         "test set": test_set,
         "test set, sha256": digest,
-        "evaluated with": about.get("backend") or ("Detectron2" if task else None),
+        "evaluated with": about.get("backend") or (None if about or not task else "Detectron2"),
         "score threshold": known["score threshold"],
         "NMS": known["NMS"],
         "detections an image": about.get("max_dets") or known["detections an image"],

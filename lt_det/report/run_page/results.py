@@ -19,7 +19,8 @@ def results(material: Material, differences: Sequence[Difference]) -> Section:
     """Return the part with the figures of all groups and tasks, and the differences."""
     parts = [_table(material, task) for task in TASK_NAMES if _is_evaluated(material, task)]
     missing = []
-    if not any(interval_of(m, material.task, "all") for m in material.methods):
+    has = any(interval_of(m, material.task, "all") for m in material.methods)
+    if not has and material.task != "classification":
         missing.append(
             "No intervals: they are in analysis_*.json of an evaluation by this version "
             "with its analysis on (lt-det evaluate)."
@@ -36,7 +37,7 @@ def results(material: Material, differences: Sequence[Difference]) -> Section:
         texts.append("Methods of several seeds: mean ± standard deviation over the seeds.")
     return Section(
         "Groups of classes",
-        texts if not missing else texts[1:],
+        texts if has else texts[1:],
         anchor="groups",
         short="Groups",
         missing=missing,

@@ -85,6 +85,7 @@ def test_a_run_of_detectron2_needs_the_ground_truth(tmp_path, capsys):
     assert main(["report", f"stock={run}", *words]) == 0
     text = (output / "report.html").read_text()
     assert "no checkpoint is in the folder" in text
+    assert "Not recorded: model, loss," in text
     assert "give --train-json" in text
     assert 'id="images"' in text
 
