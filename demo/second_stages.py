@@ -21,6 +21,7 @@ from demo.methods import PLAIN, START, Method
 from lt_det.balancing.candidates import Candidate, Recipe, calibrations
 from lt_det.balancing.choice import balanced_halves, resamples
 from lt_det.balancing.evaluation import CandidateEvaluation
+from lt_det.balancing.frozen_images import FrozenImage
 from lt_det.balancing.kept import check_same_balance
 from lt_det.balancing.options import BalanceOptions
 from lt_det.balancing.replay import Replay
@@ -76,6 +77,7 @@ class SecondStages:
         # No halves are wanted: all images are resampled together.
         drawn = resamples(np.ones_like(half), draws, seed=0)
         self._weights = np.vstack([np.ones(len(half)), drawn])
+        assert self._subject.cache is not None
         self._store = self._subject.cache.fill()
         self._plain: Any = None  # the plainly fine-tuned detector, which corrections correct
 
@@ -103,13 +105,13 @@ class SecondStages:
         logger.info("%s: %s", method.name, {k: row.get(k) for k in ("AP", "APr", "APc", "APf")})
         return row
 
-    def _figures(self, replay: Replay, candidate: Candidate) -> dict[str, Any]:
+    def _figures(self, replay: Any, candidate: Candidate) -> dict[str, Any]:
         """Return the AP of all images and of each resample, and the detections an image."""
         subject = self._subject
         evaluation = CandidateEvaluation(
-            replay,
-            self._store,
+            lambda place: replay.image(FrozenImage.of_record(self._store[place])),
             [record["image_id"] for record in subject.test_dicts],
+            limit=replay.limit,
             objects=subject.objects,
             metadata=subject.metadata,
             dataset_name=subject.choose_on,

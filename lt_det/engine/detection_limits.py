@@ -122,7 +122,8 @@ class LimitedEvaluator(DatasetEvaluator):
             )
         if not isinstance(evaluator, DatasetEvaluator):  # a list, which Detectron2 takes as well
             evaluator = DatasetEvaluators(evaluator)
-        self._evaluators: dict[float | None, DatasetEvaluator] = {None: evaluator, **self._others}
+        self._evaluators: dict[float | None, DatasetEvaluator] = {None: evaluator}
+        self._evaluators.update(self._others.items())
         self.protocol = {} if protocol is None else protocol
         self._reset_counts()
 

@@ -23,9 +23,9 @@ def loss_table(cells: Cells) -> str:
     """
     letters: dict[str, str] = {}
     rows = []
-    for loss, heads in cells.items():
+    for loss, of_heads in cells.items():
         row = [f"`{loss}`"]
-        for configs in heads.values():
+        for configs in of_heads.values():
             parts = []
             for stages in configs.values():
                 done = "".join(SIGNS[s] for s, found in stages.items() if found == TRAINS)

@@ -54,6 +54,8 @@ def criterion(request: pytest.FixtureRequest) -> BaseCriterion:
 
 
 def test_equals_the_loss_of_each_token_by_itself(criterion):
+    if criterion.name == "bags":
+        pytest.skip("a row of BAGS is among the others of the groups that the batch has")
     logits = make_logits()
     expected = torch.zeros(LABELS.shape, dtype=torch.float64)
     for b, t in KEPT.nonzero().tolist():

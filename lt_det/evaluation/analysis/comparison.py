@@ -97,7 +97,7 @@ def compare_runs(
     ]
     groups = ["all", *(g for g in GROUP_MEANS if g in runs[0].groups)]
     rows = [
-        _row(group, metric, *(one[metric][group] for one in drawn), confidence)
+        _row(group, metric, drawn[0][metric][group], drawn[1][metric][group], confidence)
         for group in groups
         for metric in METRICS
     ]
