@@ -19,7 +19,7 @@ from lt_det.projects.detection_recipe import detection_recipe
 from lt_det.projects.facts import DetectionFacts, Files
 from lt_det.projects.machine import Machine
 from lt_det.projects.recipe import Recipe
-from lt_det.projects.schedule import plan, seconds_of
+from lt_det.projects.schedule import budget_text, plan, schedule_settings, seconds_of
 from lt_det.projects.start_weights import detector_weights
 from lt_det.projects.tail import group_limits, repetition
 from lt_det.projects.yaml_file import yaml_text
@@ -98,6 +98,31 @@ def test_few_images_get_thirds_and_repetition():
     assert first.value("DATALOADER.REPEAT_THRESHOLD") > 2 / 24
     assert second.value("LT_DET.LOSS") == "balanced_softmax"
     assert first.value("SOLVER.MAX_ITER") * 2 <= 150 * 1.3 * 24
+    gpu, _ = recipe(*CASES["few"][:1], images=24, machine=GPU).stages
+    assert gpu.value("SOLVER.IMS_PER_BATCH") == 3  # an eighth of the images
+    large, _ = recipe([900, 30, 9], images=1000, machine=GPU).stages
+    assert large.value("SOLVER.IMS_PER_BATCH") == 16
+
+
+def test_lvis_threshold_is_for_data_of_lvis_size():
+    counts = [max(1, int(600 / (k + 1) ** 1.4)) for k in range(1203)]
+    assert repetition(counts, images=1500).threshold == pytest.approx(
+        math.sqrt(600 / 1500 / 1500), rel=0.05
+    )
+
+
+def test_short_trainings_are_not_evaluated_every_third_step():
+    keys = {"epoch": 55.0, "seconds_per_image": 0.01, "val_images": 12, "seconds": 3600}
+    schedule = plan(batch=55, most_epochs=30, **keys)
+    assert (schedule.max_iter, schedule.eval_period) == (30, 30)
+    settings = {
+        one.key: one.value
+        for one in schedule_settings(schedule, metric="", batch=55, rate=0.1, rate_reason="")
+    }
+    assert settings["SOLVER.CHECKPOINT_PERIOD"] == 20
+    tiny = plan(batch=55, most_epochs=3, **keys)
+    assert tiny.max_iter == 20
+    assert "the fewest that show whether it runs" in tiny.reason
 
 
 def test_a_steep_tail_keeps_lvis_limits():
@@ -163,6 +188,7 @@ def test_the_budget_bounds_the_iterations():
 @pytest.mark.parametrize(("text", "seconds"), [("1h", 3600), ("1h30m", 5400), ("1.5h", 5400)])
 def test_budgets_are_times(text, seconds):
     assert seconds_of(text) == seconds
+    assert budget_text(seconds) == {3600: "60 minutes", 5400: "90 minutes"}[seconds]
 
 
 @pytest.mark.parametrize("text", ["", "1", "an hour", "5s", "-1h", "1h 30"])
@@ -190,6 +216,15 @@ def test_an_image_folder_with_splits(tmp_path, capsys):
     assert (train[2], val[3]) == (str(tmp_path / "photos"), "val")
     assert cfg.LT_DET.LOSS == "balanced_softmax"
     assert cfg.LT_DET.TIMM.WEIGHTS in ("lite0-pip", "")
+    # Without, a toy diverged from 92 % to the most frequent class.
+    assert cfg.SOLVER.CLIP_GRADIENTS.ENABLED
+    assert cfg.SOLVER.IMS_PER_BATCH == 8
+    assert pytest.approx(0.005 / 64 * 8, rel=0.01) == cfg.SOLVER.BASE_LR
+    (tmp_path / "photos" / "train" / "a" / "0.png").write_bytes(b"no image")
+    words = ["new-project", "--train", str(tmp_path / "photos"), "--output", str(tmp_path / "x")]
+    assert main(words) == 1
+    assert "0.png" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
 
 
 def test_a_csv_without_validation_holds_images_out(tmp_path):
