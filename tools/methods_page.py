@@ -32,12 +32,17 @@ def page(before: str, record: dict) -> str:
     return f"{head}{BEGIN}\n{methods_text(record)}\n{END}{rest.partition(END)[2]}"
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Gather and write."""
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Return the parsed command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--from", dest="source", type=Path, help="folder with seed<N>/methods")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    args = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Gather and write."""
+    args = parse_arguments(arguments)
     if args.source:
         seeds = {seed: kept_rows(args.source / f"seed{seed}" / "methods") for seed in args.seeds}
         write_json(RECORD, summary(seeds))
