@@ -73,6 +73,7 @@ def as_resnet18(cfg: CfgNode) -> CfgNode:
 
 def as_retinanet(cfg: CfgNode, *, ours: bool = True, loss: str = "focal") -> CfgNode:
     """Make ``cfg`` that of Detectron2's RetinaNet or of ours, in place; return it."""
+    as_resnet18(cfg)  # with the narrow one all scores are equal, and the order of those undefined
     cfg.MODEL.META_ARCHITECTURE = "LongTailRetinaNet" if ours else "RetinaNet"
     cfg.MODEL.BACKBONE.NAME = "build_retinanet_resnet_fpn_backbone"
     cfg.MODEL.RESNETS.OUT_FEATURES = cfg.MODEL.FPN.IN_FEATURES = ["res3", "res4", "res5"]
