@@ -160,12 +160,13 @@ def logit_moments(regions: Sequence[ImageRegions], classifiers: Classifiers) -> 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the loggers of a training to warnings: dozens are started."""
-    loggers = [logging.getLogger(name) for name in ("detectron2", "fvcore", "lt_det.engine")]
+    """Keep the loggers of a training to warnings, that of timm to errors: dozens are started."""
+    names = ("detectron2", "fvcore", "lt_det.engine", "timm")
+    loggers = [logging.getLogger(name) for name in names]
     levels = [one.level for one in loggers]
     try:
         for one in loggers:
-            one.setLevel(logging.WARNING)
+            one.setLevel(logging.ERROR if one.name == "timm" else logging.WARNING)
         yield
     finally:
         for one, level in zip(loggers, levels):
