@@ -115,10 +115,10 @@ def _log_scores(
 
     At least float32; a group is a number in [0, G).
     """
-    ends = torch.tensor(list(bounds), dtype=torch.float64)
-    if not bool(((ends > 0) & ends.isfinite()).all()) or bool((ends.diff() <= 0).any()):
+    if not all(a < b < math.inf for a, b in zip((0, *bounds), bounds)):
         raise ValueError(f"bounds must be positive and ascend, got {tuple(bounds)}")
-    num_groups, num_others = len(ends) + 1, len(ends) + 3 if background else 0
+    ends = torch.tensor(list(bounds), dtype=torch.float64)
+    num_groups, num_others = len(bounds) + 1, len(bounds) + 3 if background else 0
     check_class_counts(class_counts, num_columns=logits.shape[1] - num_others)
     group = torch.bucketize(class_counts.to(logits.device), ends.to(logits.device), right=True)
     logits = at_least_float32(logits)
@@ -129,5 +129,5 @@ def _log_scores(
     groups = torch.arange(num_groups, device=logits.device)
     columns = torch.cat([group, groups])
     # By masks: the numbers of columns are on the device, and nothing here waits for it.
-    sums = [logits.masked_fill(columns != g, -math.inf).logsumexp(dim=1) for g in groups]
+    sums = [logits.masked_fill(columns != g, -math.inf).logsumexp(dim=1) for g in range(num_groups)]
     return logits - torch.stack(sums, dim=1)[:, columns], group
