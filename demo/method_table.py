@@ -99,7 +99,7 @@ def summary(seeds: Mapping[int, Rows]) -> dict[str, Any]:
     rows = []
     for name in present:
         ones = [rows[name] for rows in of_seeds]
-        row = {
+        row: dict[str, Any] = {
             "method": name,
             "group": group.get(name, ""),
             "detections an image": [round(one["detections an image"], 1) for one in ones],

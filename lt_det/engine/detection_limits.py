@@ -114,7 +114,7 @@ class LimitedEvaluator(DatasetEvaluator):
             ValueError: if there are others, and the model has no NMS threshold that could be set.
         """
         self._model, self._limits = model, DetectionLimits.of_model(model)
-        self._others = dict(others or {})
+        self._others: dict[float | None, DatasetEvaluator] = {**(others or {})}
         if self._others and self._limits.nms_threshold is None:
             raise ValueError(
                 f"LT_DET.EVAL.NMS_THRESHOLDS: no part of {type(model).__name__} has the attribute "
@@ -122,7 +122,8 @@ class LimitedEvaluator(DatasetEvaluator):
             )
         if not isinstance(evaluator, DatasetEvaluator):  # a list, which Detectron2 takes as well
             evaluator = DatasetEvaluators(evaluator)
-        self._evaluators: dict[float | None, DatasetEvaluator] = {None: evaluator, **self._others}
+        self._evaluators: dict[float | None, DatasetEvaluator] = {None: evaluator}
+        self._evaluators.update(self._others)
         self.protocol = {} if protocol is None else protocol
         self._reset_counts()
 
@@ -147,6 +148,7 @@ class LimitedEvaluator(DatasetEvaluator):
         if self._others:
             with _reused(self._model):
                 for threshold in self._others:
+                    assert threshold is not None
                     with nms_threshold(self._model, threshold):
                         self._add(threshold, inputs, self._model(inputs))
 
