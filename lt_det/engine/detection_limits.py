@@ -114,7 +114,7 @@ class LimitedEvaluator(DatasetEvaluator):
             ValueError: if there are others, and the model has no NMS threshold that could be set.
         """
         self._model, self._limits = model, DetectionLimits.of_model(model)
-        self._others: dict[float | None, DatasetEvaluator] = {**(others or {})}
+        self._others: dict[float | None, DatasetEvaluator] = dict((others or {}).items())
         if self._others and self._limits.nms_threshold is None:
             raise ValueError(
                 f"LT_DET.EVAL.NMS_THRESHOLDS: no part of {type(model).__name__} has the attribute "
