@@ -139,7 +139,7 @@ def table(found: Mapping[str, Any]) -> str:
             [
                 f"`{row['method']}`" if row["group"] else row["method"],
                 *(_spread(row[m]) for m in METRICS),
-                *(Difference(**minus[m]).text() if minus else "" for m in METRICS),
+                *(_read(minus[m]).text() if minus else "" for m in METRICS),
                 f"{mean(row['CPU ms a step']):.1f}" if row["CPU ms a step"] else "",
             ]
         )
@@ -164,7 +164,7 @@ def notes(found: Mapping[str, Any]) -> str:
     elif PLAIN in there:
         for metric in METRICS:
             minus = {
-                row["method"]: Difference(**row["minus (a)"][metric])
+                row["method"]: _read(row["minus (a)"][metric])
                 for row in found["rows"]
                 if "minus (a)" in row
             }
@@ -179,6 +179,11 @@ def notes(found: Mapping[str, Any]) -> str:
     if missing:
         text.append(f"Not run for all of these seeds yet: {_listed(missing)}.")
     return "\n\n".join(text)
+
+
+def _read(found: Mapping[str, Any]) -> Difference:
+    """Return a difference out of a json, where NaN is null."""
+    return Difference(found["points"], math.nan if found["half"] is None else found["half"])
 
 
 def _listed(names: Sequence[str]) -> str:

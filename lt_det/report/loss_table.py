@@ -36,6 +36,6 @@ def loss_table(cells: Cells) -> str:
                 parts.append(" ".join([*([done] if done else []), *marks]))
             row.append(" / ".join(parts))
         rows.append(row)
-    heads = list(next(iter(cells.values())))
-    body = tabulate(rows, ["loss", *heads], tablefmt="github", disable_numparse=True)
+    names = list(next(iter(cells.values())))
+    body = tabulate(rows, ["loss", *names], tablefmt="github", disable_numparse=True)
     return f"{body}\n\n" + "\n".join(f"- {k}: {text}" for text, k in letters.items()) + "\n"
