@@ -29,7 +29,10 @@ def browser() -> Iterator[Any]:
             pytest.skip("needs a browser: playwright install chromium, or the package chromium")
         # In a container nobody but root is there, and Chromium's sandbox refuses root.
         sandbox = [] if hasattr(os, "geteuid") and os.geteuid() else ["--no-sandbox"]
-        browser = playwright.chromium.launch(executable_path=path, args=sandbox)
+        try:
+            browser = playwright.chromium.launch(executable_path=path, args=sandbox)
+        except sync_api.Error as error:  # such as a library of the system that is missing
+            pytest.skip(f"the browser {path} does not start: {str(error).splitlines()[0]}")
         yield browser
         browser.close()
 
