@@ -32,6 +32,7 @@ from lt_det.modeling.classifiers.build_posthoc import (
 from lt_det.modeling.classifiers.image_classifier import LongTailImageClassifier
 from lt_det.modeling.classifiers.nearest_mean import ClassMeans
 from lt_det.modeling.classifiers.posthoc import PostHocCorrection
+from lt_det.storage.atomic_write import atomic_file
 from lt_det.tasks import build_class_stats, build_task
 
 logger = logging.getLogger(__name__)
@@ -169,7 +170,10 @@ def run_post_hoc_sweep(
     points = _points_for(cfg, points)
     if not build_task(cfg).one_class_an_image:
         for point in points:
-            LongTailTrainer.evaluate_checkpoint(_with_keys(cfg, point, output, moments=moments))
+            of_point = _with_keys(cfg, point, output, moments=moments)
+            with atomic_file(output / point.name / "config.yaml") as file:
+                file.write(of_point.dump())
+            LongTailTrainer.evaluate_checkpoint(of_point)
         return points
     cfg = prepare_evaluation(cfg, resume=False)
     model = build_model(cfg).eval()

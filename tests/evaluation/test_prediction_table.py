@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pycocotools.mask as mask_utils
 import pytest
@@ -9,6 +11,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from lt_det.evaluation.detections import Detections
+from lt_det.evaluation.lvis import backends
 from lt_det.evaluation.lvis.average_precision import lvis_average_precision
 from lt_det.evaluation.lvis.backends import hotcoco_precision
 from lt_det.evaluation.lvis.encoded_masks import EncodedMasks
@@ -144,13 +147,24 @@ def test_only_judged_detections_reach_the_backend(iou_type, monkeypatch):
     ground_truth = read_ground_truth(truth, with_masks=True)
     sizes = []
 
-    class Watched(hotcoco.COCO):
+    class Watched:
+        def __init__(self, truth):
+            self.truth = truth
+
+        @classmethod
+        def from_arrays(cls, *args, **kwargs):
+            return cls(hotcoco.COCO.from_arrays(*args, **kwargs))
+
         def load_res(self, table, **kwargs):
             assert isinstance(table, np.ndarray)
             sizes.append(len(table))
-            return super().load_res(table, **kwargs)
+            return self.truth.load_res(table, **kwargs)
 
-    monkeypatch.setattr(hotcoco, "COCO", Watched)
+    def evaluation(truth, found, iou_type):
+        return hotcoco.LVISeval(truth.truth, found, iou_type)
+
+    library = SimpleNamespace(COCO=Watched, LVISeval=evaluation)
+    monkeypatch.setattr(backends, "_import_hotcoco", lambda: library)
     hotcoco_precision(ground_truth, found, iou_type=iou_type, max_dets=300)
     rows = np.flatnonzero(ground_truth.is_judged(found))
     areas = found.take(rows).geometry(iou_type)[1]
