@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from lt_det.cli.user_errors import DEBUG, UserError, user_errors
+from lt_det.shown_text import for_log
 from lt_det.version import __version__
 
 
@@ -87,7 +88,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with user_errors():
             status = importlib.import_module(command.module).main(words[1:])
     except UserError as error:
-        print(f"lt-det {name}: error: {error} (--debug shows the traceback)", file=sys.stderr)
+        text = for_log(str(error))
+        print(f"lt-det {name}: error: {text} (--debug shows the traceback)", file=sys.stderr)
         return 1
     return status or 0
 

@@ -20,6 +20,7 @@ import numpy as np
 BROKEN_FILE = (
     *(pickle.UnpicklingError, EOFError, RuntimeError, ValueError, LookupError),
     *(AttributeError, ImportError, TypeError, ArithmeticError, MemoryError, BufferError),
+    AssertionError,  # torch, of files in its format before 1.6
 )
 
 # bool, signed and unsigned integers, floats, complex numbers.

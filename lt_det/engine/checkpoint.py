@@ -173,6 +173,16 @@ class LongTailCheckpointer(DetectionCheckpointer):
                 f"checkpoint {filename!r} holds a {type(model).__name__} as its model, no weights"
             )
         for key, value in model.items():
+            if not isinstance(key, str):
+                raise ValueError(
+                    f"checkpoint {filename!r} names a weight {key!r}: expected texts as names"
+                )
+            if isinstance(value, torch.Tensor) and (value.is_meta or value.is_complex()):
+                what = "no values" if value.is_meta else "complex numbers"
+                raise ValueError(
+                    f"checkpoint {filename!r} has {what} in {key!r}: save its weights again as "
+                    "plain tensors of real numbers"
+                )
             if not isinstance(value, (torch.Tensor, np.ndarray)):
                 raise ValueError(
                     f"checkpoint {filename!r} holds a {type(value).__name__} as {key!r}, no "

@@ -127,6 +127,34 @@ def test_foreign_objects_are_refused_and_not_run(tmp_path, ending):
     assert not trace.exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        (3, torch.zeros(2), "names a weight 3: expected texts as names"),
+        ("w", torch.zeros(2, device="meta"), "has no values in 'w'"),
+        ("w", torch.zeros(2, dtype=torch.complex64), "has complex numbers in 'w'"),
+    ],
+)
+def test_what_is_no_weight_is_named(tmp_path, name, value, words):
+    torch.save({"model": {name: value}}, tmp_path / "odd.pth")
+    with pytest.raises(ValueError, match=words):
+        LongTailCheckpointer(torch.nn.Linear(2, 2)).load(str(tmp_path / "odd.pth"))
+
+
+def test_a_damaged_file_of_the_old_format_is_named(tmp_path):
+    path = tmp_path / "old.pth"
+    torch.save({"model": {"w": torch.zeros(9)}}, path, _use_new_zipfile_serialization=False)
+    content = bytearray(path.read_bytes())
+    for place in range(0, len(content), 3):
+        damaged = content.copy()
+        damaged[place] ^= 0xFF
+        path.write_bytes(damaged)
+        try:
+            LongTailCheckpointer(torch.nn.Linear(2, 2)).load(str(path))
+        except ValueError as error:
+            assert "old.pth" in str(error)  # noqa: PT017
+
+
 def test_half_a_file_is_named(tmp_path):
     model = small_model(small_config())
     LongTailCheckpointer(model, str(tmp_path)).save("whole")

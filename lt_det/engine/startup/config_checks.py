@@ -62,10 +62,22 @@ def check_config(cfg: Any) -> None:
     ):
         if not 0 < number < math.inf:
             raise ValueError(f"{key} must be a finite number above 0, got {number}")
-    if not 0 <= node.META.BANK_RENEWAL < math.inf:
+    solver = cfg.SOLVER
+    for key, number in (
+        ("LT_DET.META.BANK_RENEWAL", node.META.BANK_RENEWAL),
+        ("SOLVER.BASE_LR", solver.BASE_LR),
+        ("SOLVER.WEIGHT_DECAY", solver.WEIGHT_DECAY),
+        ("SOLVER.WARMUP_FACTOR", solver.WARMUP_FACTOR),
+        ("SOLVER.WARMUP_ITERS", solver.WARMUP_ITERS),
+        ("SOLVER.GAMMA", solver.GAMMA),
+    ):
+        if not 0 <= number < math.inf:
+            raise ValueError(f"{key} must be a finite number of at least 0, got {number}")
+    if not 0 <= solver.MOMENTUM < 1:
+        raise ValueError(f"SOLVER.MOMENTUM must be at least 0 and below 1, got {solver.MOMENTUM}")
+    if not all(0 < std < math.inf for std in cfg.MODEL.PIXEL_STD):
         raise ValueError(
-            "LT_DET.META.BANK_RENEWAL must be a finite number of at least 0, got "
-            f"{node.META.BANK_RENEWAL}"
+            f"MODEL.PIXEL_STD must be finite numbers above 0, got {list(cfg.MODEL.PIXEL_STD)}"
         )
     if not cfg.OUTPUT_DIR:
         raise ValueError('OUTPUT_DIR is "": set it to the folder that the results go to')
@@ -93,11 +105,17 @@ def check_keys_are_there(cfg: Any) -> None:
 
 
 def check_device(cfg: Any) -> None:
-    """Raise if MODEL.DEVICE is not on this machine.
+    """Raise if MODEL.DEVICE is no device, or not on this machine.
 
     Raises:
         ValueError: says to set MODEL.DEVICE cpu.
     """
+    try:
+        torch.device(str(cfg.MODEL.DEVICE))
+    except RuntimeError as error:
+        raise ValueError(
+            f"MODEL.DEVICE {cfg.MODEL.DEVICE!r} is none: expected such as cuda, cuda:1 or cpu"
+        ) from error
     if str(cfg.MODEL.DEVICE).startswith("cuda") and not torch.cuda.is_available():
         raise ValueError(
             f"MODEL.DEVICE is {cfg.MODEL.DEVICE!r}, but PyTorch finds no GPU on this machine: set "
