@@ -12,6 +12,7 @@ _KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
     stat.S_IFDIR: "a folder",
+    stat.S_IFLNK: "a link",
 }
 
 
@@ -85,6 +86,22 @@ def check_replaceable(path: str | os.PathLike[str]) -> None:
         raise ValueError(
             f"{os.fspath(path)} is {_kind(mode)}: expected a regular file, or none yet, to write "
             "to; give another path"
+        )
+
+
+def check_own(path: str | os.PathLike[str]) -> None:
+    """Raise unless ``path`` is a regular file or nothing: what may be written to under its name.
+
+    Raises:
+        ValueError: names path and kind.
+    """
+    try:
+        mode = os.lstat(path).st_mode
+    except OSError:
+        return
+    if not stat.S_ISREG(mode):
+        raise ValueError(
+            f"{os.fspath(path)} is {_kind(mode)}: expected a regular file, or none yet; delete it"
         )
 
 
