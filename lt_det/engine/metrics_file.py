@@ -33,6 +33,8 @@ class MetricsFile(HookBase, EventWriter):
         """Write into ``folder``; what another run wrote there stays unless it is resumed."""
         self._path = os.path.join(folder, "metrics.json")
         self._last_write = -1
+        #: Whether lines of the run itself may be there, also where it has no checkpoint yet.
+        self.resumes = False
         self._start = 0
         self._loaded: dict[str, Any] = {}
 
@@ -59,6 +61,7 @@ class MetricsFile(HookBase, EventWriter):
     def before_train(self) -> None:
         """Give the values of the checkpoint to the storage of the run that goes on."""
         self._start = self.trainer.start_iter
+        self.resumes = self.resumes or self._start > 0
         if not self._loaded:
             return
         # The line of the checkpoint's iteration may have been written after the checkpoint.
@@ -82,9 +85,9 @@ class MetricsFile(HookBase, EventWriter):
                 lines[int(iteration)][name] = value
         if not lines:
             return
-        if self._start:
-            start, self._start = self._start, 0
-            filter_lines(self._path, lambda line: _iteration(line) < start)
+        if self.resumes:
+            self.resumes = False
+            filter_lines(self._path, lambda line: _iteration(line) < self._start)
         self._last_write = max(lines)
         records = [{**lines[number], "iteration": number} for number in sorted(lines)]
         append_lines(self._path, [json.dumps(record, sort_keys=True) for record in records])

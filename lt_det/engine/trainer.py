@@ -130,7 +130,7 @@ class LongTailTrainer(DefaultTrainer):
             ValueError: if a second stage is asked to start from anything but a whole first one, or
                 most of the weights do not fit.
         """
-        resuming = resume and self.checkpointer.has_checkpoint()
+        resuming, self._metrics_file.resumes = resume and self.checkpointer.has_checkpoint(), resume
         weights = self.cfg.MODEL.WEIGHTS
         if self.cfg.LT_DET.DECOUPLED and not resuming and not weights:
             raise ValueError(NO_FIRST_STAGE)

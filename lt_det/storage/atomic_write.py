@@ -1,7 +1,8 @@
 """Write files whole or not at all: next to the target first, then renamed over it.
 
 The partial file has a name of its own and is made by the call that opens it: a link or a file that
-somebody put there is never written through. Renaming replaces a link, it does not follow it.
+somebody put there is never written through. Renaming replaces a link, it does not follow it; it
+would replace a device or a pipe, too, so that these are refused before anything is written.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Literal
+
+from lt_det.storage.regular_file import check_replaceable
 
 _PARTIAL = ".partial"
 # The disk, the user's share of it, or the shell's limit on a file (ulimit -f).
@@ -40,6 +43,7 @@ def atomic_file(
 
     Raises:
         OSError: if the file cannot be written; for a full disk, with the file and the free space.
+        ValueError: if ``path`` is a device, a pipe, a socket or a folder; before the block begins.
     """
     with _new_file(path) as (handle, partial, failures):
         file: IO[Any] = io.BufferedWriter(_Noting(handle, failures))
@@ -63,6 +67,7 @@ def atomic_path(path: str | os.PathLike[str], *, sync: bool = False) -> Iterator
 
     Raises:
         OSError: see :func:`atomic_file`.
+        ValueError: see there.
     """
     with _new_file(path) as (handle, partial, _):
         os.close(handle)
@@ -109,6 +114,7 @@ def _new_file(path: str | os.PathLike[str]) -> Iterator[tuple[int, str, list[OSE
     Into the list goes what a writer may keep to itself.
     """
     path = os.path.abspath(path)
+    check_replaceable(path)
     # In the same folder: renaming over a file is atomic only within one file system. Process ids
     # repeat on machines that share one.
     partial = f"{path}.{uuid.uuid4().hex}{_PARTIAL}"

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from typing import IO
 
 from lt_det.storage.atomic_write import atomic_file
+from lt_det.storage.regular_file import check_own
+
+_BLOCK = 2**16
 
 
 def append_lines(path: str | os.PathLike[str], lines: Iterable[str]) -> None:
     """Write lines to the end of a file, which is made if it is missing, and put them on the disk.
+
+    A last line without an end goes: the next one would be glued to it.
 
     Args:
         path: file.
@@ -17,11 +23,33 @@ def append_lines(path: str | os.PathLike[str], lines: Iterable[str]) -> None:
 
     Raises:
         OSError: if it cannot be written.
+        ValueError: if it is a link, a pipe or the like.
     """
-    with open(path, "a", encoding="utf-8", newline="") as file:
-        file.write("".join(f"{line}\n" for line in lines))
+    check_own(path)
+    with open(path, "ab+", opener=_open_own) as file:
+        _drop_half_line(file)
+        file.write("".join(f"{line}\n" for line in lines).encode())
         file.flush()
         os.fsync(file.fileno())
+
+
+def _open_own(path: str, flags: int) -> int:
+    extra = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    return os.open(path, flags | extra, 0o666)
+
+
+def _drop_half_line(file: IO[bytes]) -> None:
+    end = whole = file.seek(0, os.SEEK_END)
+    while whole:
+        start = max(whole - _BLOCK, 0)
+        file.seek(start)
+        newline = file.read(whole - start).rfind(b"\n")
+        whole = start + newline + 1 if newline >= 0 else start
+        if newline >= 0:
+            break
+    if whole < end:
+        file.truncate(whole)
+    file.seek(whole)
 
 
 def read_lines(path: str | os.PathLike[str]) -> list[str]:

@@ -12,6 +12,7 @@ _KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
     stat.S_IFDIR: "a folder",
+    stat.S_IFLNK: "a link",
 }
 
 
@@ -71,6 +72,39 @@ def check_regular(path: str | os.PathLike[str]) -> None:
     _check_kind(os.fspath(path), mode)
 
 
+def check_replaceable(path: str | os.PathLike[str]) -> None:
+    """Raise unless ``path`` is a regular file, a link, or nothing: what a new file may replace.
+
+    Raises:
+        ValueError: names path and kind.
+    """
+    try:
+        mode = os.lstat(path).st_mode
+    except OSError:
+        return
+    if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
+        raise ValueError(
+            f"{os.fspath(path)} is {_kind(mode)}: expected a regular file, or none yet, to write "
+            "to; give another path"
+        )
+
+
+def check_own(path: str | os.PathLike[str]) -> None:
+    """Raise unless ``path`` is a regular file or nothing: what may be written to under its name.
+
+    Raises:
+        ValueError: names path and kind.
+    """
+    try:
+        mode = os.lstat(path).st_mode
+    except OSError:
+        return
+    if not stat.S_ISREG(mode):
+        raise ValueError(
+            f"{os.fspath(path)} is {_kind(mode)}: expected a regular file, or none yet; delete it"
+        )
+
+
 def is_trusted_owner(user: int) -> bool:
     """Return whether what a user owns may be trusted: our own and root's."""
     return not hasattr(os, "geteuid") or user in (os.geteuid(), 0)
@@ -78,5 +112,8 @@ def is_trusted_owner(user: int) -> bool:
 
 def _check_kind(path: str, mode: int) -> None:
     if not stat.S_ISREG(mode):
-        kind = _KINDS.get(stat.S_IFMT(mode), "no file")
-        raise ValueError(f"{path} is {kind}: expected a regular file")
+        raise ValueError(f"{path} is {_kind(mode)}: expected a regular file")
+
+
+def _kind(mode: int) -> str:
+    return _KINDS.get(stat.S_IFMT(mode), "no file")

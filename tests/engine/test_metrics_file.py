@@ -137,6 +137,32 @@ def test_a_new_training_leaves_the_lines_of_an_old_one(tmp_path):
     assert [line["iteration"] for line in lines_of(tmp_path)] == [999, 17, 19]
 
 
+def test_killed_before_the_first_checkpoint(tmp_path):
+    Run(tmp_path).to(59)
+    with (tmp_path / "metrics.json").open("a") as file:
+        file.write('{"iterat')
+    run = Run(tmp_path)
+    run.file.resumes = True
+    run.to(39)
+    (tmp_path / "whole").mkdir()
+    Run(tmp_path / "whole").to(39)
+    assert lines_of(tmp_path) == lines_of(tmp_path / "whole")
+
+
+def test_a_new_training_drops_half_a_line(tmp_path):
+    (tmp_path / "metrics.json").write_text('{"iteration": 999}\n{"iterat')
+    Run(tmp_path).to(19)
+    assert [line["iteration"] for line in lines_of(tmp_path)] == [999, 17, 19]
+
+
+def test_the_file_learns_that_a_run_without_a_checkpoint_is_resumed(tmp_path):
+    options = ("SOLVER.MAX_ITER", 1, "DATASETS.TEST", ())
+    cfg = digits_config(tmp_path, *options)
+    Path(cfg.OUTPUT_DIR, "metrics.json").write_text('{"iteration": 39, "old": 1}\n')
+    train(cfg, resume=True)
+    assert [line["iteration"] for line in lines_of(Path(cfg.OUTPUT_DIR))] == [0]
+
+
 def test_an_address_keeps_detectron2_s_writer(tmp_path):
     writer = JSONWriter(str(tmp_path / "metrics.json"))
     assert MetricsFile("s3://bucket/run").among([writer]) == [writer]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +50,38 @@ def test_a_link_in_the_place_of_the_file_is_replaced_and_not_followed(tmp_path):
     assert victim.read_text() == "precious"
     assert path.read_text() == "new"
     assert not path.is_symlink()
+
+
+def _put(kind: str, path: Path) -> None:
+    if kind == "a named pipe":
+        os.mkfifo(path)
+    elif kind == "a socket":
+        # Addresses of sockets are short.
+        home = os.getcwd()
+        os.chdir(path.parent)
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(path.name)
+        os.chdir(home)
+    elif kind == "a folder":
+        path.mkdir()
+    else:
+        try:
+            os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 7))
+        except OSError as error:
+            pytest.skip(f"devices cannot be made here: {error}")
+
+
+@pytest.mark.parametrize("kind", ["a named pipe", "a socket", "a folder", "a device"])
+@pytest.mark.parametrize("context", [atomic_file, atomic_path])
+def test_what_is_no_file_is_refused_before_anything_is_written(tmp_path, kind, context):
+    path = tmp_path / "out"
+    _put(kind, path)
+    before = path.lstat()
+    refused = pytest.raises(ValueError, match=f"out is {kind}: expected a regular file, or none")
+    with refused, context(path):
+        pytest.fail("it was opened")
+    assert path.lstat() == before
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("context", [atomic_file, atomic_path])

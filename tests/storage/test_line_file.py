@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from lt_det.storage import atomic_write
@@ -37,3 +39,25 @@ def test_a_failed_filter_leaves_the_file(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="no"):
         filter_lines(path, lambda line: line == "a\n")
     assert read_lines(path) == ["a\n", "b\n"]
+
+
+@pytest.mark.parametrize("half", ["half", "x" * 200_000])
+@pytest.mark.parametrize("before", ["", "a\n"])
+def test_no_line_is_glued_to_a_half_one(tmp_path, half, before):
+    path = tmp_path / "lines"
+    path.write_text(before + half)
+    append_lines(path, ["b"])
+    assert path.read_text() == f"{before}b\n"
+
+
+def test_nothing_is_written_through_a_link_or_into_a_pipe(tmp_path):
+    victim, path = tmp_path / "victim", tmp_path / "lines"
+    victim.write_text("precious\n")
+    path.symlink_to(victim)
+    with pytest.raises(ValueError, match="lines is a link: expected a regular file, or none yet"):
+        append_lines(path, ["a"])
+    assert victim.read_text() == "precious\n"
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ValueError, match="lines is a named pipe: expected a regular file"):
+        append_lines(path, ["a"])

@@ -48,9 +48,12 @@ def check_areas(
 
 
 def image_sizes(images: Sequence[Mapping[str, Any]]) -> dict[Any, tuple[int, int]]:
-    """Return image id -> height and width in px, of the images of a json that have both."""
+    """Return image id -> height and width in px, of the images of a json that have both.
+
+    One without an id, which no annotation means, is refused elsewhere.
+    """
     return {
-        i["id"]: (i["height"], i["width"]) for i in images if i.get("height") and i.get("width")
+        i.get("id"): (i["height"], i["width"]) for i in images if i.get("height") and i.get("width")
     }
 
 

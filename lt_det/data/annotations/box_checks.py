@@ -12,6 +12,8 @@ import numpy as np
 
 from lt_det.data.annotations.naming import Doubt
 
+#: Largest number of a box: whole numbers up to it are exact, and fit in 64 bits.
+FARTHEST = 2**53
 # Boxes beyond the edge by no more than this are rounding: px, and share of the image's side.
 _EDGE_PX, _EDGE_SHARE = 1.0, 0.01
 # From so many boxes on, of which this share ends outside, all in the order of corners is no chance.
@@ -31,7 +33,7 @@ def box_array(boxes: Sequence[Any], is_valid: Any) -> tuple[np.ndarray, np.ndarr
         table = np.empty(0, dtype=object)
     if table.shape == (len(boxes), 4) and table.dtype.kind in "iuf":
         array = table.astype(np.float64)
-        return array, np.isfinite(array).all(axis=1) & (array[:, 2:] >= 0).all(axis=1)
+        return array, (np.abs(array) <= FARTHEST).all(axis=1) & (array[:, 2:] >= 0).all(axis=1)
     valid = np.fromiter(map(is_valid, boxes), dtype=bool, count=len(boxes))
     array = np.zeros((len(boxes), 4))
     for index in np.flatnonzero(valid):

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from lt_det.data.annotations.box_checks import box_array, box_findings
+from lt_det.data.annotations.box_checks import FARTHEST, box_array, box_findings
 from lt_det.data.annotations.mask_checks import MASK_PROBLEMS, mask_is_usable, mask_problem
 from lt_det.data.annotations.naming import NUM_NAMED, Doubt, named
 from lt_det.data.annotations.run_lengths import wrong_run_lengths
@@ -26,6 +26,8 @@ _FALSE_TEXTS = ("", "0", "0.0", "false", "no", "none", "null")
 def box_is_valid(bbox: Any, *, box_mode: int = 1) -> bool:
     """Return whether a box has finite numbers and no negative size. An area of 0 is allowed.
 
+    Numbers beyond 2**53 are none: they are not exact, and 64 bits do not hold them all.
+
     Args:
         bbox: 4 numbers (5 if rotated), pixels or fractions of the image.
         box_mode: value of Detectron2's ``BoxMode``: 0 and 2 are corners, 1, 3 and 4 have width
@@ -33,6 +35,8 @@ def box_is_valid(bbox: Any, *, box_mode: int = 1) -> bool:
     """
     try:
         if len(bbox) != (5 if box_mode == 4 else 4) or not all(map(math.isfinite, bbox)):
+            return False
+        if any(abs(number) > FARTHEST for number in bbox):
             return False
     except (TypeError, OverflowError):  # None, a number, text among the numbers, or 10**400
         return False
@@ -186,7 +190,8 @@ def wrong_annotations(
             "bbox",
             "no-box",
             ~is_box,
-            "is not [x, y, width, height] of finite numbers with width and height >= 0",
+            "is not [x, y, width, height] of finite numbers with width and height >= 0, none "
+            "beyond 2**53",
         ),
         *(
             ("segmentation", f"mask-{problem}", [one == problem for one in problems], text)

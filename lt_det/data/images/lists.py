@@ -169,15 +169,21 @@ def csv_rows(
     """
     check_file(path, name=name, hint="it is a csv with the columns path, label and split")
     reader = csv.DictReader(io.StringIO(_read_text(path, name=name), newline=""))
-    header = [column.strip() for column in reader.fieldnames or []]
+    try:
+        header = [column.strip() for column in reader.fieldnames or []]
+        reader.fieldnames = header
+        rows = [{c: (row[c] or "").strip() for c in header} for row in reader]
+    except csv.Error as error:
+        raise ValueError(
+            f"data set {name!r}: line {reader.line_num + 1} of {path} is none of a csv ({error}): "
+            "expected short texts between commas; correct it, or close its quotes"
+        ) from None
     lacking = [column for column in needed if column not in header]
     if lacking:
         raise ValueError(
             f"data set {name!r}: the first line of {path} must name the columns {list(needed)}, "
             f"separated by commas; it lacks {lacking}, it has {header}"
         )
-    reader.fieldnames = header
-    rows = [{c: (row[c] or "").strip() for c in header} for row in reader]
     bad = [i for i, row in enumerate(rows, start=2) if not all(row.get(c) for c in needed)]
     return rows, bad
 

@@ -11,12 +11,17 @@ from pathlib import Path
 from detectron2.utils import comm
 
 from lt_det.storage.atomic_write import atomic_file
+from lt_det.storage.regular_file import check_own
+
+# Detectron2 opens these by name: it would write through a link, and wait for ever at a pipe.
+_WRITTEN = ("config.yaml", "metrics.json", "last_checkpoint", "log.txt")
 
 
 def check_output_folder(folder: str) -> None:
     """Raise unless OUTPUT_DIR is a folder that can be written, or can be made.
 
-    Leaves no trace. Only the main process looks: it is the one that writes.
+    The files that every run writes there must not be links, pipes or the like; the folder itself
+    may be a link. Leaves no trace. Only the main process looks: it is the one that writes.
 
     Args:
         folder: value of OUTPUT_DIR; addresses with ``://`` are not looked at.
@@ -33,6 +38,11 @@ def check_output_folder(folder: str) -> None:
     if not place.is_dir():
         what = "a link to nothing" if place.is_symlink() and not place.exists() else "no folder"
         raise ValueError(f"OUTPUT_DIR {folder!r}: {place} is {what}; set another OUTPUT_DIR")
+    for name in _WRITTEN if place == path else ():
+        try:
+            check_own(path / name)
+        except ValueError as error:
+            raise ValueError(f"OUTPUT_DIR {folder!r}: {error}, or set another OUTPUT_DIR") from None
     try:
         # By writing: permission bits tell little to root, and nothing of a read-only disk.
         with tempfile.TemporaryFile(dir=place):
@@ -58,15 +68,17 @@ def config_of_started_runs(folder: str) -> Iterator[None]:
         yield
         return
     path = Path(folder, "config.yaml")
-    before = path.read_bytes() if path.is_file() else None
+    is_new = not os.path.lexists(path)
+    # A link or a pipe is refused, and stays.
+    before = path.read_bytes() if path.is_file() and not path.is_symlink() else None
     try:
         yield
     except BaseException:
         # A folder that cannot be used is what the error is about.
         with contextlib.suppress(OSError):
-            if before is None:
+            if is_new:
                 path.unlink(missing_ok=True)
-            elif path.read_bytes() != before:
+            elif before is not None and path.read_bytes() != before:
                 with atomic_file(path, "wb") as file:
                     file.write(before)
         raise

@@ -18,6 +18,7 @@ from lt_det.data.warn_once import warn_once
 from lt_det.losses import get_loss
 from lt_det.modeling.calibration.logn import LogitMoments
 from lt_det.modeling.classifiers.posthoc import Counts, PostHocCorrection
+from lt_det.storage.regular_file import open_regular
 from lt_det.tasks import Task, build_task
 
 _KEYS = ("tau_norm", "logit_adjustment", "norcal", "norcal_counts", "fracal", "logn")
@@ -105,7 +106,7 @@ def read_logit_moments(file: str) -> list[LogitMoments]:
         ValueError: if it is none of these.
     """
     try:
-        with open(file, encoding="utf-8") as stream:
+        with open_regular(file, "r", encoding="utf-8") as stream:
             stages = json.load(stream)["stages"]
         return [LogitMoments.from_dict(stage) for stage in stages]
     except FileNotFoundError:

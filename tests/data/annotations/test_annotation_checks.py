@@ -8,7 +8,8 @@ import math
 import numpy as np
 import pytest
 
-from lt_det.data.annotations.checks import check_annotations, is_crowd
+from lt_det.data.annotations.box_checks import box_array
+from lt_det.data.annotations.checks import box_is_valid, check_annotations, is_crowd
 from lt_det.data.annotations.json_file import read_annotation_json
 from lt_det.data.annotations.mask_checks import mask_problem
 from lt_det.data.stats.json_stats import count_json
@@ -227,3 +228,12 @@ def test_many_boxes_outside_that_are_no_corners_are_warned_of_and_not_refused():
     boxes = (2 * np.array(good_boxes())).tolist()
     (warning, *_) = check_annotations(boxes_set(boxes), name="x")
     assert "reaches outside its image" in warning
+
+
+@pytest.mark.parametrize("number", [10**20, 1e300, -(10**20), 2**53 + 2])
+def test_numbers_that_64_bits_do_not_hold_are_no_box(number):
+    good = [1, 2, 3, 4]
+    for box in ([number, 2, 3, 4], [1, 2, 3, number]):
+        assert not box_is_valid(box)
+        for boxes in ([good, box], [good, [float(x) for x in box]], [good, box, None]):
+            assert box_array(boxes, box_is_valid)[1].tolist()[:2] == [True, False]

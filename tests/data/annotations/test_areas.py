@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from lt_det.data.annotations.areas import areas_of
+from lt_det.data.annotations.areas import areas_of, image_sizes
 
 SIZES = {1: (64, 64)}
 #: The lower left half of a square of 20 px: 200 of its 400 px, and a diagonal.
@@ -62,3 +62,8 @@ def test_the_warning_counts_all_names_a_few_and_is_given_once(caplog):
     assert caplog.text.count("in 20 of 40 annotations") == 1
     assert "annotation 8 of image 1" in caplog.text
     assert "annotation 10 of" not in caplog.text
+
+
+def test_an_image_without_an_id_stops_no_sizes():
+    images = [{"height": 2, "width": 3}, {"id": 1, "height": 4, "width": 5}, {"id": 2}]
+    assert image_sizes(images)[1] == (4, 5)

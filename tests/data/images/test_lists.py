@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 from PIL import Image
 
-from lt_det.data.images.lists import read_csv, read_folders, read_inaturalist, read_list
+from lt_det.data.images.lists import (
+    csv_rows,
+    read_csv,
+    read_folders,
+    read_inaturalist,
+    read_list,
+)
 
 
 @pytest.fixture
@@ -172,3 +179,14 @@ def test_folders_that_are_no_classes(images, caplog):
     (images / "b c").rename(images / "val")
     read_folders(str(images), "", name="f")
     assert "look like splits" in caplog.text
+
+
+@pytest.mark.parametrize("cell", ["\0", "x" * 131_073])
+@pytest.mark.parametrize("head", ["path,label\n", ""])
+def test_a_csv_that_cannot_be_parsed_is_named_with_its_line(tmp_path, cell, head):
+    path = tmp_path / "a.csv"
+    path.write_text(f"{head}{cell},b\n")
+    if cell == "\0" and sys.version_info >= (3, 11):
+        pytest.skip("Python 3.11 reads NUL")
+    with pytest.raises(ValueError, match=rf"'s': line {2 if head else 1} of .*a.csv is none of a"):
+        csv_rows(str(path), ["path", "label"], name="s")

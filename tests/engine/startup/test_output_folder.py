@@ -10,7 +10,7 @@ import tempfile
 import pytest
 
 from lt_det.engine.stages import run_stages
-from lt_det.engine.startup.output_folder import check_output_folder
+from lt_det.engine.startup.output_folder import check_output_folder, config_of_started_runs
 from lt_det.engine.startup.setup import setup
 
 
@@ -45,6 +45,25 @@ def test_all_else_is_refused(tmp_path, monkeypatch, folder, reason):
     (tmp_path / "link").symlink_to("gone")
     with pytest.raises(ValueError, match=f"OUTPUT_DIR .*{reason}"):
         check_output_folder(folder)
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "metrics.json", "last_checkpoint", "log.txt"])
+@pytest.mark.parametrize("kind", ["a link", "a named pipe"])
+def test_files_of_a_run_that_are_none_are_refused_and_stay(tmp_path, name, kind):
+    victim, path = tmp_path / "victim", tmp_path / "out" / name
+    path.parent.mkdir()
+    victim.write_text("precious")
+    (tmp_path / "link").symlink_to(path.parent)  # of the user: it may be one
+    check_output_folder(str(tmp_path / "link"))
+    if kind == "a link":
+        path.symlink_to(victim)
+    else:
+        os.mkfifo(path)
+    refused = pytest.raises(ValueError, match=f"OUTPUT_DIR .*{name} is {kind}: expected.*; delete")
+    with refused, config_of_started_runs(str(tmp_path / "link")):
+        check_output_folder(str(tmp_path / "link"))
+    assert victim.read_text() == "precious"
+    assert os.path.lexists(path)
 
 
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENOSPC])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from lt_det.modeling.calibration import (
     sigmoid_fracal,
     tau_norm,
 )
-from lt_det.modeling.classifiers.build_posthoc import build_post_hoc
+from lt_det.modeling.classifiers.build_posthoc import build_post_hoc, read_logit_moments
 from lt_det.modeling.classifiers.posthoc import PostHocCorrection
 from lt_det.modeling.roi.roi_heads import box_predictors
 from tests.engine.digits import digits_config
@@ -153,3 +154,10 @@ def test_files_and_tasks_that_do_not_go(tmp_path):
         build_post_hoc(cfg)
     with pytest.raises(RuntimeError, match="needs the fractal dimensions"):
         PostHocCorrection(fracal=2.0, class_counts=COUNTS).prepare(num_classes=NUM_CLASSES)
+
+
+def test_a_pipe_is_no_file_of_logit_moments(tmp_path):
+    path = str(tmp_path / "m.json")
+    os.mkfifo(path)
+    with pytest.raises(ValueError, match=r"LOGN: .*m.json is a named pipe: expected a regular"):
+        read_logit_moments(path)
