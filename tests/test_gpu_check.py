@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import json
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -76,6 +78,18 @@ def test_the_bundle_takes_locked_packages_only(check, tmp_path):
     bundle.locked(lock, list(bundle.PACKAGES))
     with pytest.raises(SystemExit, match="lacks .'nosuch'."):
         bundle.locked(lock, ["six", "nosuch"])
+
+
+def test_every_part_finds_what_it_takes_from_other_modules(check, monkeypatch):
+    monkeypatch.setattr("torch.set_num_threads", int)
+    for name in [*check["__main__"].PARTS, "steps"]:
+        module = importlib.import_module(f"gpu_check.{name}")
+        assert name == "steps" or callable(module.run)
+        for node in ast.walk(ast.parse(Path(module.__file__).read_text())):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                taken = getattr(module, node.value.id, None)
+                if isinstance(taken, ModuleType):
+                    assert hasattr(taken, node.attr), f"{name}: {node.value.id}.{node.attr}"
 
 
 HANGS = """
