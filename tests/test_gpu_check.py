@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import json
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -44,9 +46,25 @@ def test_a_wrong_check_is_kept_and_the_next_is_made(check, tmp_path):
     assert check["results"].is_wrong(content)
     table = check["__main__"].table([content])
     assert "WRONG: a: x: AssertionError: 2 is not 3" in table
+    assert "not complete" not in table
     del content["checks"][1]
     assert not check["results"].is_wrong(content)
     assert check["results"].is_wrong({**content, "state": "broken"})
+
+
+def test_a_part_that_is_not_complete_has_its_own_exit_status(check):
+    main = check["__main__"]
+    done = {"part": "a", "state": "done", "seconds": 1.0, "rows": [], "notes": []}
+    done["checks"] = [{"name": "x", "ok": True, "detail": ""}]
+    wrong = {**done, "checks": [{"name": "x", "ok": False, "detail": "2 is not 3"}]}
+    assert main.exit_status([done]) == 0
+    for state, checks in (("time limit", []), ("time limit", done["checks"]), ("left out", [])):
+        cut = {**done, "part": "b", "state": state, "checks": checks}
+        assert not check["results"].is_wrong(cut)
+        assert main.exit_status([done, cut]) == 3
+        assert main.exit_status([wrong, cut]) == 1
+        assert main.table([done, cut]).endswith(f"not complete: b ({state})")
+    assert main.exit_status([{**done, "checks": []}]) == 3
 
 
 def test_tolerances_are_of_the_largest_value(check):
@@ -76,6 +94,18 @@ def test_the_bundle_takes_locked_packages_only(check, tmp_path):
     bundle.locked(lock, list(bundle.PACKAGES))
     with pytest.raises(SystemExit, match="lacks .'nosuch'."):
         bundle.locked(lock, ["six", "nosuch"])
+
+
+def test_every_part_finds_what_it_takes_from_other_modules(check, monkeypatch):
+    monkeypatch.setattr("torch.set_num_threads", int)
+    for name in [*check["__main__"].PARTS, "steps"]:
+        module = importlib.import_module(f"gpu_check.{name}")
+        assert name == "steps" or callable(module.run)
+        for node in ast.walk(ast.parse(Path(module.__file__).read_text())):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                taken = getattr(module, node.value.id, None)
+                if isinstance(taken, ModuleType):
+                    assert hasattr(taken, node.attr), f"{name}: {node.value.id}.{node.attr}"
 
 
 HANGS = """

@@ -3,7 +3,8 @@
 Any CUDA machine with torch and torchvision; what else it lacks is looked for in build/gpu/site,
 which `make gpu-bundle` fills. Parts run one after another, each in a process with a time limit, and
 write a json as they go: what ended, or a part had found when it was cut off, is kept. The exit
-status is 1 if something is wrong.
+status is 1 if something is wrong, 3 if nothing is but a part was cut off, left out or found
+nothing, and 2 without a GPU.
 """
 
 from __future__ import annotations
@@ -23,7 +24,15 @@ REPOSITORY = BENCHMARKS.parent
 if str(BENCHMARKS) not in sys.path:
     sys.path.insert(0, str(BENCHMARKS))
 
-from gpu_check.results import BROKEN, LEFT_OUT, LIMIT, RUNNING, is_wrong, write_json  # noqa: E402
+from gpu_check.results import (  # noqa: E402
+    BROKEN,
+    LEFT_OUT,
+    LIMIT,
+    RUNNING,
+    is_complete,
+    is_wrong,
+    write_json,
+)
 
 #: part -> its time limit in seconds, in the order of what matters
 PARTS = {
@@ -95,7 +104,7 @@ def run_part(module: str, path: Path, seconds: float, env: dict[str, str]) -> di
 
 
 def table(contents: list[dict[str, Any]]) -> str:
-    """Return what all parts found, a line each, and then all that is wrong."""
+    """Return what all parts found, a line each, then all that is wrong, and what is missing."""
     lines = [
         f"{'part':18} {'state':11} {'seconds':>7} {'ok':>4} {'wrong':>6} {'not here':>9}  rows"
     ]
@@ -118,7 +127,17 @@ def table(contents: list[dict[str, Any]]) -> str:
             for check in content["checks"]
             if check["ok"] is False
         ]
+    missing = [f"{one['part']} ({one['state']})" for one in contents if not is_complete(one)]
+    if missing:
+        lines.append(f"not complete: {', '.join(missing)}")
     return "\n".join(lines)
+
+
+def exit_status(contents: list[dict[str, Any]]) -> int:
+    """Return 1 if something is wrong, else 3 if a part is not complete, else 0."""
+    if any(is_wrong(content) for content in contents):
+        return 1
+    return 0 if all(is_complete(content) for content in contents) else 3
 
 
 def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
@@ -169,7 +188,7 @@ def main(arguments: list[str] | None = None) -> int:
     print(table(contents))
     if slower > 1:
         print("a rehearsal: times and peaks of small inputs on a CPU say nothing")
-    return int(any(is_wrong(content) for content in contents))
+    return exit_status(contents)
 
 
 if __name__ == "__main__":

@@ -98,3 +98,9 @@ def write_json(path: Path, content: Any) -> None:
 def is_wrong(content: dict[str, Any]) -> bool:
     """Return whether a part has a wrong check, or broke."""
     return content["state"] in (BROKEN, RUNNING) or any(c["ok"] is False for c in content["checks"])
+
+
+def is_complete(content: dict[str, Any]) -> bool:
+    """Return whether a part was not cut off or left out, and found something."""
+    found = content["checks"] or content["rows"]
+    return content["state"] == DONE and bool(found)

@@ -6,12 +6,11 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 
-import overhead
 import post_processing
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from gpu_check import detections
+from gpu_check import detections, steps
 from gpu_check.device import DEVICE, SMALL
 from gpu_check.results import Results
 
@@ -52,13 +51,11 @@ def waits(function: Callable[[], object]) -> int:
 
 def run(results: Results, seconds: float) -> None:  # noqa: ARG001
     detections.set_up()
-    if SMALL:
-        overhead.SIDE = 64
-    for what, stock, ours, _ in overhead.COMPARISONS:
-        before = waits(overhead.stepper(CLASSES, stock))
-        for loss, options in ours.items():
-            step = overhead.stepper(CLASSES, {**options, "LT_DET.LOSS": loss})
-            name = f"host waits of a training step: {what}, {CLASSES:,} classes, {loss}"
+    steps.set_up()
+    for one in steps.COMPARISONS:
+        before = waits(one.stock_step(CLASSES))
+        for loss, step in one.our_steps(CLASSES):
+            name = f"host waits of a training step: {one.what}, {CLASSES:,} classes, {loss}"
             results.check(name, partial(said, before, step))
     for name in detections.cases():
         sides = post_processing.build(name)

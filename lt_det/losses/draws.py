@@ -58,6 +58,6 @@ def drawn_rows(
     """
     keys = torch.rand(candidates.shape, generator=generator, device=candidates.device)
     order = torch.argsort(keys.masked_fill(~candidates, math.inf), dim=0, stable=True)
-    places = torch.arange(len(order)).to(order).view(-1, *[1] * (order.dim() - 1))
+    places = torch.arange(len(order), device=order.device).view(-1, *[1] * (order.dim() - 1))
     place = torch.empty_like(order).scatter_(0, order, places.expand_as(order))
     return candidates & (place < number)

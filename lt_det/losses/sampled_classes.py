@@ -35,5 +35,7 @@ def sampled_classes(
     noise = -torch.log(-torch.log(uniform.double().clamp(1e-12, 1 - 1e-12)))
     keys = frequency_power * class_counts.to(present.device).double().log() + noise
     order = torch.argsort(keys.masked_fill(present, math.inf), descending=True, stable=True)
-    place = torch.empty_like(order).scatter_(0, order, torch.arange(len(order)).to(order))
+    place = torch.empty_like(order).scatter_(
+        0, order, torch.arange(len(order), device=order.device)
+    )
     return present | (place < num_sampled - has_background.long())
