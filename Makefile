@@ -20,7 +20,7 @@ help:
 	@echo "make clean       remove the environment, caches and outputs"
 
 $(READY): requirements.lock requirements-newer.lock requirements-detectron2.txt setup.py tools/environment.sh
-	@sh tools/environment.sh $(VENV) $(PYTHON)
+	@sh tools/environment.sh $(VENV) "$(PYTHON)"
 	@touch $(READY)
 
 environment: $(READY)

@@ -12,14 +12,18 @@ if [ ! -x "$venv/bin/python" ]; then
       python=$(uv python install --quiet 3.10 2>/dev/null && uv python find 3.10) ||
       { echo "no Python 3.10 to 3.13 found: install one, or say make PYTHON=/path/to/python" >&2; exit 1; }
   fi
-  "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null ||
-    { echo "PYTHON=$python: expected Python 3.10 to 3.13, it is older or does not run" >&2; exit 1; }
+  fits=$("$python" -c 'import sys; print((3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || true)
+  [ "$fits" = True ] ||
+    { echo "PYTHON=$python: expected Python 3.10 to 3.13, it is another or does not run" >&2; exit 1; }
   "$python" -m venv "$venv"
 fi
 
 version=$("$venv/bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-if command -v uv >/dev/null; then ln -sf "$(command -v uv)" "$venv/bin/uv"
-elif [ ! -x "$venv/bin/uv" ]; then "$venv/bin/python" -m pip install --quiet --disable-pip-version-check uv; fi
+[ -x "$venv/bin/uv" ] || rm -f "$venv/bin/uv"  # a broken link, say
+uv=$(command -v uv || true)
+# Where the environment is active, the uv of the path is its own.
+if [ -n "$uv" ] && ! [ "$uv" -ef "$venv/bin/uv" ]; then ln -sf "$uv" "$venv/bin/uv"
+elif [ ! -x "$venv/bin/uv" ]; then "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --force-reinstall uv; fi
 export VIRTUAL_ENV="$venv"
 install() { "$venv/bin/uv" pip install --quiet --python "$venv/bin/python" --no-deps "$@"; }
 
