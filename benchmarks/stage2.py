@@ -151,24 +151,30 @@ def released_scheme(trainer: LongTailTrainer) -> Any:
     return step
 
 
-def repeated(step: Callable[[], object]) -> Callable[[], None]:
-    """Return what makes :data:`ITERATIONS` steps."""
+def repeated(step: Callable[[], object], iterations: int) -> Callable[[], None]:
+    """Return what makes several steps."""
 
     def steps() -> None:
-        for _ in range(ITERATIONS):
+        for _ in range(iterations):
             step()
 
     return steps
 
 
 def measure(
-    folder: Path, *, repeats: int, peaks: bool = False, **common: object
+    folder: Path,
+    *,
+    repeats: int,
+    iterations: int = ITERATIONS,
+    peaks: bool = False,
+    **common: object,
 ) -> Iterator[Row | str]:
     """Yield the rows, as soon as they are known, and last a sentence on the cache.
 
     Args:
         folder: empty; images, weights and runs go there.
         repeats: runs behind each median.
+        iterations: of a run through the detector.
         peaks: whether to add rows of peak memory; on a GPU, where one process can measure it.
         common: options of every config, with "__" for ".".
     """
@@ -188,51 +194,25 @@ def measure(
         ),
         "release": released_scheme(trainer("release", **plain)),
     }
-    several = {name: repeated(step) for name, step in through_detector.items()}
-    times = {key: ms / ITERATIONS for key, ms in median_ms(several, repeats=repeats).items()}
-    yield from [
-        Row(
-            "BALMS, meta regions from the rolling bank, against a plain iteration",
-            times["plain"],
-            times["bank"],
+    several = {name: repeated(step, iterations) for name, step in through_detector.items()}
+    times = {key: ms / iterations for key, ms in median_ms(several, repeats=repeats).items()}
+    renewed = "the default; one of 8 images renewed in ten iterations"
+    for what, baseline, ours, target, note in (
+        ("from the rolling bank, against a plain iteration", "plain", "bank", 1 / 1.15, renewed),
+        ("from a bank that stays, against a plain iteration", "plain", "fixed", 1 / 1.15, ""),
+        ("by a forward, against a plain iteration", "plain", "forward", 1 / 1.15, ""),
+        ("from the rolling bank, against the released scheme", "release", "bank", 2, ""),
+        ("by a forward, against the released scheme", "release", "forward", 2, ""),
+    ):
+        yield Row(
+            f"BALMS, meta regions {what}",
+            times[baseline],
+            times[ours],
             "ms",
-            target=1 / 1.15,
-            baseline_name="plain stage 2",
-            note="the default; one of 8 images renewed in ten iterations",
-        ),
-        Row(
-            "BALMS, meta regions from a bank that stays, against a plain iteration",
-            times["plain"],
-            times["fixed"],
-            "ms",
-            target=1 / 1.15,
-            baseline_name="plain stage 2",
-        ),
-        Row(
-            "BALMS, meta regions by a forward, against a plain iteration",
-            times["plain"],
-            times["forward"],
-            "ms",
-            target=1 / 1.15,
-            baseline_name="plain stage 2",
-        ),
-        Row(
-            "BALMS, meta regions from the rolling bank, against the released scheme",
-            times["release"],
-            times["bank"],
-            "ms",
-            target=2,
-            baseline_name="released scheme",
-        ),
-        Row(
-            "BALMS, meta regions by a forward, against the released scheme",
-            times["release"],
-            times["forward"],
-            "ms",
-            target=2,
-            baseline_name="released scheme",
-        ),
-    ]
+            target=target,
+            baseline_name="plain stage 2" if baseline == "plain" else "released scheme",
+            note=note,
+        )
     from_cache, seconds = {}, []
     # The first one fills the cache, the second one finds it.
     for run, options in (("cached plain", plain), ("cached", {})):
@@ -240,7 +220,7 @@ def measure(
         from_cache[run] = stepper(trainer(run.replace(" ", "_"), **options, **cache))
         seconds.append(CLOCK() - start)
     fill = 1e3 * (seconds[0] - seconds[1]) / NUM_IMAGES
-    times |= median_ms(from_cache, repeats=4 * repeats)
+    times |= median_ms(from_cache, repeats=max(4 * repeats, 12))
     yield from [
         Row(
             "plain second stage from cached regions",

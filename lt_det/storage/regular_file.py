@@ -78,15 +78,7 @@ def check_replaceable(path: str | os.PathLike[str]) -> None:
     Raises:
         ValueError: names path and kind.
     """
-    try:
-        mode = os.lstat(path).st_mode
-    except OSError:
-        return
-    if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
-        raise ValueError(
-            f"{os.fspath(path)} is {_kind(mode)}: expected a regular file, or none yet, to write "
-            "to; give another path"
-        )
+    _check_if_there(path, links=True, advice="give another path")
 
 
 def check_own(path: str | os.PathLike[str]) -> None:
@@ -95,13 +87,18 @@ def check_own(path: str | os.PathLike[str]) -> None:
     Raises:
         ValueError: names path and kind.
     """
+    _check_if_there(path, links=False, advice="delete it")
+
+
+def _check_if_there(path: str | os.PathLike[str], *, links: bool, advice: str) -> None:
     try:
         mode = os.lstat(path).st_mode
     except OSError:
         return
-    if not stat.S_ISREG(mode):
+    if not stat.S_ISREG(mode) and not (links and stat.S_ISLNK(mode)):
         raise ValueError(
-            f"{os.fspath(path)} is {_kind(mode)}: expected a regular file, or none yet; delete it"
+            f"{os.fspath(path)} is {_kind(mode)}: expected a regular file, or none yet, to write "
+            f"to; {advice}"
         )
 
 

@@ -175,8 +175,8 @@ def csv_rows(
         rows = [{c: (row[c] or "").strip() for c in header} for row in reader]
     except csv.Error as error:
         raise ValueError(
-            f"data set {name!r}: line {reader.line_num + 1} of {path} is none of a csv ({error}): "
-            "expected short texts between commas; correct it, or close its quotes"
+            f"data set {name!r}: line {reader.line_num + 1} of {path} cannot be read as csv "
+            f"({error}): expected short texts between commas; correct it, or close its quotes"
         ) from None
     lacking = [column for column in needed if column not in header]
     if lacking:
