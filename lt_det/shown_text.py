@@ -6,6 +6,8 @@ import re
 import unicodedata
 from typing import Any
 
+# What spreadsheets take for the beginning of a formula, wide and other forms of the signs too.
+_FORMULA = set("=+-@＝＋－＠﹢﹣﹦﹫﬩−")  # noqa: RUF001
 # Control characters, also those that turn the direction of writing, and halves of characters.
 _UNSHOWABLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
@@ -50,15 +52,18 @@ def for_plot(text: str) -> str:
 def for_csv(value: Any) -> Any:
     """Return the value of a csv cell that no spreadsheet takes for a formula.
 
-    Texts that begin with ``= + - @``, a tab or a carriage return get a ``'`` in front, which
+    Texts that begin with ``= + - @``, also in their wide forms or behind spaces and characters
+    that are not shown, or with a tab or the end of a line, get a ``'`` in front, which
     spreadsheets do not show. Numbers stay, negative ones too.
 
     Args:
         value: of any type; others than texts are returned as they are.
     """
-    if isinstance(value, str) and value[:1] in set("=+-@\t\r") and not _NUMBER.fullmatch(value):
-        return f"'{value}"
-    return value
+    if not isinstance(value, str) or _NUMBER.fullmatch(value):
+        return value
+    hidden = (c.isspace() or unicodedata.category(c) in _UNSHOWABLE for c in value)
+    first = next((c for c, is_hidden in zip(value, hidden) if not is_hidden), "")
+    return f"'{value}" if first in _FORMULA or value[:1] in set("\t\r\n") else value
 
 
 def _shown(character: str) -> str:

@@ -30,13 +30,21 @@ def test_logs_keep_lines_tabs_and_colours():
 
 
 @pytest.mark.parametrize(
-    "formula", ["=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "-", "+1e"]
+    "formula",
+    [
+        *("=1+1", "+cmd|' /C calc'!A0", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "-", "+1e"),
+        # Spreadsheets drop these in front, or read the wide forms as the narrow ones.
+        *("\n=1", "\na", "\ta", "\ra", "＝1+1", "＋1", "－2+3", "＠SUM(A1)", "﹢1", "﬩1", "−2+3"),  # noqa: RUF001
+        *(" =1", "\u3000=1", "\xa0=1", "\ufeff=1", "\u200b＝1", "\x00=1", "\x1b=1", "\v=1"),
+    ],
 )
 def test_formulas_get_a_mark(formula):
     assert for_csv(formula) == "'" + formula
 
 
-@pytest.mark.parametrize("value", [-1.5, -3, None, "", "-1.5", "+2", "-.5e-3", "a=b", "x-y", "12"])
+@pytest.mark.parametrize(
+    "value", [-1.5, -3, None, "", "-1.5", "+2", "-.5e-3", "a=b", "x-y", "12", " a"]
+)
 def test_numbers_and_names_stay(value):
     assert for_csv(value) == value
 

@@ -63,7 +63,8 @@ def why_not_usable(folder: str | os.PathLike[str]) -> str | None:
     """Make a folder that is to hold what we trust later; return None, or what is wrong with it.
 
     What others can write could be planted. So a folder is refused that another user owns (root
-    may), or that others may write: everybody, or a group that is more than the user alone.
+    may), or that others may write: everybody, or a group that is more than the user alone. So is
+    one below a folder in which everybody may rename what is not theirs.
 
     Args:
         folder: made, for its user to write only, if it does not exist.
@@ -71,6 +72,9 @@ def why_not_usable(folder: str | os.PathLike[str]) -> str | None:
     path = os.fspath(folder)
     if path.startswith("~"):
         return f"there is no home directory for {path.split(os.sep)[0]!r}"
+    open_parent = _open_parent(path)
+    if open_parent is not None:
+        return f"others may replace it in {open_parent} (chmod o-w {open_parent})"
     try:
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
         with contextlib.suppress(FileExistsError):
@@ -90,6 +94,21 @@ def why_not_usable(folder: str | os.PathLike[str]) -> str | None:
         return f"others may write it (chmod go-w {path})"
     if not os.access(path, os.R_OK | os.X_OK):
         return "it cannot be read"
+    return None
+
+
+def _open_parent(path: str) -> Path | None:
+    """Return a folder above in which everybody may rename everything, or None.
+
+    Of the path as it is named, whose links could be replaced, and of where they lead. Sticky
+    folders, such as /tmp, let only owners rename.
+    """
+    for place in (Path(os.path.abspath(path)), Path(os.path.realpath(path))):
+        for parent in place.parents:
+            with contextlib.suppress(OSError):  # it is not there yet
+                mode = os.stat(parent).st_mode
+                if stat.S_ISDIR(mode) and mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+                    return parent
     return None
 
 

@@ -47,6 +47,27 @@ def test_a_folder_reached_by_a_link_is_judged_by_what_it_is(tmp_path):
     assert "others may write it" in (why_not_usable(tmp_path / "link") or "")
 
 
+@pytest.mark.parametrize("place", ["a/b/cache", "link", "a/b/made/now", "a/link"])
+def test_a_folder_that_others_could_replace_is_refused(tmp_path, place):
+    """By renaming a folder above it; in a sticky one, such as /tmp, only owners rename."""
+    (tmp_path / "a" / "b" / "cache").mkdir(parents=True)
+    (tmp_path / "own").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "a" / "b" / "cache")
+    (tmp_path / "a" / "link").symlink_to(tmp_path / "own")  # the link itself, there
+    assert why_not_usable(tmp_path / place) is None
+    (tmp_path / "a").chmod(0o1777)
+    assert why_not_usable(tmp_path / place) is None
+    (tmp_path / "a").chmod(0o777)
+    reason = why_not_usable(tmp_path / place) or ""
+    assert f"others may replace it in {tmp_path / 'a'} (chmod o-w {tmp_path / 'a'})" in reason
+
+
+def test_nothing_is_made_where_others_could_replace_it(tmp_path):
+    tmp_path.chmod(0o777)
+    assert "others may replace it" in (why_not_usable(tmp_path / "x" / "y") or "")
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("place", "reason"),
     [

@@ -16,6 +16,7 @@ import torch.distributed as dist
 from detectron2 import engine
 from detectron2.utils import comm
 
+from lt_det.engine.startup.launch_flags import check_launch_flags
 from lt_det.engine.startup.setup import load_config
 from lt_det.evaluation.rank_watch import RankWatch, explain, watch_ranks
 
@@ -40,6 +41,9 @@ def launch(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) 
 
     Of several processes, none waits longer than LT_DET.RANK_TIMEOUT_MINUTES for one that makes no
     progress: it ends and names that one.
+
+    Raises:
+        ValueError: names the flag that cannot be, before any process is started.
     """
     if all(name in os.environ for name in _TORCHRUN_VARIABLES):
         cfg = _first_config(args)
@@ -53,6 +57,7 @@ def launch(main: Callable[[argparse.Namespace], Any], args: argparse.Namespace) 
         if dist.get_backend() == "nccl":
             dist.destroy_process_group()
         return result
+    check_launch_flags(args)
     arguments: dict[str, Any] = {}
     if args.num_gpus * args.num_machines > 1:
         limit = _limit(_first_config(args))

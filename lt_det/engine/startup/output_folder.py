@@ -21,7 +21,8 @@ def check_output_folder(folder: str) -> None:
     """Raise unless OUTPUT_DIR is a folder that can be written, or can be made.
 
     The files that every run writes there must not be links, pipes or the like; the folder itself
-    may be a link. Leaves no trace. Only the main process looks: it is the one that writes.
+    may be a link. Leaves no trace. The main process looks at all, others at their own log only:
+    they write nothing else.
 
     Args:
         folder: value of OUTPUT_DIR; addresses with ``://`` are not looked at.
@@ -31,18 +32,23 @@ def check_output_folder(folder: str) -> None:
     """
     if not isinstance(folder, str) or not folder.strip():
         raise ValueError(f"OUTPUT_DIR must be the path of a folder, got {folder!r}")
-    if "://" in folder or not comm.is_main_process():
+    if folder.startswith("~"):
+        raise ValueError(
+            f"OUTPUT_DIR {folder!r} begins with ~, which only load_config replaces: set it to the "
+            f"whole path, or to './{folder}' if a folder has this name"
+        )
+    if "://" in folder:
         return
-    path = Path(os.path.abspath(folder))
+    path, rank = Path(os.path.abspath(folder)), comm.get_rank()
+    if rank:
+        _check_written(folder, path / f"log.txt.rank{rank}")
+        return
     place = next(p for p in (path, *path.parents) if os.path.lexists(p))
     if not place.is_dir():
         what = "a link to nothing" if place.is_symlink() and not place.exists() else "no folder"
         raise ValueError(f"OUTPUT_DIR {folder!r}: {place} is {what}; set another OUTPUT_DIR")
     for name in _WRITTEN if place == path else ():
-        try:
-            check_own(path / name)
-        except ValueError as error:
-            raise ValueError(f"OUTPUT_DIR {folder!r}: {error}, or set another OUTPUT_DIR") from None
+        _check_written(folder, path / name)
     try:
         # By writing: permission bits tell little to root, and nothing of a read-only disk.
         with tempfile.TemporaryFile(dir=place):
@@ -52,6 +58,13 @@ def check_output_folder(folder: str) -> None:
             f"OUTPUT_DIR {folder!r} cannot be written ({error.strerror or error} in {place}): set "
             "another OUTPUT_DIR, or make room"
         ) from error
+
+
+def _check_written(folder: str, path: Path) -> None:
+    try:
+        check_own(path)
+    except ValueError as error:
+        raise ValueError(f"OUTPUT_DIR {folder!r}: {error}, or set another OUTPUT_DIR") from None
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ from lt_det.config import add_lt_det_config
 from lt_det.config_files import find_config
 from lt_det.engine.startup.config_reader import ConfigReader, absolute_datasets
 from lt_det.engine.startup.datasets import register_datasets
+from lt_det.engine.startup.home_paths import expand_home
 from lt_det.engine.startup.num_classes import (
     forget_num_classes,
     mark_num_classes,
@@ -86,7 +87,7 @@ def read_config(config_file: str, opts: Sequence[str] = ()) -> CfgNode:
     Raises:
         FileNotFoundError: if there is no such file, or one of its bases is missing.
         ValueError: if the yaml wants to build python objects or is no yaml, the options are no
-            pairs, or a value has the wrong type.
+            pairs, a value has the wrong type, or a path begins with the ``~`` of nobody.
         KeyError: if a key does not exist; the message has the nearest ones.
     """
     cfg = _read(config_file, opts)
@@ -137,6 +138,7 @@ def _read(config_file: str, opts: Sequence[str]) -> CfgNode:
     if "LT_DET.DATASETS" in opts[::2]:
         # The config.yaml of the run would say that they count from its folder.
         cfg.LT_DET.DATASETS = absolute_datasets(cfg.LT_DET.DATASETS, os.getcwd())
+    expand_home(cfg)
     return cfg
 
 

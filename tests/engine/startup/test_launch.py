@@ -181,3 +181,64 @@ def test_processes_of_detectron2_s_launcher_wait_as_long_as_the_key_says(tmp_pat
     args = argument_parser().parse_args(["--num-gpus", "2", "--config-file", str(config)])
     launch_module.launch(print, args)
     assert seen["timeout"] == timedelta(minutes=8)
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["--num-gpus", "-1"], "--num-gpus must be at least 0, got -1"),
+        (["--num-machines", "0"], "--num-machines must be at least 1, got 0"),
+        (["--num-machines", "-2"], "--num-machines must be at least 1, got -2"),
+        (["--machine-rank", "5"], "--machine-rank must be 0 .*--num-machines 1, got 5"),
+        (
+            ["--num-machines", "2", "--machine-rank", "2"],
+            "--machine-rank must be 0 to 1 with --num-machines 2, got 2",
+        ),
+        (["--machine-rank", "-1"], "--machine-rank must be 0 .*got -1"),
+        (["--num-gpus", "0", "--num-machines", "2"], "--num-gpus 0 .*--num-machines 2"),
+        *(
+            (["--num-gpus", "2", "--dist-url", url], f"--dist-url '{url}' .*tcp://")
+            for url in (
+                *("nonsense", "", "tcp://", "tcp://host", "tcp://host:x", "tcp://host:99999"),
+                *("http://host:1", "tcp://:123", "tcp://host:0", "host:29500"),
+            )
+        ),
+        (["--num-machines", "2", "--dist-url", "auto"], "--dist-url 'auto' .*one machine"),
+    ],
+)
+def test_flags_of_the_launcher_that_cannot_be_are_said_before_any_process_starts(
+    tmp_path, monkeypatch, words, reason
+):
+    monkeypatch.setattr(launch_module.engine, "launch", lambda *_, **__: pytest.fail("started"))
+    monkeypatch.setattr(launch_module, "load_config", lambda *_: pytest.fail("read a config"))
+    with pytest.raises(ValueError, match=reason):
+        launch_module.launch(print, argument_parser().parse_args(words))
+
+
+def test_more_processes_than_gpus_are_said(monkeypatch):
+    started = []
+    monkeypatch.setattr(launch_module.engine, "launch", lambda *_, **words: started.append(words))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    launch_module.launch(print, argument_parser().parse_args(["--num-gpus", "2"]))
+    with pytest.raises(ValueError, match="--num-gpus 3, but PyTorch finds 2 GPUs"):
+        launch_module.launch(print, argument_parser().parse_args(["--num-gpus", "3"]))
+    assert len(started) == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--num-gpus", "0"],
+        ["--dist-url", "nonsense"],  # of one process: not asked for
+        ["--num-gpus", "2", "--dist-url", "auto"],
+        ["--num-gpus", "2", "--dist-url", "file:///tmp/x"],
+        ["--num-machines", "2", "--machine-rank", "1", "--dist-url", "tcp://[::1]:29500"],
+    ],
+)
+def test_flags_of_the_launcher_that_can_be_are_passed_on(monkeypatch, words):
+    started = []
+    monkeypatch.setattr(launch_module.engine, "launch", lambda *_, **words: started.append(words))
+    args = argument_parser().parse_args(words)
+    launch_module.launch(print, args)
+    assert [one["dist_url"] for one in started] == [args.dist_url]

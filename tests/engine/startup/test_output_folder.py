@@ -10,6 +10,7 @@ import tempfile
 import pytest
 
 from lt_det.engine.stages import run_stages
+from lt_det.engine.startup import output_folder
 from lt_det.engine.startup.output_folder import check_output_folder, config_of_started_runs
 from lt_det.engine.startup.setup import setup
 
@@ -64,6 +65,21 @@ def test_files_of_a_run_that_are_none_are_refused_and_stay(tmp_path, name, kind)
         check_output_folder(str(tmp_path / "link"))
     assert victim.read_text() == "precious"
     assert os.path.lexists(path)
+
+
+@pytest.mark.parametrize("kind", ["a link", "a named pipe"])
+def test_each_process_looks_at_its_own_log(tmp_path, monkeypatch, kind):
+    path = tmp_path / "log.txt.rank1"
+    path.symlink_to(tmp_path / "victim") if kind == "a link" else os.mkfifo(path)
+    check_output_folder(str(tmp_path))  # the main process has another
+    for rank, is_theirs in ((1, True), (2, False)):
+        monkeypatch.setattr(output_folder.comm, "get_rank", lambda rank=rank: rank)
+        if is_theirs:
+            with pytest.raises(ValueError, match=f"OUTPUT_DIR .*log.txt.rank1 is {kind}: expected"):
+                check_output_folder(str(tmp_path))
+        else:
+            check_output_folder(str(tmp_path))
+    assert not (tmp_path / "victim").exists()
 
 
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENOSPC])
