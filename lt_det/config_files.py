@@ -6,6 +6,8 @@ import difflib
 import os
 from pathlib import Path
 
+from lt_det.storage.regular_file import check_regular
+
 #: Before the name of a config that comes with the package, in a ``_BASE_`` too.
 PREFIX = "lt_det://"
 
@@ -31,6 +33,7 @@ def find_config(config_file: str) -> str:
     Raises:
         FileNotFoundError: if there is no such file, or several in different folders; says which
             names are close.
+        ValueError: if it is a folder or a pipe, and no name of a config.
     """
     name = config_file.removeprefix(PREFIX)
     if name == config_file and ("://" in name or os.path.isfile(name)):
@@ -52,6 +55,7 @@ def find_config(config_file: str) -> str:
             raise FileNotFoundError(
                 f"config {config_file!r} could be {' or '.join(found)} in {root}: name its folder"
             )
+    check_regular(name)
     # By name, and by folder and name as one word: "lvis_balms_r101" is near to lvis_v1/balms_r101.
     configs = [p for p in known if "_base_" not in p]
     by_name = {os.path.basename(p): p for p in configs}

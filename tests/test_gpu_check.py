@@ -67,6 +67,23 @@ def test_a_part_that_is_not_complete_has_its_own_exit_status(check):
     assert main.exit_status([{**done, "checks": []}]) == 3
 
 
+def test_limits_of_the_parts_grow_with_the_time_in_total(check, monkeypatch, tmp_path):
+    main, limits = check["__main__"], {}
+
+    def run_part(module, path, seconds, env):
+        limits[module] = seconds
+        found = [{"name": "x", "ok": True, "detail": ""}]
+        about = {"part": module, "state": "done", "seconds": 1.0, "rows": [], "notes": []}
+        return {**about, "checks": found}
+
+    monkeypatch.setattr(main, "run_part", run_part)
+    words = ["--device", "cpu", "--parts", "waits", "--output", str(tmp_path)]
+    for seconds, limit in ((None, 360), (7200, 720), (10800, 1080), (100, 100)):
+        more = [] if seconds is None else ["--seconds", str(seconds)]
+        assert main.main([*words, *more]) == 0
+        assert limits["gpu_check.waits"] == pytest.approx(limit, abs=1)
+
+
 def test_tolerances_are_of_the_largest_value(check):
     import torch
 

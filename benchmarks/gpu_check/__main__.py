@@ -52,6 +52,8 @@ PARTS = {
 SHORTEST = 15
 #: A CPU needs longer, also for small inputs.
 SLOWER = 6
+#: Seconds in total.
+TOTAL = {"cuda": 480.0, "cpu": 3600.0}
 FOUND = "import torch; print(torch.cuda.get_device_name() if torch.cuda.is_available() else '')"
 
 
@@ -147,7 +149,11 @@ def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--parts", nargs="+", choices=tuple(PARTS), default=list(PARTS))
-    parser.add_argument("--seconds", type=float, help="in total; default 480, on a CPU an hour")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        help="in total; default 480, on a CPU an hour; with more, each part has more",
+    )
     parser.add_argument("--carry", default=str(REPOSITORY / "build" / "gpu" / "site"))
     parser.add_argument(
         "--output",
@@ -169,7 +175,8 @@ def main(arguments: list[str] | None = None) -> int:
             return 2
         print(f"on {found.stdout.strip()}", flush=True)
     slower = SLOWER if args.device == "cpu" else 1
-    end = time.monotonic() + (args.seconds or 480 * (1 if slower == 1 else 7.5))
+    total = args.seconds or TOTAL[args.device]
+    end, more = time.monotonic() + total, max(1.0, total / TOTAL[args.device])
     folder = args.output or (
         REPOSITORY / "build" / "gpu_check" if slower > 1 else BENCHMARKS / "results" / "gpu_check"
     )
@@ -183,7 +190,7 @@ def main(arguments: list[str] | None = None) -> int:
             write_json(path, contents[-1])
             continue
         print(f"{name}:", flush=True)
-        limit = min(left, PARTS[name] * slower)
+        limit = min(left, PARTS[name] * slower * more)
         contents.append(run_part(f"gpu_check.{name}", path, limit, env))
     print(table(contents))
     if slower > 1:

@@ -18,6 +18,7 @@ from lt_det.balancing.replay import PostProcessing
 from lt_det.evaluation.analysis.matches import Matches
 from lt_det.evaluation.results import write_json
 from lt_det.storage.atomic_write import atomic_file
+from lt_det.storage.regular_file import open_regular
 
 
 class KeptCandidates:
@@ -94,7 +95,7 @@ def check_same_balance(folder: Path, about: Mapping[str, Any]) -> None:
     path = folder / "balance.json"
     now = json.loads(json.dumps(about))
     try:
-        was = json.loads(path.read_text(encoding="utf-8"))
+        was = _read_json(path)
     except (FileNotFoundError, json.JSONDecodeError):
         write_json(path, now)
         return
@@ -114,10 +115,15 @@ def kept_images(folder: Path) -> tuple[list[int], list[int] | None] | None:
     those that it has. None where none was begun.
     """
     try:
-        was = json.loads((folder / "balance.json").read_text(encoding="utf-8"))
+        was = _read_json(folder / "balance.json")
         return was["test images"], was["training images"]
     except (FileNotFoundError, json.JSONDecodeError, KeyError):
         return None
+
+
+def _read_json(path: Path) -> Any:
+    with open_regular(path, "r", encoding="utf-8") as file:
+        return json.load(file)
 
 
 def file_digest(path: str) -> str:

@@ -28,6 +28,7 @@ from lt_det.experiments.posthoc_sweep import (
 )
 from lt_det.report.sweep_table import sweep_table
 from lt_det.storage.atomic_write import atomic_file
+from lt_det.storage.regular_file import check_regular
 
 METRICS = ("top1", "mean_class", "many", "medium", "few", "natural", "ece")
 
@@ -98,6 +99,12 @@ def main(arguments: list[str] | None = None) -> None:
                 "train it with LT_DET.CLASSIFICATION.HELD_OUT 0.1, and say so here too"
             )
         cfg.DATASETS.TEST = tuple(f"{name}{HELD_OUT}" for name in cfg.DATASETS.TRAIN)
+    # All of them, before hours of the first.
+    for flag, paths in (("--weights", args.weights), ("--logn", args.logn or ())):
+        for path in paths:
+            if "://" not in path and not Path(path).is_file():
+                check_regular(path)
+                raise FileNotFoundError(f"{flag} {path!r} does not exist: correct the path")
     images = classifies_images(cfg)
     usual = {"tau_norm": (0.25, 0.5, 0.75, 1.0), "logit_adjustment": (0.5, 1.0, 1.5, 2.0)}
     points = post_hoc_points(

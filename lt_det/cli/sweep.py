@@ -58,6 +58,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> None:
     """Run the sweep and print its table; it is also written to OUTPUT/summary.md."""
     args = parse_arguments(arguments)
+    load_config(args.config_file, args.options)
     grid = {key: values for key, *values in args.grid}
     for key, values in grid.items():
         if not values:

@@ -14,6 +14,7 @@ from detectron2.utils import comm
 
 from lt_det.evaluation.lvis.average_precision import METRICS
 from lt_det.evaluation.results import write_json
+from lt_det.storage.regular_file import open_regular
 from lt_det.tasks import build_task
 
 logger = logging.getLogger(__name__)
@@ -214,7 +215,7 @@ def read_values(path: str, metric: str, *, until: int) -> list[tuple[int, float]
         until: iterations that the run has behind it.
     """
     try:
-        with open(path, encoding="utf-8") as file:
+        with open_regular(path, "r", encoding="utf-8") as file:
             content = json.load(file)
         if content["metric"] != metric:
             return []

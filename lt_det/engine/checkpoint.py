@@ -17,7 +17,7 @@ from lt_det.data.stats.class_stats import ClassStats
 from lt_det.engine.start_classes import StartClasses
 from lt_det.modeling.roi.box_predictor import LongTailOutputLayers
 from lt_det.storage.atomic_write import atomic_file, remove_partial_files
-from lt_det.storage.regular_file import open_regular
+from lt_det.storage.regular_file import check_regular, open_regular
 from lt_det.storage.tensor_file import load_open_tensors, why_not_loaded
 
 logger = logging.getLogger(__name__)
@@ -93,6 +93,7 @@ class LongTailCheckpointer(DetectionCheckpointer):
             ValueError: if it holds anything but weights, or is broken.
         """
         if path and "://" not in path and not os.path.isfile(path.split("?")[0]):
+            check_regular(path.split("?")[0])
             raise FileNotFoundError(
                 f"checkpoint {path!r} (MODEL.WEIGHTS, or the last one of OUTPUT_DIR) does not exist"
             )

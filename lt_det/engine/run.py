@@ -17,6 +17,7 @@ from lt_det.engine.startup.launch import launch
 from lt_det.engine.startup.output_folder import config_of_started_runs
 from lt_det.engine.startup.setup import argument_parser, read_config, setup
 from lt_det.engine.trainer import LongTailTrainer
+from lt_det.storage.regular_file import open_regular
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +76,8 @@ def _is_evaluated(cfg: Any, iterations: int) -> bool:
     if not cfg.DATASETS.TEST:
         return True
     try:
-        with open(os.path.join(cfg.OUTPUT_DIR, "results.json"), encoding="utf-8") as file:
+        path = os.path.join(cfg.OUTPUT_DIR, "results.json")
+        with open_regular(path, "r", encoding="utf-8") as file:
             return json.load(file).get("iterations") == iterations
     except (OSError, ValueError):
         return False

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from lt_det.data.annotations.datasets import check_registered, class_names_of
 from lt_det.data.annotations.json_file import read_categories
+from lt_det.storage.regular_file import check_regular, open_regular
 
 logger = logging.getLogger(__name__)
 
@@ -93,6 +94,7 @@ def _names_of(cfg: Any) -> tuple[str, ...]:
         return ()
     if os.path.isfile(os.path.expanduser(value)):
         return _names_in_file(os.path.expanduser(value))
+    check_regular(os.path.expanduser(value))
     try:
         check_registered(value)
         return tuple(class_names_of(value))
@@ -106,7 +108,7 @@ def _names_of(cfg: Any) -> tuple[str, ...]:
 
 def _names_in_file(path: str) -> tuple[str, ...]:
     if path.endswith(".json"):
-        with open(path, encoding="utf-8-sig") as file:
+        with open_regular(path, "r", encoding="utf-8-sig") as file:
             try:
                 content = json.load(file)
             except ValueError as error:
@@ -115,7 +117,7 @@ def _names_in_file(path: str) -> tuple[str, ...]:
             return tuple(content)
         categories = read_categories(path, name="LT_DET.START_CLASSES")
         return tuple(c["name"] for c in sorted(categories, key=lambda c: c["id"]))
-    with open(path, encoding="utf-8-sig") as file:
+    with open_regular(path, "r", encoding="utf-8-sig") as file:
         return tuple(line.strip() for line in file if line.strip())
 
 

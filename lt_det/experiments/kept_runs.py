@@ -15,6 +15,7 @@ from detectron2.config import CfgNode
 from lt_det.data.annotations.checks import NUM_NAMED
 from lt_det.engine.startup.setup import load_config, read_config
 from lt_det.engine.startup.world_size import scale_to_world_size
+from lt_det.storage.regular_file import open_regular
 
 logger = logging.getLogger(__name__)
 
@@ -39,7 +40,8 @@ def is_finished(folder: Path) -> bool:
     config.yaml nothing is known of the training, and any results count.
     """
     try:
-        record = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        with open_regular(folder / "results.json", "r", encoding="utf-8") as file:
+            record = json.load(file)
     except (FileNotFoundError, json.JSONDecodeError):
         return False
     config = folder / "config.yaml"

@@ -22,6 +22,7 @@ from lt_det.projects.recipe import Recipe
 from lt_det.projects.start_weights import backbone_weights, detector_weights
 from lt_det.projects.yaml_file import yaml_text
 from lt_det.storage.atomic_write import atomic_file
+from lt_det.storage.regular_file import check_regular
 
 TaskName = Literal["segmentation", "detection", "classification"]
 
@@ -70,6 +71,7 @@ def detection_project(
     """
     for path in (*train, *val):
         if not os.path.isfile(path):
+            check_regular(path)
             raise FileNotFoundError(f"there is no json {path!r} (--train, --val): correct the path")
     jsons = [*train, *val]
     roots = list(image_roots) * (len(jsons) if len(image_roots) == 1 else 1)

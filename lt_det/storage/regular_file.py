@@ -48,7 +48,7 @@ def open_regular(
             raise
         try:
             state = os.fstat(handle)
-            _check_kind(name, state.st_mode)
+            _check_kind(name, state.st_mode, own=own)
             if own and not is_trusted_owner(state.st_uid):
                 raise ValueError(f"{name} belongs to user {state.st_uid}, not to us; delete it")
         except BaseException:
@@ -61,6 +61,8 @@ def open_regular(
 
 def check_regular(path: str | os.PathLike[str]) -> None:
     """Raise if there is something at ``path`` that is no regular file, without opening it.
+
+    Before "does not exist" is said of what is no file.
 
     Raises:
         ValueError: names path and kind.
@@ -107,9 +109,10 @@ def is_trusted_owner(user: int) -> bool:
     return not hasattr(os, "geteuid") or user in (os.geteuid(), 0)
 
 
-def _check_kind(path: str, mode: int) -> None:
+def _check_kind(path: str, mode: int, *, own: bool = False) -> None:
     if not stat.S_ISREG(mode):
-        raise ValueError(f"{path} is {_kind(mode)}: expected a regular file")
+        advice = "; save what it gives to one first" if stat.S_ISFIFO(mode) and not own else ""
+        raise ValueError(f"{path} is {_kind(mode)}: expected a regular file{advice}")
 
 
 def _kind(mode: int) -> str:

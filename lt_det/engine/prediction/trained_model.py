@@ -15,6 +15,7 @@ from lt_det.data.annotations.datasets import class_names_of
 from lt_det.engine.evaluated_model import classes_of_checkpoint, load_evaluated_model
 from lt_det.engine.startup.setup import load_config, read_config
 from lt_det.engine.trainer import LongTailTrainer
+from lt_det.storage.regular_file import check_regular, open_regular
 from lt_det.tasks import Task, build_task
 
 
@@ -101,14 +102,16 @@ def _checkpoint_of(path: str) -> str:
     if "://" in path or not os.path.isdir(path):
         if "://" not in path and not os.path.lexists(path):
             raise FileNotFoundError(f"weights {path!r} do not exist: name a checkpoint (.pth)")
+        if "://" not in path:
+            check_regular(path)
         return path
     final = os.path.join(path, "model_final.pth")
     if os.path.isfile(final):
         return final
     try:
-        with open(os.path.join(path, "last_checkpoint"), encoding="utf-8") as file:
+        with open_regular(os.path.join(path, "last_checkpoint"), "r", encoding="utf-8") as file:
             last = os.path.join(path, os.path.basename(file.read().strip()))
-    except OSError:
+    except (OSError, ValueError):
         last = ""
     if not os.path.isfile(last):
         raise FileNotFoundError(

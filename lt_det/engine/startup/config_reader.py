@@ -10,6 +10,7 @@ from typing import Any
 from detectron2.config import CfgNode
 
 from lt_det.config_files import PREFIX, find_config
+from lt_det.storage.regular_file import check_regular
 
 #: Before a path that starts from the folder of the yaml that has it.
 HERE = "here://"
@@ -33,6 +34,7 @@ class ConfigReader(CfgNode):
         if PREFIX in filename:  # fvcore has put the folder of the yaml before it
             filename = find_config(filename[filename.index(PREFIX) :])
         if "://" not in filename and not os.path.isfile(filename):
+            check_regular(filename)
             raise FileNotFoundError(f"_BASE_ {filename!r} does not exist")
         tree = super().load_yaml_with_base(filename, allow_unsafe=allow_unsafe)
         node = tree.get("LT_DET") if isinstance(tree, dict) else None

@@ -18,6 +18,7 @@ from lt_det.evaluation.analysis.saved_matches import SavedMatches
 from lt_det.evaluation.analysis.tables import write_rows
 from lt_det.evaluation.analysis.weighted_ap import class_aps
 from lt_det.evaluation.results import write_json
+from lt_det.storage.regular_file import check_regular
 
 NO_DIFFERENCE = "no difference can be shown"
 #: Columns of the rows by group and by class.
@@ -135,11 +136,14 @@ def matches_file(run: str | os.PathLike[str], iou_type: str) -> Path:
     path, name = Path(run), f"matches_{iou_type}.npz"
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist: expected the folder of a run or {name}")
-    if path.is_file():
+    if not path.is_dir():
+        check_regular(path)
         return path
     found = [p for p in (path / name, path / "inference" / name) if p.is_file()]
     found = found or sorted((path / "inference").glob(f"*/{name}"))
     if not found:
+        for place in (path / name, path / "inference" / name):
+            check_regular(place)
         raise FileNotFoundError(
             f"{path} has no {name}: evaluate the run with its analysis on, or "
             f"lt-det evaluate VAL.json DETECTIONS.json --analysis on --output {path}"

@@ -23,6 +23,7 @@ from lt_det.evaluation.lvis.average_precision import (
 )
 from lt_det.evaluation.lvis.ground_truth import read_ground_truth
 from lt_det.evaluation.results import write_per_category
+from lt_det.storage.regular_file import check_regular
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +67,7 @@ def evaluate_lvis(
         raise ValueError("analysis: output_dir is needed, the folder of its files")
     for argument, path in (("ground_truth", ground_truth), ("detections", detections)):
         if isinstance(path, (str, os.PathLike)) and not os.path.isfile(path):
+            check_regular(path)
             raise FileNotFoundError(f"{argument}: {os.fspath(path)} does not exist")
     found = as_detections(detections)
     there: list[tuple[IoUType, object]] = [("bbox", found.boxes), ("segm", found.masks)]

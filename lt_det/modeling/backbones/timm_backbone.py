@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from lt_det.data.array_unpickler import BROKEN_FILE
 from lt_det.modeling.backbones.lite0_weights import LITE0_MODEL, load_lite0_state_dict
+from lt_det.storage.regular_file import check_regular
 from lt_det.storage.tensor_file import load_tensors, why_not_loaded
 
 logger = logging.getLogger(__name__)
@@ -244,6 +245,7 @@ def _read_weights(weights: str, *, name: str) -> dict[str, Tensor]:
             raise ValueError(f"weights {weights!r} are those of {LITE0_MODEL!r}, not of {name!r}")
         return load_lite0_state_dict()
     if not Path(weights).is_file():
+        check_regular(weights)
         raise FileNotFoundError(
             f"weights must be '', {LITE0_PIP_WEIGHTS!r}, {TIMM_WEIGHTS!r} or a file, got "
             f"{weights!r} (LT_DET.TIMM.WEIGHTS)"

@@ -34,6 +34,7 @@ from lt_det.report.run_page.scenes import BUDGET, class_scenes, rare_scenes
 from lt_det.report.run_page.training_facts import training_facts
 from lt_det.shown_text import for_csv
 from lt_det.storage.atomic_write import atomic_file
+from lt_det.storage.regular_file import check_regular
 
 logger = logging.getLogger(__name__)
 
@@ -79,6 +80,7 @@ def save_run_page(
     for what in ("ground_truth", "train_json"):
         path = getattr(options, what)
         if path is not None and not os.path.isfile(path):
+            check_regular(path)
             raise FileNotFoundError(f"{what}: {path} does not exist")
     if options.images is not None and not os.path.isdir(options.images):
         raise FileNotFoundError(f"images: {options.images} is no folder")
