@@ -4,7 +4,7 @@
     python tools/mutate.py --count 60 --seed 0
     python tools/mutate.py --replace lt_det/config.py "FEW_MAX = 19" "FEW_MAX = 20"
 
-A seeded sample of mutants of losses, meta, evaluation and data: other arithmetic, comparisons,
+A seeded sample of mutants of losses, meta, evaluation and data, or of other --layers: other arithmetic, comparisons,
 constants, and statements left out. Each is tried in a copy of the repository, never in the tree:
 first against the test files that name its module, then against the rest of its layer's tests. A
 mutant that no test finds, a survivor, is listed. The exit status is 1 if there is one.
@@ -29,7 +29,9 @@ from pathlib import Path
 from mutants import Mutant, mutant_of, places
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+#: What is tried if nothing else is asked for.
 LAYERS = ("losses", "meta", "evaluation", "data")
+ALL_LAYERS = sorted(p.parent.name for p in (REPOSITORY / "lt_det").glob("*/__init__.py"))
 
 
 def sample(root: Path, count: int, seed: int, layers: Sequence[str] = LAYERS) -> list[Mutant]:
@@ -171,7 +173,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--count", type=int, default=60, help="mutants in the sample")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--layers", nargs="+", choices=LAYERS, default=LAYERS)
+    parser.add_argument("--layers", nargs="+", choices=ALL_LAYERS, default=LAYERS)
     parser.add_argument("--seconds", type=float, default=300, help="for the tests of a mutant")
     parser.add_argument("--replace", nargs=3, metavar=("FILE", "OLD", "NEW"), action="append")
     args = parser.parse_args(arguments)

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from lt_det.data.annotations.box_checks import box_array
+from lt_det.data.annotations.box_checks import box_array, box_findings
 from lt_det.data.annotations.checks import box_is_valid, check_annotations, is_crowd
 from lt_det.data.annotations.json_file import read_annotation_json
 from lt_det.data.annotations.mask_checks import mask_problem
@@ -28,6 +28,21 @@ def boxes_set(boxes: list, *, width: int = 100, height: int = 80, **keys) -> dic
             for k, box in enumerate(boxes, start=1)
         ],
     }
+
+
+@pytest.mark.parametrize(
+    ("side", "kinds"),
+    [
+        (2, ["box-tiny"]),
+        (3, ["box-fractions"]),
+        ((2, 3), ["box-tiny"]),
+        (np.nan, ["box-fractions"]),
+    ],
+)
+def test_boxes_within_a_pixel_are_fractions_where_the_image_is_larger_than_two(side, kinds):
+    """An object in an image of two pixels has no more room."""
+    boxes, sizes = np.array([[0.0, 0.0, 1.0, 1.0]]), np.array([np.broadcast_to(side, 2)], float)
+    assert [one.kind for one in box_findings(boxes, sizes)] == kinds
 
 
 def good_boxes(num: int = 30) -> list[list[float]]:
