@@ -4,10 +4,11 @@
     python tools/mutate.py --count 60 --seed 0
     python tools/mutate.py --replace lt_det/config.py "FEW_MAX = 19" "FEW_MAX = 20"
 
-A seeded sample of mutants of losses, meta, evaluation and data, or of other --layers: other arithmetic, comparisons,
-constants, and statements left out. Each is tried in a copy of the repository, never in the tree:
-first against the test files that name its module, then against the rest of its layer's tests. A
-mutant that no test finds, a survivor, is listed. The exit status is 1 if there is one.
+A seeded sample of mutants of losses, meta, evaluation and data, or of other --layers: other
+arithmetic, comparisons, constants, and statements left out. Each is tried in a copy of the
+repository, never in the tree: first against the test files that name its module, then against the
+rest of its layer's tests. A mutant that no test finds, a survivor, is listed. The exit status is 1
+if there is one.
 """
 
 from __future__ import annotations
