@@ -24,6 +24,7 @@ from lt_det.balancing.options import BalanceOptions
 from lt_det.balancing.plan import plan_text
 from lt_det.balancing.run import closing_words, plan_balance, run_balance
 from lt_det.engine.startup.setup import load_config
+from lt_det.storage.writable_folder import check_writable_folder
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
@@ -107,6 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     cfg = load_config(args.config_file, args.options)
     output = args.output.resolve()
+    check_writable_folder(output)
     if args.plan:
         subject, rows = plan_balance(cfg, options, output)
         print("\n".join([*subject.notes, plan_text(rows)]))

@@ -22,6 +22,7 @@ from lt_det.data.stats.frequency_groups import GROUP_NAMES
 from lt_det.evaluation.analysis.comparison import Comparison, compare_runs, matches_file
 from lt_det.evaluation.lvis.average_precision import IOU_TYPES
 from lt_det.shown_text import for_terminal
+from lt_det.storage.writable_folder import check_writable_folder
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -47,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Compare and print the tables."""
     args = parse_arguments(arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
+    if args.output:
+        check_writable_folder(args.output)
     for iou_type in args.iou_type or _common_types(args.a, args.b):
         comparison = compare_runs(
             args.a,

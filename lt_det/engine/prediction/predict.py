@@ -91,7 +91,7 @@ def predict(
         FileNotFoundError: if weights, config, thresholds or inputs are missing.
         ValueError: if they do not fit each other, or not one image can be read.
     """
-    check_output_folder(os.fspath(output))
+    check_output_folder(os.fspath(output), name="output")
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if top_k < 1:

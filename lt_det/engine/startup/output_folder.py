@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,12 +11,13 @@ from detectron2.utils import comm
 
 from lt_det.storage.atomic_write import atomic_file
 from lt_det.storage.regular_file import check_own
+from lt_det.storage.writable_folder import check_writable_folder
 
 # Detectron2 opens these by name: it would write through a link, and wait for ever at a pipe.
 _WRITTEN = ("config.yaml", "metrics.json", "last_checkpoint", "log.txt")
 
 
-def check_output_folder(folder: str) -> None:
+def check_output_folder(folder: str, *, name: str = "OUTPUT_DIR") -> None:
     """Raise unless OUTPUT_DIR is a folder that can be written, or can be made.
 
     The files that every run writes there must not be links, pipes or the like; the folder itself
@@ -26,45 +26,34 @@ def check_output_folder(folder: str) -> None:
 
     Args:
         folder: value of OUTPUT_DIR; addresses with ``://`` are not looked at.
+        name: what the user set it by, for messages.
 
     Raises:
-        ValueError: names OUTPUT_DIR and what is wrong.
+        ValueError: names it and what is wrong.
     """
     if not isinstance(folder, str) or not folder.strip():
-        raise ValueError(f"OUTPUT_DIR must be the path of a folder, got {folder!r}")
+        raise ValueError(f"{name} must be the path of a folder, got {folder!r}")
     if folder.startswith("~"):
         raise ValueError(
-            f"OUTPUT_DIR {folder!r} begins with ~, which only load_config replaces: set it to the "
+            f"{name} {folder!r} begins with ~, which only load_config replaces: set it to the "
             f"whole path, or to './{folder}' if a folder has this name"
         )
     if "://" in folder:
         return
     path, rank = Path(os.path.abspath(folder)), comm.get_rank()
     if rank:
-        _check_written(folder, path / f"log.txt.rank{rank}")
+        _check_written(folder, path / f"log.txt.rank{rank}", name)
         return
-    place = next(p for p in (path, *path.parents) if os.path.lexists(p))
-    if not place.is_dir():
-        what = "a link to nothing" if place.is_symlink() and not place.exists() else "no folder"
-        raise ValueError(f"OUTPUT_DIR {folder!r}: {place} is {what}; set another OUTPUT_DIR")
-    for name in _WRITTEN if place == path else ():
-        _check_written(folder, path / name)
-    try:
-        # By writing: permission bits tell little to root, and nothing of a read-only disk.
-        with tempfile.TemporaryFile(dir=place):
-            pass
-    except OSError as error:
-        raise ValueError(
-            f"OUTPUT_DIR {folder!r} cannot be written ({error.strerror or error} in {place}): set "
-            "another OUTPUT_DIR, or make room"
-        ) from error
+    check_writable_folder(folder, name=name)
+    for written in _WRITTEN if path.is_dir() else ():
+        _check_written(folder, path / written, name)
 
 
-def _check_written(folder: str, path: Path) -> None:
+def _check_written(folder: str, path: Path, name: str) -> None:
     try:
         check_own(path)
     except ValueError as error:
-        raise ValueError(f"OUTPUT_DIR {folder!r}: {error}, or set another OUTPUT_DIR") from None
+        raise ValueError(f"{name} {folder!r}: {error}, or set another {name}") from None
 
 
 @contextlib.contextmanager

@@ -34,6 +34,7 @@ from lt_det.report.run_page.scenes import BUDGET, class_scenes, rare_scenes
 from lt_det.report.run_page.training_facts import training_facts
 from lt_det.shown_text import for_csv
 from lt_det.storage.atomic_write import atomic_file
+from lt_det.storage.writable_folder import check_writable_folder
 from lt_det.storage.regular_file import check_regular
 
 logger = logging.getLogger(__name__)
@@ -74,9 +75,11 @@ def save_run_page(
 
     Raises:
         FileNotFoundError: if a folder has no results, or a file is missing.
-        ValueError: if a file is broken, or detections do not belong to the json.
+        ValueError: if a file is broken, detections do not belong to the json, or ``output`` cannot
+            be written.
     """
     options = options or PageOptions()
+    check_writable_folder(output, name="output")
     for what in ("ground_truth", "train_json"):
         path = getattr(options, what)
         if path is not None and not os.path.isfile(path):

@@ -1,0 +1,33 @@
+"""Check that a folder can be written before anything is computed for it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+
+def check_writable_folder(folder: str | os.PathLike[str], *, name: str = "--output") -> None:
+    """Raise unless ``folder`` is a folder that can be written, or can be made. Leaves no trace.
+
+    Args:
+        folder: path; may be a link to a folder.
+        name: key or argument that holds it, for messages.
+
+    Raises:
+        ValueError: names the argument, the place and what is wrong.
+    """
+    path, said = Path(os.path.abspath(folder)), f"{name} {os.fspath(folder)!r}"
+    place = next(p for p in (path, *path.parents) if os.path.lexists(p))
+    if not place.is_dir():
+        what = "a link to nothing" if place.is_symlink() and not place.exists() else "no folder"
+        raise ValueError(f"{said}: {place} is {what}; set another {name}")
+    try:
+        # By writing: permission bits tell little to root, and nothing of a read-only disk.
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise ValueError(
+            f"{said} cannot be written ({error.strerror or error} in {place}): set another {name}, "
+            "or make room"
+        ) from error

@@ -1,0 +1,60 @@
+"""An output folder that cannot be written is found before anything is computed for it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from lt_det.cli.balance import main as balance
+from lt_det.cli.compare import main as compare
+from lt_det.report.run_page.writing import save_run_page
+from lt_det.storage.writable_folder import check_writable_folder
+
+
+def test_folders_that_are_there_or_can_be_made_pass_and_stay_as_they_were(tmp_path):
+    check_writable_folder(tmp_path)
+    check_writable_folder(tmp_path / "new" / "folder")
+    os.symlink(tmp_path, tmp_path / "link")
+    check_writable_folder(tmp_path / "link")
+    assert sorted(os.listdir(tmp_path)) == ["link"]
+
+
+@pytest.mark.parametrize("inner", ["file", "file/below", "nowhere"])
+def test_what_is_no_folder_is_refused(tmp_path, inner):
+    (tmp_path / "file").write_text("")
+    os.symlink(tmp_path / "gone", tmp_path / "nowhere")
+    with pytest.raises(ValueError, match=r"^--output .* is (no folder|a link to nothing); set "):
+        check_writable_folder(tmp_path / inner)
+
+
+def test_a_folder_that_takes_no_file_is_refused(monkeypatch, tmp_path):
+    def full(**_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("lt_det.storage.writable_folder.tempfile.TemporaryFile", full)
+    with pytest.raises(ValueError, match=r"cannot be written \(No space left on device in "):
+        check_writable_folder(tmp_path / "new", name="output")
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        lambda runs, output: save_run_page([(None, runs)], output),
+        lambda runs, output: compare([runs, runs, "--output", output]),
+        lambda runs, output: balance(["--config-file", _config(runs), "--output", output]),
+    ],
+    ids=["report", "compare", "balance"],
+)
+def test_commands_look_first(tmp_path, start):
+    """What they are to work on is not there: that would be the next error."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="output .* is no folder; set another"):
+        start(str(tmp_path / "none"), str(tmp_path / "file" / "report"))
+
+
+def _config(folder: str) -> str:
+    path = Path(folder).parent / "config.yaml"
+    path.write_text("MODEL: {WEIGHTS: ''}\n")
+    return str(path)
