@@ -34,8 +34,8 @@ from lt_det.report.run_page.scenes import BUDGET, class_scenes, rare_scenes
 from lt_det.report.run_page.training_facts import training_facts
 from lt_det.shown_text import for_csv
 from lt_det.storage.atomic_write import atomic_file
-from lt_det.storage.writable_folder import check_writable_folder
 from lt_det.storage.regular_file import check_regular
+from lt_det.storage.writable_folder import check_writable_folder
 
 logger = logging.getLogger(__name__)
 
