@@ -110,7 +110,8 @@ def check_annotations(json_dict: Mapping[str, Any], *, name: str) -> list[str]:
         ValueError: for a missing key, a field of a wrong type, an empty image list, repeated
             category or image ids, repeated category names, an annotation of an unknown image or
             category, a box with a NaN, an infinite number or a negative size, boxes that are
-            fractions or corners, or a mask that is none. Names the first offenders.
+            corners, fractions or parts of 100 or 1000, or a mask that is none. Names the first
+            offenders.
     """
     where = f"data set {name!r}: the json"
     missing = [key for key in ("images", "annotations", "categories") if key not in json_dict]
@@ -133,7 +134,8 @@ def check_annotations(json_dict: Mapping[str, Any], *, name: str) -> list[str]:
             f"{where}: '{found.show}' of {len(found.rows)} of {len(annotations)} annotations "
             f"{found.what}, first {found.first(annotations)}; {found.advice}"
         )
-    doubts = box_findings(boxes, image_size_rows(sizes, [one["image_id"] for one in annotations]))
+    rows = image_size_rows(sizes, [one["image_id"] for one in annotations])
+    doubts = box_findings(boxes, rows, annotations)
     for doubt in doubts:
         if doubt.is_error:
             raise ValueError(f"{where}: {doubt.text(annotations)}")
