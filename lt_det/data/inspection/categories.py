@@ -44,7 +44,8 @@ def category_findings(
         (
             "error", "repeated-category-name", [n in twice_names for n in names],
             "'name' occurs more than once",
-            "rename one, or give the objects of both the same id and remove the other", False,
+            "rename one, or give the objects of both the same id and remove the other",
+            not repeated(c.get("name") for c in categories if c is not root),
         ),
         (
             "warning", "similar-names",
@@ -87,39 +88,47 @@ def root_category(contents: Sequence[Mapping[str, Any]]) -> str | None:
     """Return the name of a category without objects that all others name as their parent.
 
     Args:
-        contents: of all splits; it must be so in each that has the category.
+        contents: of all splits. One of them at least must have it, in the others all name it as
+            their parent, too: exports leave it out where it is not needed.
     """
     names = {
         category.get("name")
         for content in contents
         for category in content["categories"]
-        if category.get("supercategory") in (None, "", "none")
+        if _is_top(category)
     }
     for name in sorted(filter(lambda one: isinstance(one, str), names)):
-        if all(_is_root(content, name) for content in contents):
+        roots = [root_entry(content, name) for content in contents]
+        if any(roots) and all(
+            root is not None or all(c.get("supercategory") == name for c in content["categories"])
+            for root, content in zip(roots, contents)
+        ):
             return str(name)
     return None
 
 
-def category_named(content: Mapping[str, Any], name: str | None) -> Mapping[str, Any] | None:
-    """Return the first category with a name, or None."""
-    if name is None:
-        return None
-    return next((c for c in content["categories"] if c.get("name") == name), None)
+def root_entry(content: Mapping[str, Any], name: str | None) -> Mapping[str, Any] | None:
+    """Return the category of a name without objects that all others name as their parent, or None.
 
-
-def _is_root(content: Mapping[str, Any], name: Any) -> bool:
-    own = [c for c in content["categories"] if c.get("name") == name]
-    others = [c for c in content["categories"] if c.get("name") != name]
+    A class may have the name of its parent, as in an export of Roboflow with one class.
+    """
+    own = [c for c in content["categories"] if c.get("name") == name and _is_top(c)]
+    others = [c for c in content["categories"] if not any(c is one for one in own)]
     # The annotations last: there may be a million, and a thousand names to try.
-    return (
-        len(own) == 1
+    is_root = (
+        name is not None
+        and len(own) == 1
         and len(others) > 0
         and all(c.get("supercategory") == name for c in others)
         and all(
             str(one.get("category_id")) != str(own[0].get("id")) for one in content["annotations"]
         )
     )
+    return own[0] if is_root else None
+
+
+def _is_top(category: Mapping[str, Any]) -> bool:
+    return category.get("supercategory") in (None, "", "none")
 
 
 def _finding(

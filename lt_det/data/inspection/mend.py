@@ -9,7 +9,7 @@ import numpy as np
 
 from lt_det.data.annotations.areas import image_sizes, mended_areas
 from lt_det.data.annotations.checks import is_crowd
-from lt_det.data.inspection.categories import category_named
+from lt_det.data.inspection.categories import root_entry
 from lt_det.data.inspection.ids import as_int, is_int, looked_up, repeated, whole_numbers
 from lt_det.data.inspection.mended_masks import box_of_mask, nested
 
@@ -42,9 +42,10 @@ def mended_json(
         images[row].update(width=width, height=height)
     _count(changes, "image sizes", len(sizes or {}))
     categories = [dict(category) for category in content["categories"]]
-    parent = category_named(content, root)
+    parent = root_entry(content, root)
     if parent is not None:
-        categories = [one for one in categories if one.get("name") != root]
+        pairs = zip(content["categories"], categories)
+        categories = [copy for one, copy in pairs if one is not parent]
         _count(changes, "root category", 1)
     annotations = [dict(annotation) for annotation in content["annotations"]]
     images = _without_copies(images, changes, "copies of images")
