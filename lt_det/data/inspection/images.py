@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lt_det.data.annotations.lvis_format import FEDERATED_KEYS
+from lt_det.data.annotations.naming import NUM_NAMED
 from lt_det.data.annotations.schema import has_size
+from lt_det.data.inspection.file_names import near_names, reason_for_none
 from lt_det.data.inspection.findings import Finding, of_images
 from lt_det.data.inspection.ids import is_int, repeated
 
@@ -97,16 +99,23 @@ def name_findings(
         if row not in names and (path is None or not os.path.isfile(path))
     ]
     nowhere = [row for row in missing if paths[row] is None]
+    at = {row: path for row in missing if (path := paths[row]) is not None}
+    details = {row: reason_for_none(at[row]) for row in list(at)[:NUM_NAMED]}
+    shown = [images[row].get("file_name") for row in details]
+    near = near_names(shown, image_root) if details else {}
+    for row, file_name in zip(list(details), shown):
+        if file_name in near:
+            details[row] += f"; there is {near[file_name]}"
     return [
         *of_images(
             file, images, nowhere, harm="error", kind="no-file-name", what="no 'file_name'",
             advice="write the path below the folder of the images",
         ),
         *of_images(
-            file, images, [row for row in missing if paths[row] is not None], harm="error",
+            file, images, list(at), harm="error",
             kind="missing-image", what=f"there is no such file under {image_root!r}",
             advice="correct --images or 'file_name', or take the images out of the json",
-            details={row: f"not at {paths[row]}" for row in missing},
+            details=details,
         ),
         *of_images(
             file, images, sorted(names), harm="error", kind="file-name", mendable=True,
