@@ -7,7 +7,7 @@ from typing import Any
 
 from lt_det.data.annotations.naming import NUM_NAMED
 from lt_det.data.inspection.findings import Finding, Harm
-from lt_det.data.inspection.ids import is_int, repeated
+from lt_det.data.inspection.ids import is_int, repeated, whole_numbers
 
 
 def category_findings(
@@ -33,7 +33,8 @@ def category_findings(
     cases: list[tuple[Harm, str, list[bool], str, str, bool]] = [
         (
             "error", "category-id-type", [not is_int(i) for i in ids], "'id' is no whole number",
-            "write numbers, here and in 'category_id'", all(i is not None for i in ids),
+            "write numbers, here and in 'category_id'",
+            None not in ids and not twice_ids and whole_numbers(ids) is not None,
         ),
         ("error", "repeated-category-id", [i in twice_ids for i in ids],
          "'id' occurs more than once", "give every class its own id", False),

@@ -156,10 +156,10 @@ def _inspect(
     names: dict[int, str] = {}
     sizes: dict[int, tuple[int, int]] = {}
     if file.image_root is not None and not os.path.isdir(file.image_root):
-        found.append(
-            Finding("error", "no-folder", path, f"there is no folder {file.image_root!r}",
-                    "correct --images")
-        )  # fmt: skip
+        what = f"there is no folder {file.image_root!r}"
+        if os.path.isfile(file.image_root):
+            what = f"{file.image_root!r} is a file, no folder of images"
+        found.append(Finding("error", "no-folder", path, what, "correct --images"))
     elif file.image_root is not None:
         file.paths, names = image_paths(images, file.image_root)
         there = {row: p for row, p in enumerate(file.paths) if p and os.path.isfile(p)}
@@ -177,7 +177,7 @@ def _inspect(
     file.mended, file.changes = mended_json(content, root=root, file_names=names, sizes=sizes)
     if any(one.kind in ("bom", "encoding") for one in file.json.findings):
         file.changes["encoding"] = 1
-    found += entry_findings(path, content)
+    found += entry_findings(path, content, known_sizes=sizes)
     found += category_findings(path, content, root=root_entry(content, root), train=file.train)
     found += annotation_findings(path, content, file.mended["annotations"])
     return found + mask_findings(path, content, use=masks)

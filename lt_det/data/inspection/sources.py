@@ -6,6 +6,9 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 
+from lt_det.data.annotations.naming import NUM_NAMED
+from lt_det.data.images.lists import files_of_classes
+from lt_det.data.images.system_files import is_system_file
 from lt_det.data.inspection.equal_files import equal_files, resolved
 from lt_det.data.inspection.findings import Finding
 from lt_det.data.inspection.shared_images import LEAK
@@ -13,6 +16,30 @@ from lt_det.data.inspection.shared_images import LEAK
 _TRAIN, _VAL = {"train", "training"}, {"val", "valid", "validation", "test", "testing"}
 # Beyond this share of the training images the evaluation is large for a validation set.
 _MANY = 1.25
+
+
+def check_no_folder_of_jsons(paths: Sequence[str]) -> None:
+    """Raise for a folder that holds jsons, and images of less than two classes.
+
+    Raises:
+        ValueError: names the jsons.
+    """
+    for path in paths:
+        # One folder of images is the usual place beside the json.
+        if not os.path.isdir(path) or sum(map(bool, files_of_classes(path).values())) > 1:
+            continue
+        folders = [path, *sorted(e.path for e in os.scandir(path) if e.is_dir())]
+        jsons = [
+            os.path.join(folder, name)
+            for folder in folders
+            for name in sorted(os.listdir(folder))
+            if name.lower().endswith(".json") and not is_system_file(name)
+        ]
+        if jsons:
+            raise ValueError(
+                f"{path!r} is a folder without a folder of images for each class: name the json of "
+                f"its annotations, such as {', '.join(jsons[:NUM_NAMED])}"
+            )
 
 
 def redundant_sources(train: Sequence[str], val: Sequence[str]) -> dict[int, int]:
