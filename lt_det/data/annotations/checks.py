@@ -212,7 +212,7 @@ def wrong_annotations(
 
 def _as_text(annotations: Sequence[Mapping[str, Any]], key: str, ids: Container[Any]) -> str:
     """Return what to add where a reference is the text of an id that is there, or the reverse."""
-    for value in {one.get(key) for one in annotations}:
+    for value in dict.fromkeys(one.get(key) for one in annotations):
         if value in ids:
             continue
         if isinstance(value, str) and value.strip().isdecimal() and len(value) < 20:

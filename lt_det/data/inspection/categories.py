@@ -7,7 +7,7 @@ from typing import Any
 
 from lt_det.data.annotations.naming import NUM_NAMED
 from lt_det.data.inspection.findings import Finding, Harm
-from lt_det.data.inspection.ids import is_int, repeated, whole_numbers
+from lt_det.data.inspection.ids import as_int, is_int, repeated, whole_numbers
 
 
 def category_findings(
@@ -60,6 +60,7 @@ def category_findings(
         if rows:
             found.append(_finding(file, categories, rows, harm, kind, what, advice, mendable))
     used = {one.get("category_id") for one in content["annotations"]}
+    used |= {as_int(one) for one in used}  # texts that are numbers, which mending makes them
     empty = [row for row, c in enumerate(categories) if c.get("id") not in used and c is not root]
     if root is not None:
         row = next(row for row, c in enumerate(categories) if c is root)

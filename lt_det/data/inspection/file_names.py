@@ -91,8 +91,9 @@ def near_names(file_names: Sequence[Any], image_root: str) -> dict[str, str]:
         name = _plain(_parts(file_name)[-1]) if _parts(file_name) else ""
         same = stems.get(os.path.splitext(name)[0])
         close = difflib.get_close_matches(name, names, n=1, cutoff=0.8)
-        if same is not None or close:
-            found[file_name] = same if same is not None else names[close[0]]
+        near = same if same is not None else names[close[0]] if close else None
+        if near is not None and os.path.isfile(os.path.join(image_root, near)):
+            found[file_name] = near
     return found
 
 

@@ -116,8 +116,8 @@ def test_sizes_that_are_none_are_those_of_the_files(tmp_path, wrong):
         image.update(width=24) if image["id"] > 1 else None
         picture(tmp_path / image["file_name"], 50 * image["id"])
     found = inspect(tmp_path, content, image_roots=[tmp_path])
-    (one,) = [one for one in found.findings if one.kind == "no-image-size"]
-    assert one.mendable
+    (one,) = [one for one in found.findings if one.harm == "error"]
+    assert (one.kind, one.mendable) == ("no-image-size", True)
     assert found.files[0].mended["images"][0]["width"] == 24
 
 
@@ -139,3 +139,11 @@ def test_two_classes_of_one_number_cannot_be_mended(tmp_path):
     content["categories"].append({"id": "2", "name": "owl"})
     (one,) = [o for o in inspect(tmp_path, content).findings if o.kind == "category-id-type"]
     assert not one.mendable
+
+
+def test_classes_whose_references_are_texts_have_objects(tmp_path):
+    content = good()
+    for one in content["annotations"]:
+        one["category_id"] = str(one["category_id"])
+    kinds = {one.kind for one in inspect(tmp_path, content).findings}
+    assert kinds == {"unknown-category"}
