@@ -35,7 +35,7 @@ def warn_of_shared_images(cfg: Any, records: Iterable[dict]) -> None:
             sets[name] = _image_paths(name)
     if not any(sets.values()):
         return
-    files = (record.get("file_name") for record in records)
+    files = (record.get("file_name", "") for record in records)
     trained = set(resolved(file for file in files if _is_local(file)))
     for name, paths in sets.items():
         both = [path for path, place in zip(paths, resolved(paths)) if place in trained]
@@ -61,4 +61,4 @@ def _image_paths(name: str) -> list[str]:
 
 
 def _is_local(file: Any) -> bool:
-    return isinstance(file, str) and "://" not in file
+    return isinstance(file, str) and file != "" and "://" not in file
