@@ -27,6 +27,7 @@ from lt_det.cli.user_errors import UserError
 from lt_det.data.inspection.data_sets import Inspection, inspect_data_sets
 from lt_det.data.inspection.findings import Finding, has_error
 from lt_det.data.inspection.labelled_images import inspect_images
+from lt_det.data.inspection.sources import check_no_folder_of_jsons
 from lt_det.data.stats.frequency_groups import FEW_MAX, MEDIUM_MAX
 from lt_det.shown_text import for_terminal
 
@@ -142,6 +143,9 @@ def _check_jsons(args: argparse.Namespace) -> int:
     if outlook is not None:
         print(f"\n{outlook_text(outlook, every_class=args.all, repeating=repeating)}")
     _print_rest(args, estimates)
+    if not args.val:
+        key = "DATASETS.TEST" if args.config_file is not None else "--val"
+        print(f"\nNothing is evaluated: name a validation json with {key}.")
     if not args.images:
         print("\nImages were not looked at: give their folder with --images.")
     for path, file in zip(written, (f for f in inspection.files if f.mended is not None)):
@@ -253,6 +257,7 @@ def _wrong_number(args: argparse.Namespace, number: int) -> list[Finding]:
 
 def _is_images(parser: argparse.ArgumentParser, args: argparse.Namespace) -> bool:
     """Return whether folders and csv files are given, in place of jsons."""
+    check_no_folder_of_jsons([*args.train, *args.val])
     kinds = {os.path.isdir(p) or p.lower().endswith(".csv") for p in (*args.train, *args.val)}
     if len(kinds) > 1:
         parser.error("--train and --val mix jsons with folders or csv files: check each by itself")

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lt_det.cli.user_errors import UserError
+from lt_det.data.inspection.sources import check_no_folder_of_jsons
 from lt_det.projects.machine import find_machine
 from lt_det.projects.new_project import (
     Project,
@@ -88,6 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Make the project and print what to do next."""
     args = parse_arguments(arguments)
     check_folder(args.output)
+    check_no_folder_of_jsons([*args.train, *args.val])
     seconds = seconds_of(args.budget)
     task: TaskName | None = args.task or _task_of(args.train)
     machine = find_machine(args.device, num_gpus=args.num_gpus)
@@ -152,6 +154,8 @@ def project_text(project: Project, paths: Sequence[Path], *, num_gpus: int) -> s
             "The training ends with an evaluation. To evaluate again:",
             f"  lt-det evaluate{gpus} --config-file {last} --resume",
         ]
+    else:
+        lines.append("Nothing is evaluated, and no best checkpoint kept: --val names such data.")
     return "\n".join(lines)
 
 

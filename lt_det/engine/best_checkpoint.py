@@ -7,11 +7,15 @@ import json
 import logging
 import math
 import os
+import re
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 
+from lt_det.data.stats.frequency_groups import GROUP_NAMES, SHOT_NAMES
+from lt_det.data.warn_once import warn_once
 from lt_det.evaluation.lvis.average_precision import METRICS
 from lt_det.evaluation.results import write_json
 from lt_det.storage.regular_file import open_regular
@@ -111,6 +115,12 @@ class FollowResult(HookBase):
                 f"; there are {keys}" if keys else ": nothing was found in any image",
             )
             return
+        if not _has_value(value):
+            logger.warning(
+                "LT_DET.BEST_CHECKPOINT %r is %s in this evaluation, which makes no model_best.pth "
+                "and alone never stops the training: has DATASETS.TEST an object of it?",
+                *(self._metric, value),
+            )
         self._values = [one for one in self._values if one[0] < done] + [(done, float(value))]
         best = best_of(self._values, self._metric)
         if best is not None and best[0] == done:
@@ -180,16 +190,18 @@ def best_of(values: list[tuple[int, float]], metric: str) -> tuple[int, float] |
     """Return iterations and value of the best evaluation, the latest of equal ones.
 
     Args:
-        values: iterations and value of evaluations; NaN counts for none.
+        values: iterations and value of evaluations; NaN and -1, for undefined, count for none.
         metric: what it is.
     """
     sign = -1.0 if lower_is_better(metric) else 1.0
-    known = [one for one in values if math.isfinite(one[1])]
+    known = [one for one in values if _has_value(one[1])]
     return max(known, key=lambda one: (sign * one[1], one[0]), default=None)
 
 
 def is_stale(values: list[tuple[int, float]], metric: str, patience: int) -> bool:
     """Return whether the last ``patience`` evaluations were no better than one before them.
+
+    A result that never had a value is undefined on the test set, and says nothing of the training.
 
     Args:
         values: iterations and value of evaluations, in order.
@@ -200,10 +212,55 @@ def is_stale(values: list[tuple[int, float]], metric: str, patience: int) -> boo
         return False
     best = best_of(values, metric)
     if best is None:
-        return len(values) >= patience
+        return False
     # As good as before is no better.
     first = min(n for n, value in values if value == best[1])
     return sum(n > first for n, _ in values) >= patience
+
+
+def warn_if_undefined(
+    metric: str, test_set: str, present: Collection[str], groups: Mapping[str, Sequence[str]]
+) -> None:
+    """Warn if a result has no value on a test set, as no class that it is over has an object there.
+
+    Args:
+        metric: LT_DET.BEST_CHECKPOINT; results of other test sets are left alone.
+        test_set: name.
+        present: names of the classes that have objects there.
+        groups: "r", "c" and "f" -> names of the classes of that group.
+    """
+    of_class = re.fullmatch(r"(.*)/AP\w*-(.+)", metric)
+    of_set = of_class[1] if of_class else metric.rpartition("/")[0]
+    if "/" in of_set and not of_set.startswith(f"{test_set}/"):
+        return
+    group = group_of(metric)
+    if of_class:
+        classes, why = [of_class[2]], f"it has no object of class {of_class[2]!r}"
+    elif group is not None:
+        classes, name = list(groups[group]), GROUP_NAMES[group]
+        why = f"it has no object of the {len(classes)} {name} classes"
+        if not classes:
+            why = f"the training set has no {name} class"
+    else:
+        return
+    if not set(classes) & set(present):
+        warn_once(
+            f"LT_DET.BEST_CHECKPOINT {metric!r} has no value on DATASETS.TEST {test_set!r}: {why}. "
+            "There will be no model_best.pth, and LT_DET.EARLY_STOPPING never stops: follow "
+            "another result"
+        )
+
+
+def group_of(metric: str) -> str | None:
+    """Return the frequency group that a result is over, as "r" of "bbox/APr"; None of others."""
+    key = metric.rpartition("/")[2].removeprefix("ece_")
+    of_images = {name: group for group, name in SHOT_NAMES.items()}
+    return {"APr": "r", "APc": "c", "APf": "f", **of_images}.get(key)
+
+
+def _has_value(value: float) -> bool:
+    """Return whether a result is defined: COCO's tools write -1 where it is not."""
+    return math.isfinite(value) and value >= 0
 
 
 def read_values(path: str, metric: str, *, until: int) -> list[tuple[int, float]]:

@@ -19,7 +19,7 @@ from lt_det.data.images.first_look import check_image_files
 from lt_det.data.records.record_cache import SMALLEST
 from lt_det.data.stats.class_stats import ClassStats
 from lt_det.data.warn_once import warn_once
-from lt_det.engine.best_checkpoint import check_metric
+from lt_det.engine.best_checkpoint import check_metric, group_of, warn_if_undefined
 from lt_det.engine.detection_limits import check_nms_thresholds
 from lt_det.engine.evaluated_model import classes_of_checkpoint, evaluated_model
 from lt_det.engine.score_threshold import threshold_text, warn_of_score_threshold
@@ -157,6 +157,9 @@ def _check_detection_set(cfg: Any, name: str, class_names: Sequence[str] | None)
     counts = check_evaluation_json(name)
     if class_names is not None:
         match_classes(name, class_names, counts)
+    if counts is not None:
+        pairs = zip(counts.class_names, counts.instance_counts)
+        _warn_if_undefined(cfg, name, {one for one, count in pairs if count})
     metadata = MetadataCatalog.get(name)
     warn_of_score_threshold(cfg, name, metadata.evaluator_type)
     json_file = os.fspath(metadata.get("json_file") or "")
@@ -208,6 +211,28 @@ def _check_images(cfg: Any, name: str, class_names: Sequence[str] | None) -> Non
         take_classes(name, class_names)
     except ValueError as error:
         raise ValueError(f"DATASETS.TEST: {error}") from error
+    if group_of(cfg.LT_DET.BEST_CHECKPOINT):
+        present = {class_names[record["category_id"]] for record in DatasetCatalog.get(name)}
+        _warn_if_undefined(cfg, name, present)
+
+
+def _warn_if_undefined(cfg: Any, name: str, present: set[str]) -> None:
+    """Warn if LT_DET.BEST_CHECKPOINT has no value on a test set with objects of these classes."""
+    metric = cfg.LT_DET.BEST_CHECKPOINT
+    if not metric:
+        return
+    stats = _class_stats_if_here(cfg) if group_of(metric) else None
+    if group_of(metric) and stats is None:
+        return
+    groups = (
+        {}
+        if stats is None
+        else {
+            group: [stats.class_names[k] for k in members.tolist()]
+            for group, members in stats.group_members().items()
+        }
+    )
+    warn_if_undefined(metric, name, present, groups)
 
 
 def _training_classes(task: Task) -> list[str] | None:

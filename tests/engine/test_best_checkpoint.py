@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from lt_det.engine import best_checkpoint
 from lt_det.engine.best_checkpoint import best_of, end_of_run, is_stale
+from lt_det.engine.evaluators import check_test_sets
+from lt_det.engine.startup.datasets import register_datasets
 from lt_det.engine.trainer import LongTailTrainer
+from lt_det.tasks import build_class_stats
 from tests.engine.tiny import tiny_config
 
 
@@ -107,3 +112,66 @@ def test_the_lowest_calibration_error_is_the_best():
     assert is_stale(values, "classification/ece", 2)
     assert not is_stale(values, "classification/ece", 3)
     assert best_checkpoint.read_values("gone.json", "bbox/AP", until=3) == []
+
+
+@pytest.mark.parametrize("value", [math.nan, -1.0])
+def test_a_result_without_a_value_never_stops_the_training(tmp_path, value, caplog):
+    cfg = config(tmp_path, LT_DET__EARLY_STOPPING=1)
+    cfg.SOLVER.MAX_ITER = 3
+    Scripted.script = dict.fromkeys(range(1, 4), value)
+    run(cfg)
+    assert iterations_of(cfg, "model_final") == 3
+    assert record(cfg)["best"] is None
+    assert not (tmp_path / "out" / "model_best.pth").exists()
+    assert caplog.text.count("'bbox/APr' is ") == 3
+    assert not is_stale([(n, value) for n in (1, 2, 3)], "bbox/APr", 1)
+
+
+GROUPS = {"r": ["owl"], "c": [], "f": ["cat", "dog"]}
+
+
+@pytest.mark.parametrize(
+    ("metric", "said"),
+    [
+        ("bbox/APr", "no object of the 1 rare classes"),
+        ("segm/APc", "the training set has no common class"),
+        ("bbox/APf", ""),
+        ("bbox/AP", ""),
+        ("bbox/AP-owl", "no object of class 'owl'"),
+        ("bbox/AP-cat", ""),
+        ("val/bbox/APr", "'val': it has no object"),
+        ("other/bbox/APr", ""),
+        ("classification/few", "rare classes"),
+        ("classification/ece_few", "rare classes"),
+        ("classification/many", ""),
+    ],
+)
+def test_a_result_without_an_object_is_said_before_the_training(caplog, metric, said):
+    best_checkpoint.warn_once.cache_clear()
+    best_checkpoint.warn_if_undefined(metric, "val", {"cat"}, GROUPS)
+    assert said in caplog.text
+    assert bool(said) == bool(caplog.text)
+
+
+def test_the_start_looks_for_objects_of_the_groups(tmp_path, caplog):
+    best_checkpoint.warn_once.cache_clear()
+    cfg = config(tmp_path)
+    _, json_file, root = cfg.LT_DET.DATASETS[0]
+    content = json.loads(Path(json_file).read_text())
+    stats = build_class_stats(cfg)
+    rare = [stats.class_names[k] for k in stats.group_members()["r"]]
+    ids = {c["id"] for c in content["categories"] if c["name"] in rare}
+    content["annotations"] = [a for a in content["annotations"] if a["category_id"] not in ids]
+    (tmp_path / "test.json").write_text(json.dumps(content))
+    cfg.LT_DET.DATASETS = [
+        *cfg.LT_DET.DATASETS,
+        ["val_of_groups", str(tmp_path / "test.json"), root],
+    ]
+    cfg.DATASETS.TEST = ("val_of_groups",)
+    register_datasets(cfg)
+    try:
+        check_test_sets(cfg, class_names=stats.class_names)
+    finally:
+        DatasetCatalog.remove("val_of_groups")
+        MetadataCatalog.remove("val_of_groups")
+    assert f"no object of the {len(rare)} rare classes" in caplog.text

@@ -1,23 +1,24 @@
-"""Checks of all boxes of a json, and guesses at what wrong ones were meant to be.
+"""Checks of all boxes of a json.
 
 Functions over arrays, so that a million boxes take a second.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from lt_det.data.annotations.box_guesses import meant_box, nearly_all
 from lt_det.data.annotations.naming import Doubt
 
 #: Largest number of a box: whole numbers up to it are exact, and fit in 64 bits.
 FARTHEST = 2**53
 # Boxes beyond the edge by no more than this are rounding: px, and share of the image's side.
 _EDGE_PX, _EDGE_SHARE = 1.0, 0.01
-# From so many boxes on, of which this share ends outside, all in the order of corners is no chance.
-_FEWEST, _SHARE_OUTSIDE = 10, 0.2
+# From so many boxes on it is no chance that none goes beyond pixel 100.
+_FEWEST = 10
 
 
 def box_array(boxes: Sequence[Any], is_valid: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -41,12 +42,17 @@ def box_array(boxes: Sequence[Any], is_valid: Any) -> tuple[np.ndarray, np.ndarr
     return array, valid
 
 
-def box_findings(boxes: np.ndarray, sizes: np.ndarray) -> list[Doubt]:
+def box_findings(
+    boxes: np.ndarray,
+    sizes: np.ndarray,
+    annotations: Sequence[Mapping[str, Any]] | None = None,
+) -> list[Doubt]:
     """Return what makes the boxes unusable, else what is to be warned of.
 
     Args:
         boxes: ``(M, 4)`` float64 x, y, width, height; finite, no negative size.
         sizes: ``(M, 2)`` float64 width and height of each one's image in px; nan if unknown.
+        annotations: of the boxes, valid ones; what is known of the boxes elsewhere.
     """
     if not len(boxes):
         return []
@@ -57,28 +63,18 @@ def box_findings(boxes: np.ndarray, sizes: np.ndarray) -> list[Doubt]:
     with np.errstate(invalid="ignore"):
         beyond = known & ((end > sizes + slack) | (start < -slack)).any(axis=1)
         apart = beyond & ((start >= sizes) | (end <= 0)).any(axis=1)
-        in_corners = (extent >= start).all(axis=1) & (extent <= sizes + slack).all(axis=1)
     flat = (extent == 0).any(axis=1)
     tiny = ~flat & (boxes <= 1).all(axis=1) & (start >= 0).all(axis=1)
-    large = ~known | (sizes > 2).all(axis=1)
+    meant = meant_box(boxes, sizes, beyond, slack, annotations)
+    if meant is not None:
+        return [meant]
 
-    def doubt(kind: str, what: str, rows: np.ndarray, advice: str, error: bool = False) -> Doubt:
-        return Doubt(kind, what, np.flatnonzero(rows), advice, show="bbox", is_error=error)
+    def doubt(kind: str, what: str, rows: np.ndarray, advice: str) -> Doubt:
+        return Doubt(kind, what, np.flatnonzero(rows), advice, show="bbox")
 
-    if (tiny & large).sum() == (large & ~flat).sum() > 0:
-        what = "no 'bbox' is larger than 1 pixel (fractions of the image?)"
-        return [doubt("box-fractions", what, tiny, "write [x, y, width, height] in pixels", True)]
-    if (
-        len(boxes) >= _FEWEST
-        and in_corners[known].all()
-        and beyond.sum() >= max(_SHARE_OUTSIDE * known.sum(), 1)
-    ):
-        advice = (
-            f"all {known.sum()} would fit as corners [x0, y0, x1, y1]: write [x, y, width, height]"
-        )
-        return [doubt("box-corners", "'bbox' ends outside its image", beyond, advice, True)]
     wide = known & (sizes >= 200).all(axis=1)
-    percent = wide.sum() >= _FEWEST and (end[wide] <= 101).all() and (end[wide] > 50).any()
+    within = (end <= 101).all(axis=1)
+    percent = wide.sum() >= _FEWEST and nearly_all(within[wide]) and (end[wide] > 50).any()
     found = [
         doubt(
             "box-outside",
@@ -107,8 +103,8 @@ def box_findings(boxes: np.ndarray, sizes: np.ndarray) -> list[Doubt]:
         ),
         doubt(
             "box-percent",
-            "no 'bbox' reaches beyond pixel 100, though the images are larger,",
-            wide if percent else np.zeros_like(wide),
+            "'bbox' does not reach beyond pixel 100, though the image is larger,",
+            wide & within if percent else np.zeros_like(wide),
             "percent of the image in place of pixels?",
         ),
     ]

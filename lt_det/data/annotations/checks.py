@@ -110,7 +110,8 @@ def check_annotations(json_dict: Mapping[str, Any], *, name: str) -> list[str]:
         ValueError: for a missing key, a field of a wrong type, an empty image list, repeated
             category or image ids, repeated category names, an annotation of an unknown image or
             category, a box with a NaN, an infinite number or a negative size, boxes that are
-            fractions or corners, or a mask that is none. Names the first offenders.
+            corners, fractions or parts of 100 or 1000, or a mask that is none. Names the first
+            offenders.
     """
     where = f"data set {name!r}: the json"
     missing = [key for key in ("images", "annotations", "categories") if key not in json_dict]
@@ -133,7 +134,8 @@ def check_annotations(json_dict: Mapping[str, Any], *, name: str) -> list[str]:
             f"{where}: '{found.show}' of {len(found.rows)} of {len(annotations)} annotations "
             f"{found.what}, first {found.first(annotations)}; {found.advice}"
         )
-    doubts = box_findings(boxes, image_size_rows(sizes, [one["image_id"] for one in annotations]))
+    rows = image_size_rows(sizes, [one["image_id"] for one in annotations])
+    doubts = box_findings(boxes, rows, annotations)
     for doubt in doubts:
         if doubt.is_error:
             raise ValueError(f"{where}: {doubt.text(annotations)}")
@@ -178,13 +180,14 @@ def wrong_annotations(
             "image_id",
             "unknown-image",
             [one.get("image_id") not in sizes for one in annotations],
-            "is not the id of any of 'images'",
+            f"is not the id of any of 'images'{_as_text(annotations, 'image_id', sizes)}",
         ),
         (
             "category_id",
             "unknown-category",
             [one.get("category_id") not in category_ids for one in annotations],
-            "is not the id of any of 'categories'",
+            "is not the id of any of 'categories'"
+            + _as_text(annotations, "category_id", category_ids),
         ),
         (
             "bbox",
@@ -205,6 +208,19 @@ def wrong_annotations(
                 Doubt(kind, expected, rows, "correct or remove them", show=str(key), is_error=True)
             )
     return found + wrong_run_lengths(annotations, sizes), boxes
+
+
+def _as_text(annotations: Sequence[Mapping[str, Any]], key: str, ids: Container[Any]) -> str:
+    """Return what to add where a reference is the text of an id that is there, or the reverse."""
+    for value in dict.fromkeys(one.get(key) for one in annotations):
+        if value in ids:
+            continue
+        if isinstance(value, str) and value.strip().isdecimal() and len(value) < 20:
+            if int(value) in ids:
+                return f" (the text {value!r} is not the number {int(value)}, which is one)"
+        elif type(value) is int and abs(value) < 10**19 and str(value) in ids:
+            return f" (the number {value} is not the text '{value}', which is one)"
+    return ""
 
 
 def image_size_rows(sizes: Mapping[Any, tuple[Any, Any]], image_ids: Sequence[Any]) -> np.ndarray:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from lt_det.data.annotations.file_kinds import foreign_kind, wide_encoding
 from lt_det.data.annotations.mask_checks import mask_is_usable, mask_problem
 from lt_det.data.annotations.naming import NUM_NAMED
 from lt_det.data.annotations.run_lengths import sum_of_runs
@@ -57,9 +58,9 @@ def read_annotation_json(
             "annotations; download or write it again"
         ) from error
     except ValueError as error:  # includes UnicodeDecodeError
+        kind = _kind_of(json_file) or (f"no valid json: {error}", "download or write it again")
         raise ValueError(
-            f"data set {name!r}: {os.fspath(json_file)} is no valid json: {error}; "
-            "download or write it again"
+            f"data set {name!r}: {os.fspath(json_file)} is {kind[0]}; {kind[1]}"
         ) from error
     if not isinstance(content, dict):
         raise ValueError(
@@ -67,6 +68,17 @@ def read_annotation_json(
             f"annotations and categories, got a {type(content).__name__}"
         )
     return content
+
+
+def _kind_of(path: str | os.PathLike[str]) -> tuple[str, str] | None:
+    """Return what a file is that is no json, and what to do, told by its beginning."""
+    with open_regular(path) as file:
+        data = file.read(2**16)
+    wide = wide_encoding(data)
+    if wide is not None:
+        return f"in {wide[:6]}", "write it as utf-8; lt-det check-data --fix does"
+    found = foreign_kind(data)
+    return found and (f"no valid json but {found[0]}", found[1])
 
 
 def check_exists(json_file: str | os.PathLike[str], *, name: str) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from lt_det.data.annotations.checks import NUM_NAMED
 from lt_det.data.images.small_images import check_file
+from lt_det.data.images.system_files import is_system_file
 from lt_det.data.images.table import ImageTable
 from lt_det.storage.regular_file import open_regular
 
@@ -230,18 +231,18 @@ def files_of_classes(root: str) -> dict[str, list[str]]:
     """Return class name -> its image files, as seen from ``root``; both in alphabetical order.
 
     Args:
-        root: folder of the class folders; hidden ones are left out.
+        root: folder of the class folders; hidden ones and those of systems are left out.
     """
-    names = sorted(e.name for e in os.scandir(root) if e.is_dir() and e.name[0] != ".")
-    return {
-        name: sorted(
-            os.path.relpath(os.path.join(folder, file), root)
-            for folder, _, files in os.walk(os.path.join(root, name))
-            for file in files
-            if file.lower().endswith(IMAGE_EXTENSIONS)
-        )
-        for name in names
-    }
+    found: dict[str, list[str]] = {}
+    for entry in sorted(os.scandir(root), key=lambda one: one.name):
+        if entry.is_dir() and not is_system_file(entry.name):
+            found[entry.name] = files = []
+            for folder, folders, names in os.walk(entry.path):
+                folders[:] = [one for one in folders if not is_system_file(one)]
+                images = [one for one in names if one.lower().endswith(IMAGE_EXTENSIONS)]
+                files += [os.path.join(folder, one) for one in images if not is_system_file(one)]
+            files[:] = sorted(os.path.relpath(file, root) for file in files)
+    return found
 
 
 def find_splits(path: str) -> tuple[str, str]:

@@ -53,7 +53,7 @@ def annotation_findings(
         found += of_doubt(file, annotations, doubt, mendable=_is_mended(doubt, annotations, mended))
     good = [one for one, bad in zip(annotations, unusable) if not bad]
     rows = image_size_rows(sizes, [one["image_id"] for one in good])
-    for doubt in box_findings(boxes[~unusable], rows):
+    for doubt in box_findings(boxes[~unusable], rows, good):
         found += of_doubt(file, good, doubt)
     found += _narrow(file, good, boxes[~unusable])
     return found + _ids(file, annotations) + _flags(file, annotations) + _areas(file, content)

@@ -7,7 +7,7 @@ from typing import Any
 
 from lt_det.data.annotations.naming import NUM_NAMED
 from lt_det.data.inspection.findings import Finding, Harm
-from lt_det.data.inspection.ids import is_int, repeated
+from lt_det.data.inspection.ids import as_int, is_int, repeated, whole_numbers
 
 
 def category_findings(
@@ -33,7 +33,8 @@ def category_findings(
     cases: list[tuple[Harm, str, list[bool], str, str, bool]] = [
         (
             "error", "category-id-type", [not is_int(i) for i in ids], "'id' is no whole number",
-            "write numbers, here and in 'category_id'", all(i is not None for i in ids),
+            "write numbers, here and in 'category_id'",
+            None not in ids and not twice_ids and whole_numbers(ids) is not None,
         ),
         ("error", "repeated-category-id", [i in twice_ids for i in ids],
          "'id' occurs more than once", "give every class its own id", False),
@@ -44,7 +45,8 @@ def category_findings(
         (
             "error", "repeated-category-name", [n in twice_names for n in names],
             "'name' occurs more than once",
-            "rename one, or give the objects of both the same id and remove the other", False,
+            "rename one, or give the objects of both the same id and remove the other",
+            not repeated(c.get("name") for c in categories if c is not root),
         ),
         (
             "warning", "similar-names",
@@ -58,6 +60,7 @@ def category_findings(
         if rows:
             found.append(_finding(file, categories, rows, harm, kind, what, advice, mendable))
     used = {one.get("category_id") for one in content["annotations"]}
+    used |= {as_int(one) for one in used}  # texts that are numbers, which mending makes them
     empty = [row for row, c in enumerate(categories) if c.get("id") not in used and c is not root]
     if root is not None:
         row = next(row for row, c in enumerate(categories) if c is root)
@@ -87,39 +90,47 @@ def root_category(contents: Sequence[Mapping[str, Any]]) -> str | None:
     """Return the name of a category without objects that all others name as their parent.
 
     Args:
-        contents: of all splits; it must be so in each that has the category.
+        contents: of all splits. One of them at least must have it, in the others all name it as
+            their parent, too: exports leave it out where it is not needed.
     """
     names = {
         category.get("name")
         for content in contents
         for category in content["categories"]
-        if category.get("supercategory") in (None, "", "none")
+        if _is_top(category)
     }
     for name in sorted(filter(lambda one: isinstance(one, str), names)):
-        if all(_is_root(content, name) for content in contents):
+        roots = [root_entry(content, name) for content in contents]
+        if any(roots) and all(
+            root is not None or all(c.get("supercategory") == name for c in content["categories"])
+            for root, content in zip(roots, contents)
+        ):
             return str(name)
     return None
 
 
-def category_named(content: Mapping[str, Any], name: str | None) -> Mapping[str, Any] | None:
-    """Return the first category with a name, or None."""
-    if name is None:
-        return None
-    return next((c for c in content["categories"] if c.get("name") == name), None)
+def root_entry(content: Mapping[str, Any], name: str | None) -> Mapping[str, Any] | None:
+    """Return the category of a name without objects that all others name as their parent, or None.
 
-
-def _is_root(content: Mapping[str, Any], name: Any) -> bool:
-    own = [c for c in content["categories"] if c.get("name") == name]
-    others = [c for c in content["categories"] if c.get("name") != name]
+    A class may have the name of its parent, as in an export of Roboflow with one class.
+    """
+    own = [c for c in content["categories"] if c.get("name") == name and _is_top(c)]
+    others = [c for c in content["categories"] if not any(c is one for one in own)]
     # The annotations last: there may be a million, and a thousand names to try.
-    return (
-        len(own) == 1
+    is_root = (
+        name is not None
+        and len(own) == 1
         and len(others) > 0
         and all(c.get("supercategory") == name for c in others)
         and all(
             str(one.get("category_id")) != str(own[0].get("id")) for one in content["annotations"]
         )
     )
+    return own[0] if is_root else None
+
+
+def _is_top(category: Mapping[str, Any]) -> bool:
+    return category.get("supercategory") in (None, "", "none")
 
 
 def _finding(

@@ -9,7 +9,7 @@ from typing import Any
 
 from lt_det.data.annotations.checks import check_annotations
 from lt_det.data.inspection.annotations import annotation_findings
-from lt_det.data.inspection.categories import category_findings, category_named, root_category
+from lt_det.data.inspection.categories import category_findings, root_category, root_entry
 from lt_det.data.inspection.file_names import image_paths
 from lt_det.data.inspection.files import JsonFile, read_json_file
 from lt_det.data.inspection.findings import Finding, has_error, sorted_by_harm
@@ -18,7 +18,9 @@ from lt_det.data.inspection.images import entry_findings, name_findings, size_me
 from lt_det.data.inspection.masks import MaskUse, mask_findings
 from lt_det.data.inspection.mend import mended_json, rows_without_size
 from lt_det.data.inspection.outlook import Outlook, outlook_of
-from lt_det.data.inspection.splits import shared_images, split_findings
+from lt_det.data.inspection.shared_images import shared_images
+from lt_det.data.inspection.sources import redundant_sources, size_findings, source_findings
+from lt_det.data.inspection.splits import split_findings
 
 
 @dataclass
@@ -102,7 +104,7 @@ def inspect_data_sets(
         val: those that are evaluated.
         image_roots: folder of the images: none leaves images out, one is for all, else one for
             each of ``train`` and then each of ``val``.
-        quick: read headers of images only.
+        quick: read headers of images only; cut files and copies are then not found.
         masks: what the training is to do with masks.
         threshold: of repeat factor sampling.
         limits: most images of a rare, and of a common class.
@@ -133,7 +135,7 @@ def inspect_data_sets(
             findings += own
             if not has_error(file.json.findings + own):
                 findings += _refused(file.json.path, file.json.content)
-    across = _across(files, findings)
+    across = _across(files, findings, quick=quick)
     mended = [[f.mended for f in files if f.mended and f.train is kind] for kind in (True, False)]
     outlook = outlook_of(*mended, threshold=threshold, limits=limits) if mended[0] else None
     return Inspection(sorted_by_harm(findings + across), outlook, files, across)
@@ -154,10 +156,10 @@ def _inspect(
     names: dict[int, str] = {}
     sizes: dict[int, tuple[int, int]] = {}
     if file.image_root is not None and not os.path.isdir(file.image_root):
-        found.append(
-            Finding("error", "no-folder", path, f"there is no folder {file.image_root!r}",
-                    "correct --images")
-        )  # fmt: skip
+        what = f"there is no folder {file.image_root!r}"
+        if os.path.isfile(file.image_root):
+            what = f"{file.image_root!r} is a file, no folder of images"
+        found.append(Finding("error", "no-folder", path, what, "correct --images"))
     elif file.image_root is not None:
         file.paths, names = image_paths(images, file.image_root)
         there = {row: p for row, p in enumerate(file.paths) if p and os.path.isfile(p)}
@@ -175,13 +177,15 @@ def _inspect(
     file.mended, file.changes = mended_json(content, root=root, file_names=names, sizes=sizes)
     if any(one.kind in ("bom", "encoding") for one in file.json.findings):
         file.changes["encoding"] = 1
-    found += entry_findings(path, content)
-    found += category_findings(path, content, root=category_named(content, root), train=file.train)
+    found += entry_findings(path, content, known_sizes=sizes)
+    found += category_findings(path, content, root=root_entry(content, root), train=file.train)
     found += annotation_findings(path, content, file.mended["annotations"])
     return found + mask_findings(path, content, use=masks)
 
 
-def _across(files: Sequence[InspectedFile], findings: Sequence[Finding]) -> list[Finding]:
+def _across(
+    files: Sequence[InspectedFile], findings: Sequence[Finding], *, quick: bool
+) -> list[Finding]:
     """Return the findings between files; those with broken categories are compared with none."""
     broken = {
         one.file
@@ -200,11 +204,16 @@ def _across(files: Sequence[InspectedFile], findings: Sequence[Finding]) -> list
         for kind in (True, False)
     )
     found = split_findings(train, val)
-    train_paths, val_paths = (
-        [(f.json.path, [p for p in f.paths if p]) for f in files if f.train is kind]
-        for kind in (True, False)
+    sources = [[f.json.path for f in files if f.train is kind] for kind in (True, False)]
+    redundant = redundant_sources(sources[0], sources[1])
+    found += source_findings(sources[0], sources[1], redundant)
+    others = [file for number, file in enumerate(files) if number not in redundant]
+    found += size_findings(
+        [(f.json.path, f.train, len(f.mended["images"])) for f in others if f.mended is not None]
     )
-    return found + shared_images(train_paths, val_paths)
+    return found + shared_images(
+        [(f.json.path, f.train, f.paths) for f in others], content=not quick
+    )
 
 
 def _refused(path: str, content: Mapping[str, Any]) -> list[Finding]:

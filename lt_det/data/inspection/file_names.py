@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import difflib
 import os
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import PureWindowsPath
 from typing import Any
+from urllib.parse import unquote
 
 from lt_det.data.annotations.lvis_format import image_path_rule
+from lt_det.data.images.system_files import is_system_file
+
+# Files that a name which leads nowhere is compared with, letter by letter.
+_MOST_COMPARED = 5000
 
 
 def image_paths(
@@ -16,8 +23,9 @@ def image_paths(
     """Return the path of each image, and the file names that mending puts in place of others.
 
     Tried for a file that is not there, in this order: slashes for backslashes; leading folders
-    left out, one after the other; the only file of that name anywhere under the folder, capitals
-    apart. Two images never get the same file.
+    left out, one after the other; the only file of that name anywhere under the folder. Capitals,
+    the two ways to write an accent, and the %20 and ?query of a web address make no difference.
+    Two images never get the same file.
 
     Args:
         images: entries of the json.
@@ -46,8 +54,7 @@ def image_paths(
         found = _without_folders(file_name, image_root)
         if found is None:
             by_name = _files_under(image_root) if by_name is None else by_name
-            same = by_name.get(PureWindowsPath(file_name).name.lower(), [])
-            found = same[0] if len(same) == 1 else None
+            found = _only_file(file_name, by_name, image_root)
         if found is not None:
             candidates[row] = found
     full = {row: os.path.normpath(os.path.join(image_root, n)) for row, n in candidates.items()}
@@ -67,11 +74,55 @@ def _path(rule: Any, image: Mapping[str, Any]) -> str | None:
         return None  # no name, and an id that is no number
 
 
-def _without_folders(file_name: str, image_root: str) -> str | None:
-    """Return the longest end of a name under which there is a file, with slashes."""
+def near_names(file_names: Sequence[Any], image_root: str) -> dict[str, str]:
+    """Return file name -> a similar one that is there: another ending, or some other letters.
+
+    Args:
+        file_names: that lead nowhere; few, as each is compared with all that are there.
+        image_root: folder of the images.
+    """
+    there = [path for paths in _files_under(image_root).values() for path in paths]
+    stems = {_plain(os.path.splitext(os.path.basename(path))[0]): path for path in there}
+    names = {_plain(os.path.basename(path)): path for path in there[:_MOST_COMPARED]}
+    found = {}
+    for file_name in file_names:
+        if not isinstance(file_name, str):
+            continue
+        name = _plain(_parts(file_name)[-1]) if _parts(file_name) else ""
+        same = stems.get(os.path.splitext(name)[0])
+        close = difflib.get_close_matches(name, names, n=1, cutoff=0.8)
+        near = same if same is not None else names[close[0]] if close else None
+        if near is not None and os.path.isfile(os.path.join(image_root, near)):
+            found[file_name] = near
+    return found
+
+
+def reason_for_none(path: str) -> str:
+    """Return why no file is at a path: a link to nothing, a folder, or nothing there."""
+    if os.path.isdir(path):
+        return f"{path} is a folder"
+    if os.path.islink(path):
+        return f"{path} is a link to {os.readlink(path)}, where no file is"
+    return f"not at {path}"
+
+
+def _parts(file_name: str) -> list[str]:
+    """Return folders and name of a path with any slashes, or of a web address."""
+    if "://" in file_name:
+        file_name = file_name.partition("?")[0]
     # A Windows path takes both kinds of slashes.
     path = PureWindowsPath(file_name)
-    parts = [part for part in path.parts if part not in ("..", path.anchor)]
+    return [part for part in path.parts if part not in ("..", path.anchor)]
+
+
+def _plain(name: str) -> str:
+    """Return a name in which capitals, ways to write an accent, and %20 make no difference."""
+    return unicodedata.normalize("NFC", unquote(name)).casefold().strip()
+
+
+def _without_folders(file_name: str, image_root: str) -> str | None:
+    """Return the longest end of a name under which there is a file, with slashes."""
+    parts = _parts(file_name)
     for start in range(len(parts)):
         candidate = "/".join(parts[start:])
         if os.path.isfile(os.path.join(image_root, candidate)):
@@ -79,11 +130,26 @@ def _without_folders(file_name: str, image_root: str) -> str | None:
     return None
 
 
+def _only_file(file_name: str, by_name: Mapping[str, Sequence[str]], image_root: str) -> str | None:
+    """Return the only file whose path ends as a name does, the more folders the better."""
+    parts = [_plain(part) for part in _parts(file_name)]
+    same = by_name.get(parts[-1], []) if parts else []
+    for start in range(len(parts)):
+        end = "/" + "/".join(parts[start:])
+        found = [path for path in same if f"/{_plain(path)}".endswith(end)]
+        if found:
+            is_file = os.path.isfile(os.path.join(image_root, found[0]))
+            return found[0] if len(found) == 1 and is_file else None
+    return None
+
+
 def _files_under(folder: str) -> dict[str, list[str]]:
-    """Return file name in small letters -> paths relative to the folder."""
+    """Return plain file name -> paths relative to the folder; without what systems leave there."""
     found: dict[str, list[str]] = {}
-    for place, _, names in os.walk(folder):
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not is_system_file(name)]
         for name in names:
-            path = os.path.relpath(os.path.join(place, name), folder)
-            found.setdefault(name.lower(), []).append(path.replace(os.sep, "/"))
+            if not is_system_file(name):
+                path = os.path.relpath(os.path.join(place, name), folder)
+                found.setdefault(_plain(name), []).append(path.replace(os.sep, "/"))
     return found

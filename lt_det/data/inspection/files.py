@@ -9,6 +9,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
+from lt_det.data.annotations.file_kinds import foreign_kind, wide_encoding
 from lt_det.data.annotations.naming import shortened
 from lt_det.data.annotations.schema import LISTS, first_entries, wrong_fields
 from lt_det.data.inspection.findings import Finding
@@ -112,23 +113,23 @@ def _parsed(file: JsonFile, data: bytes) -> Any:
             harm="note",
             mendable=True,
         )
-    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    wide = wide_encoding(data)
     try:
-        text = data.decode("utf-16" if wide else "utf-8-sig")
+        text = data.decode(wide or "utf-8-sig")
     except UnicodeDecodeError as error:
-        file.add("encoding", f"the file is no utf-8 text: {error}", "write it as utf-8")
+        if not _add_foreign(file, data):
+            file.add("encoding", f"the file is no utf-8 text: {error}", "write it as utf-8")
         return None
     if wide:
-        file.add("encoding", "the file is utf-16", "write it as utf-8", mendable=True)
-    if text.lstrip().startswith("<"):
-        file.add("foreign-json", "the file is XML (Pascal VOC?) or HTML (an error page?), no json",
-                 "export in COCO's format, or download it again")  # fmt: skip
-        return None
+        name = "-".join(wide.split("-")[:2])
+        file.add("encoding", f"the file is {name}", "write it as utf-8", mendable=True)
     try:
         return json.loads(text)
     except RecursionError:
         file.add("foreign-json", "the json is nested too deeply", "export in COCO's format")
     except ValueError as error:
+        if _add_foreign(file, text.encode()):
+            return None
         place = getattr(error, "pos", 0)
         cut = place >= len(text.rstrip()) or not text.rstrip().endswith(("}", "]"))
         file.add(
@@ -139,6 +140,15 @@ def _parsed(file: JsonFile, data: bytes) -> Any:
             "download or write it again",
         )
     return None
+
+
+def _add_foreign(file: JsonFile, data: bytes) -> bool:
+    """Add a finding if a file is of a known kind that is no json; return whether it is."""
+    kind = foreign_kind(data)
+    if kind is not None:
+        what, advice = kind
+        file.add("foreign-json", f"the file is {what}, no json", advice)
+    return kind is not None
 
 
 def _foreign_list(raw: Any) -> str:

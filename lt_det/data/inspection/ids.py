@@ -1,9 +1,9 @@
-"""Ids of a json: text that is a number, repeated ones, and new ones in their place."""
+"""Ids and sizes of a json: text that is a number, repeated ones, and new ones in their place."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 
@@ -60,3 +60,20 @@ def looked_up(value: Any, numbers: dict[Any, int]) -> Any:
         return numbers[value]
     number = as_int(value)
     return number if number is not None and number in set(numbers.values()) else value
+
+
+def size_of_texts(image: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Return width and height of an image where one or both are texts that say a number."""
+    sides = (image.get("width"), image.get("height"))
+    if not any(isinstance(side, str) for side in sides):
+        return None
+    numbers = []
+    for side in sides:
+        try:
+            number = as_int(float(side) if isinstance(side, str) else side)
+        except (ValueError, OverflowError):
+            return None
+        if number is None or number <= 0:
+            return None
+        numbers.append(number)
+    return numbers[0], numbers[1]

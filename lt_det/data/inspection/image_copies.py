@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
 
 from lt_det.data.annotations.naming import NUM_NAMED
+from lt_det.data.inspection.equal_files import equal_files, resolved
 from lt_det.data.inspection.findings import Finding, Harm
-from lt_det.storage.digest import hash_file
+from lt_det.data.inspection.shared_images import LEAK
 
 
 def copy_findings(
-    sets: Sequence[tuple[str, bool, Sequence[str], np.ndarray, Sequence[str]]],
+    sets: Sequence[tuple[str, bool, Sequence[str], np.ndarray, Sequence[str]]], *, content: bool
 ) -> list[Finding]:
-    """Return findings about files with the same bytes; only those of equal length are read.
+    """Return findings about files that are one, whatever path leads there.
 
     Args:
         sets: source, whether it is trained on, N paths, ``(N,)`` labels and the class names.
+        content: take files with the same bytes for one too; only those of equal length are read.
     """
     places: dict[str, list[tuple[int, str]]] = defaultdict(list)
     for number, (_, _, paths, labels, names) in enumerate(sets):
-        for path, label in zip(paths, labels.tolist()):
-            places[os.path.realpath(path)].append((number, names[label]))
-    groups = _equal(list(places))
+        for place, label in zip(resolved(paths), labels.tolist()):
+            places[place].append((number, names[label]))
+    groups = equal_files(list(places)) if content else []
     both: dict[int, list[str]] = defaultdict(list)
     clashing: dict[int, list[str]] = defaultdict(list)
     twice: dict[int, list[str]] = defaultdict(list)
@@ -44,8 +45,7 @@ def copy_findings(
     cases: list[tuple[Harm, str, dict[int, list[str]], str, str]] = [
         ("warning", "image-of-two-classes", clashing, "the same file under two classes",
          "one of the labels is wrong: remove one"),
-        ("warning", "image-in-both", both, "the image is trained on too",
-         "the evaluation then measures what was learned by heart: split them anew"),
+        ("warning", "image-in-both", both, "the image is trained on too", LEAK),
         ("note", "same-image-twice", twice, "the same file twice in its class",
          "it counts twice, and is drawn twice as often"),
     ]  # fmt: skip
@@ -57,16 +57,3 @@ def copy_findings(
         for harm, kind, found, what, advice in cases
         for number, rows in sorted(found.items())
     ]  # fmt: skip
-
-
-def _equal(paths: Sequence[str]) -> list[list[str]]:
-    """Return groups of two and more files with the same bytes."""
-    sizes: dict[int, list[str]] = defaultdict(list)
-    for path in paths:
-        if os.path.isfile(path):
-            sizes[os.path.getsize(path)].append(path)
-    groups: dict[str, list[str]] = defaultdict(list)
-    for size, of_size in sizes.items():
-        for path in of_size if size and len(of_size) > 1 else ():
-            groups[hash_file(path)].append(path)
-    return [group for group in groups.values() if len(group) > 1]

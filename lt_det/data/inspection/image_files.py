@@ -11,8 +11,10 @@ from typing import Any
 
 from tqdm import tqdm
 
+from lt_det.data.annotations.schema import has_size
 from lt_det.data.images.depth import deep_images
 from lt_det.data.inspection.findings import Finding, Harm, of_images
+from lt_det.data.inspection.ids import size_of_texts
 
 _ORIENTATION = 274  # EXIF tag
 # Orientations in which width and height change places, and those that are none.
@@ -94,8 +96,10 @@ def image_file_findings(
         **{row: f"mode {readable[row].mode}" for row in modes},
     }
     for row, fact in readable.items():
-        declared = (images[row].get("width"), images[row].get("height"))
-        if None in declared:
+        declared = size_of_texts(images[row])
+        if declared is None and has_size(images[row]):
+            declared = (images[row]["width"], images[row]["height"])
+        if declared is None:
             continue
         if declared == fact.upright_size:
             if fact.orientation not in _UPRIGHT:

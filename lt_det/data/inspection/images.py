@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from lt_det.data.annotations.lvis_format import FEDERATED_KEYS
-from lt_det.data.annotations.schema import has_size
+from lt_det.data.annotations.naming import NUM_NAMED
+from lt_det.data.annotations.schema import has_size, size_text
+from lt_det.data.inspection.file_names import near_names, reason_for_none
 from lt_det.data.inspection.findings import Finding, of_images
-from lt_det.data.inspection.ids import is_int, repeated
+from lt_det.data.inspection.ids import is_int, repeated, size_of_texts
 
 
-def entry_findings(file: str, content: Mapping[str, Any]) -> list[Finding]:
+def entry_findings(
+    file: str, content: Mapping[str, Any], *, known_sizes: Container[int] = ()
+) -> list[Finding]:
     """Return what is wrong with the image entries of a json, files left out.
 
     Args:
         file: the json, for the findings.
         content: lists ``images``, ``annotations`` and ``categories`` of dicts.
+        known_sizes: rows whose size their image file tells.
     """
     images = content["images"]
     ids = [image.get("id") for image in images]
@@ -42,11 +47,7 @@ def entry_findings(file: str, content: Mapping[str, Any]) -> list[Finding]:
                                                          if not is_int(i)),
             advice="training and evaluation need numbers, here and in 'image_id'",
         ),
-        *of_images(
-            file, images, rows([not has_size(image) for image in images]), harm="error",
-            kind="no-image-size", what="no 'width' and 'height' in pixels (whole numbers above 0)",
-            advice="write those of the image file", mendable=False,
-        ),
+        *_sizes(file, images, known_sizes),
         *of_images(
             file, images, rows([n in same_file and ids[r] not in twice
                                 for r, n in enumerate(names)]),
@@ -60,6 +61,25 @@ def entry_findings(file: str, content: Mapping[str, Any]) -> list[Finding]:
             "them as background); the evaluation has them",
         ),
         *_federated(file, images),
+    ]  # fmt: skip
+
+
+def _sizes(file: str, images: Sequence[Mapping[str, Any]], known: Container[int]) -> list[Finding]:
+    without = [row for row, image in enumerate(images) if not has_size(image)]
+    texts = [row for row in without if size_of_texts(images[row]) is not None]
+    others = [row for row in without if row not in set(texts)]
+    return [
+        *of_images(
+            file, images, texts, harm="error", kind="image-size-type", mendable=True,
+            what="'width' and 'height' are texts", advice="write numbers, without quotes",
+            details={row: size_text(images[row]) for row in texts[:NUM_NAMED]},
+        ),
+        *of_images(
+            file, images, others, harm="error", kind="no-image-size",
+            what="no 'width' and 'height' in pixels (whole numbers above 0)",
+            advice="write those of the image file", mendable=all(row in known for row in others),
+            details={row: size_text(images[row]) for row in others[:NUM_NAMED]},
+        ),
     ]  # fmt: skip
 
 
@@ -97,16 +117,23 @@ def name_findings(
         if row not in names and (path is None or not os.path.isfile(path))
     ]
     nowhere = [row for row in missing if paths[row] is None]
+    at = {row: path for row in missing if (path := paths[row]) is not None}
+    details = {row: reason_for_none(at[row]) for row in list(at)[:NUM_NAMED]}
+    shown = [images[row].get("file_name") for row in details]
+    near = near_names(shown, image_root) if details else {}
+    for row, file_name in zip(list(details), shown):
+        if file_name in near:
+            details[row] += f"; there is {near[file_name]}"
     return [
         *of_images(
             file, images, nowhere, harm="error", kind="no-file-name", what="no 'file_name'",
             advice="write the path below the folder of the images",
         ),
         *of_images(
-            file, images, [row for row in missing if paths[row] is not None], harm="error",
+            file, images, list(at), harm="error",
             kind="missing-image", what=f"there is no such file under {image_root!r}",
             advice="correct --images or 'file_name', or take the images out of the json",
-            details={row: f"not at {paths[row]}" for row in missing},
+            details=details,
         ),
         *of_images(
             file, images, sorted(names), harm="error", kind="file-name", mendable=True,

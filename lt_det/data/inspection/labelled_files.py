@@ -16,6 +16,8 @@ from lt_det.data.images.lists import (
     csv_rows,
     files_of_classes,
 )
+from lt_det.data.images.system_files import is_system_file
+from lt_det.data.inspection.file_names import near_names
 from lt_det.data.inspection.findings import Finding, Harm
 from lt_det.data.inspection.image_files import ImageFacts, read_images
 
@@ -58,7 +60,7 @@ def read_labelled_set(
     """
     one = LabelledSet(f"{path} ({split})" if split else path, train)
     found = (_read_folder if os.path.isdir(path) else _read_csv)(one, path, split)
-    return one, found + _files(one, quick=quick)
+    return one, found + _files(one, os.path.dirname(path), quick=quick)
 
 
 def _read_folder(one: LabelledSet, path: str, split: str) -> list[Finding]:
@@ -77,7 +79,7 @@ def _read_folder(one: LabelledSet, path: str, split: str) -> list[Finding]:
     for folder, _, names in os.walk(root):
         for name in names:
             file = os.path.relpath(os.path.join(folder, name), root)
-            if file in inside or any(part.startswith(".") for part in file.split(os.sep)):
+            if file in inside or any(map(is_system_file, file.split(os.sep))):
                 continue
             (loose if os.sep not in file else others).append(file)
     loose = [f for f in loose if f.lower().endswith(IMAGE_EXTENSIONS)]
@@ -153,7 +155,7 @@ def _read_csv(one: LabelledSet, path: str, split: str) -> list[Finding]:
     return found
 
 
-def _files(one: LabelledSet, *, quick: bool) -> list[Finding]:
+def _files(one: LabelledSet, folder: str, *, quick: bool) -> list[Finding]:
     there = [os.path.isfile(path) for path in one.paths]
     read = iter(read_images([p for p, is_there in zip(one.paths, there) if is_there], quick=quick))
     one.facts = [next(read) if is_there else None for is_there in there]
@@ -184,6 +186,9 @@ def _files(one: LabelledSet, *, quick: bool) -> list[Finding]:
     found = []
     for harm, kind, wrong, what, advice in cases:
         paths = [p for p, is_wrong in zip(one.paths, wrong) if is_wrong]
+        if kind == "missing-image":
+            near = near_names(paths[:NUM_NAMED], folder) if paths else {}
+            paths = [f"{p} (there is {near[p]})" if p in near else p for p in paths]
         if paths:
             found.append(_finding(one, harm, kind, what, advice, paths, len(there), "images"))
     return found

@@ -15,6 +15,7 @@ from lt_det.data.inspection.findings import Finding, has_error, sorted_by_harm
 from lt_det.data.inspection.image_copies import copy_findings
 from lt_det.data.inspection.labelled_files import LabelledSet, read_labelled_set
 from lt_det.data.inspection.labelled_splits import class_findings, split_findings
+from lt_det.data.inspection.sources import redundant_sources, size_findings, source_findings
 from lt_det.data.stats.class_stats import ClassStats
 
 
@@ -95,7 +96,7 @@ def inspect_images(
         train: folders of class folders, or csv files, trained on. An only one without ``val`` may
             hold both splits.
         val: the same, evaluated on.
-        quick: read headers of images only; copies of the same file are then not found.
+        quick: read headers of images only; copies of a file are then not found.
         limits: most images of a few-shot, and of a medium-shot class.
         splits: one for each of ``train`` and then of ``val``; None finds them.
     """
@@ -119,10 +120,14 @@ def inspect_images(
             if not one.train and len(one.labels):
                 counts = dict(zip(one.class_names, one.counts().tolist()))
                 findings += split_findings(one.source, outlook.train, counts)
-    if not quick:
-        findings += copy_findings(
-            [(one.source, one.train, one.paths, one.labels, one.class_names) for one in sets]
-        )
+    redundant = redundant_sources(train, val)
+    findings += source_findings(train, val, redundant)
+    others = [one for number, one in enumerate(sets) if number not in redundant]
+    findings += size_findings([(one.source, one.train, len(one.paths)) for one in others])
+    findings += copy_findings(
+        [(one.source, one.train, one.paths, one.labels, one.class_names) for one in others],
+        content=not quick,
+    )
     return ImageInspection(sorted_by_harm(findings), outlook, sets)
 
 

@@ -9,8 +9,16 @@ import numpy as np
 
 from lt_det.data.annotations.areas import image_sizes, mended_areas
 from lt_det.data.annotations.checks import is_crowd
-from lt_det.data.inspection.categories import category_named
-from lt_det.data.inspection.ids import as_int, is_int, looked_up, repeated, whole_numbers
+from lt_det.data.annotations.schema import has_size
+from lt_det.data.inspection.categories import root_entry
+from lt_det.data.inspection.ids import (
+    as_int,
+    is_int,
+    looked_up,
+    repeated,
+    size_of_texts,
+    whole_numbers,
+)
 from lt_det.data.inspection.mended_masks import box_of_mask, nested
 
 
@@ -40,11 +48,17 @@ def mended_json(
     _count(changes, "file names", len(file_names or {}))
     for row, (width, height) in (sizes or {}).items():
         images[row].update(width=width, height=height)
+    for image in images:
+        numbers = size_of_texts(image)
+        if numbers is not None:
+            image["width"], image["height"] = numbers
+            _count(changes, "image sizes")
     _count(changes, "image sizes", len(sizes or {}))
     categories = [dict(category) for category in content["categories"]]
-    parent = category_named(content, root)
+    parent = root_entry(content, root)
     if parent is not None:
-        categories = [one for one in categories if one.get("name") != root]
+        pairs = zip(content["categories"], categories)
+        categories = [copy for one, copy in pairs if one is not parent]
         _count(changes, "root category", 1)
     annotations = [dict(annotation) for annotation in content["annotations"]]
     images = _without_copies(images, changes, "copies of images")
@@ -148,5 +162,6 @@ def _mend_fields(annotation: dict[str, Any], changes: dict[str, int]) -> None:
 
 
 def rows_without_size(images: Sequence[Mapping[str, Any]]) -> np.ndarray:
-    """Return the int64 rows of images without a width or a height."""
-    return np.flatnonzero([not (one.get("width") and one.get("height")) for one in images])
+    """Return the int64 rows of images without a width or a height, or with none that can be."""
+    wrong = [not has_size(one) and size_of_texts(one) is None for one in images]
+    return np.flatnonzero(wrong)

@@ -1,4 +1,4 @@
-"""Splits against each other: classes by name and id, classes of one only, shared images."""
+"""Splits against each other: classes by name and id, and classes of one only."""
 
 from __future__ import annotations
 
@@ -78,30 +78,6 @@ def split_findings(
                     "no object here of classes of the training set",
                     "their AP is undefined (nan), the means are over the others",
                     len(without), len(known), "classes", tuple(without[:NUM_NAMED]),
-                )
-            )  # fmt: skip
-    return found
-
-
-def shared_images(
-    train: Sequence[tuple[str, Sequence[str]]], val: Sequence[tuple[str, Sequence[str]]]
-) -> list[Finding]:
-    """Return a finding for each validation file some of whose images are trained on.
-
-    Args:
-        train: path of each training json and paths of its images.
-        val: of each that is evaluated.
-    """
-    seen = {path for _, paths in train for path in paths}
-    found = []
-    for file, paths in val:
-        both = [path for path in paths if path in seen]
-        if both:
-            found.append(
-                Finding(
-                    "warning", "image-in-both", file, "the image is trained on too",
-                    "the evaluation then measures what was learned by heart: split them anew",
-                    len(both), len(paths), "images", tuple(both[:NUM_NAMED]),
                 )
             )  # fmt: skip
     return found

@@ -20,6 +20,7 @@ from lt_det.data.sampling.samplers import classes_of_images
 from lt_det.engine.loading.aspect_ratio_batches import wide_images
 from lt_det.engine.loading.copy_paste import build_copy_paste_mapper
 from lt_det.engine.loading.image_lists import build_listed_mapper
+from lt_det.engine.loading.shared_images import warn_of_shared_images
 from lt_det.engine.loading.train_stream import PositionedBatches, TrainStream
 from lt_det.tasks import build_task
 from lt_det.tasks.train_samplers import build_train_sampler, class_balanced_sampler
@@ -50,6 +51,7 @@ def build_train_stream(
     """
     if dicts is None:
         dicts = build_train_dicts(cfg)
+        warn_of_shared_images(cfg, _some(dicts))
     task = build_task(cfg)
     if mapper is None and not task.one_class_an_image:
         name = ", ".join(cfg.DATASETS.TRAIN)

@@ -96,9 +96,10 @@ def predict(
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if top_k < 1:
         raise ValueError(f"top_k must be at least 1, got {top_k}")
-    images = find_images(inputs, leave_out=output)
+    notes: list[str] = []
+    images = find_images(inputs, leave_out=output, notes=notes)
     run = find_trained_run(weights, config_file=config_file, options=options)
-    result = Predicted(notes=list(run.notes))
+    result = Predicted(notes=[*run.notes, *notes])
     writer: _ClassWriter | _DetectionWriter
     if run.task.one_class_an_image:
         for name, value in (("threshold", threshold), ("thresholds_file", thresholds_file)):

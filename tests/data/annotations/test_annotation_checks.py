@@ -100,13 +100,6 @@ def test_fractions_are_refused_where_all_are_and_warned_of_where_some_are():
     assert "within one pixel in 3 of 33" in warning
 
 
-def test_percent_are_warned_of():
-    percent = [[x, y * 100 / 80, w, h * 100 / 80] for x, y, w, h in good_boxes()]
-    (warning,) = check_annotations(boxes_set(percent, width=640, height=480), name="x")
-    assert "percent" in warning
-    assert check_annotations(boxes_set(percent, width=150, height=150), name="x") == []
-
-
 def test_images_of_unknown_size_do_not_judge_boxes():
     content = boxes_set(corners_of(good_boxes()))
     for size in ({}, {"width": None, "height": "80"}, {"width": 0, "height": 0}):
