@@ -10,6 +10,7 @@ from typing import Any
 from lt_det.data.annotations.checks import check_annotations
 from lt_det.data.inspection.annotations import annotation_findings
 from lt_det.data.inspection.categories import category_findings, category_named, root_category
+from lt_det.data.inspection.declared import declared_findings
 from lt_det.data.inspection.file_names import image_paths
 from lt_det.data.inspection.files import JsonFile, read_json_file
 from lt_det.data.inspection.findings import Finding, has_error, sorted_by_harm
@@ -177,6 +178,7 @@ def _inspect(
         file.changes["encoding"] = 1
     found += entry_findings(path, content)
     found += category_findings(path, content, root=category_named(content, root), train=file.train)
+    found += declared_findings(path, content, train=file.train)
     found += annotation_findings(path, content, file.mended["annotations"])
     return found + mask_findings(path, content, use=masks)
 
