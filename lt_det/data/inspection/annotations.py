@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from lt_det.data.annotations.checks import (
     is_crowd,
     wrong_annotations,
 )
+from lt_det.data.annotations.mask_place_checks import mask_place_doubts
+from lt_det.data.annotations.mask_places import FINE, mask_place
 from lt_det.data.annotations.naming import Doubt
 from lt_det.data.inspection.findings import Finding, Harm, of_annotations, of_doubt
 from lt_det.data.inspection.ids import is_int, repeated
@@ -23,14 +26,19 @@ _UNKNOWN = ("unknown-image", "unknown-category")
 
 
 def annotation_findings(
-    file: str, content: Mapping[str, Any], mended: Sequence[Mapping[str, Any]]
+    file: str,
+    content: Mapping[str, Any],
+    mended: Sequence[Mapping[str, Any]],
+    *,
+    uses_masks: bool = True,
 ) -> list[Finding]:
-    """Return what is wrong with the annotations of a json, masks left out where they are masks.
+    """Return what is wrong with the annotations of a json, masks left out where they fit.
 
     Args:
         file: the json, for the findings.
         content: lists ``images``, ``annotations`` and ``categories`` of dicts.
         mended: the same annotations, mended; they say which troubles mending ends.
+        uses_masks: whether a training may learn them.
     """
     images, annotations = content["images"], content["annotations"]
     sizes = {image.get("id"): (image.get("width"), image.get("height")) for image in images}
@@ -53,8 +61,14 @@ def annotation_findings(
         found += of_doubt(file, annotations, doubt, mendable=_is_mended(doubt, annotations, mended))
     good = [one for one, bad in zip(annotations, unusable) if not bad]
     rows = image_size_rows(sizes, [one["image_id"] for one in good])
-    for doubt in box_findings(boxes[~unusable], rows):
-        found += of_doubt(file, good, doubt)
+    doubts = box_findings(boxes[~unusable], rows)
+    if not any(doubt.is_error for doubt in doubts):
+        doubts += mask_place_doubts(good, boxes[~unusable], rows)
+    for doubt in doubts:
+        if not uses_masks:
+            doubt = replace(doubt, misleads=False)
+        fixed = doubt.kind == "mask-fractions" and _in_pixels(mended, unusable, doubt)
+        found += of_doubt(file, good, doubt, mendable=fixed)
     found += _narrow(file, good, boxes[~unusable])
     return found + _ids(file, annotations) + _flags(file, annotations) + _areas(file, content)
 
@@ -92,6 +106,13 @@ def _is_mended(
         key = "image_id" if kind == "unknown-image" else "category_id"
         return all(mended[row].get(key) != annotations[row].get(key) for row in rows)
     return False
+
+
+def _in_pixels(mended: Sequence[Mapping[str, Any]], unusable: np.ndarray, doubt: Doubt) -> bool:
+    """Return whether mending writes all masks in pixels that were fractions."""
+    rows = np.flatnonzero(~unusable)[doubt.rows]
+    places = [mask_place(mended[r].get("segmentation"), mended[r].get("bbox")) for r in rows]
+    return all(place == FINE for place in places)
 
 
 def _ids(file: str, annotations: Sequence[Mapping[str, Any]]) -> list[Finding]:

@@ -179,7 +179,9 @@ def _inspect(
     found += entry_findings(path, content)
     found += category_findings(path, content, root=category_named(content, root), train=file.train)
     found += declared_findings(path, content, train=file.train)
-    found += annotation_findings(path, content, file.mended["annotations"])
+    found += annotation_findings(
+        path, content, file.mended["annotations"], uses_masks=masks != "off"
+    )
     return found + mask_findings(path, content, use=masks)
 
 

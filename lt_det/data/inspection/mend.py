@@ -9,6 +9,7 @@ import numpy as np
 
 from lt_det.data.annotations.areas import image_sizes, mended_areas
 from lt_det.data.annotations.checks import is_crowd
+from lt_det.data.annotations.mask_place_checks import fraction_in_pixels
 from lt_det.data.inspection.categories import category_named
 from lt_det.data.inspection.ids import as_int, is_int, looked_up, repeated, whole_numbers
 from lt_det.data.inspection.mended_masks import box_of_mask, nested
@@ -52,9 +53,18 @@ def mended_json(
     _number(images, annotations, "image_id", changes)
     _number(categories, annotations, "category_id", changes, lists=images)
     _number_annotations(annotations, changes)
+    pixels = image_sizes(images)
     for annotation in annotations:
         _mend_fields(annotation, changes)
-    areas, rows = mended_areas(annotations, image_sizes(images))
+        mask = fraction_in_pixels(
+            annotation.get("segmentation"),
+            annotation.get("bbox"),
+            pixels.get(annotation.get("image_id")),
+        )
+        if mask is not None:
+            annotation["segmentation"] = mask
+            _count(changes, "masks")
+    areas, rows = mended_areas(annotations, pixels)
     for row in rows.tolist():
         annotations[row]["area"] = float(areas[row])
     _count(changes, "areas", len(rows))

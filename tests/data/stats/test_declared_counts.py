@@ -64,13 +64,13 @@ def test_crowds_may_be_in_the_declared_counts_or_not(tiny):
     ("counts", "source", "says"),
     [
         (
-            ((5, 5), (5, 5), (5, 5)),
+            ((5, 6), (5, 5), (5, 6)),
             "auto",
             "say more than the json holds, in 3 of 3.*cat (5 images",
         ),
-        (((5, 5), (5, 5), (1, 1)), "auto", "neither.*in 1 of 3.*dog (1 images.*is counted"),
-        (((5, 5), (5, 5), (1, 1)), "categories", "neither.*as count_source 'categories' asks"),
-        (((5, 5), (5, 5), (5, 5)), "annotations", ""),
+        (((5, 6), (5, 5), (1, 1)), "auto", "neither.*in 1 of 3.*dog (1 images.*is counted"),
+        (((5, 6), (5, 5), (1, 1)), "categories", "neither.*as count_source 'categories' asks"),
+        (((5, 6), (5, 5), (5, 6)), "annotations", ""),
         (((1, 1), (0, 0), (2, 3)), "auto", ""),
     ],
 )
