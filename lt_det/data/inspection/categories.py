@@ -28,11 +28,12 @@ def category_findings(
                     "list every class, with a whole number 'id' and a text 'name'")
         ]  # fmt: skip
     ids, names = [c.get("id") for c in categories], [c.get("name") for c in categories]
-    twice_ids, twice_names = repeated(ids), repeated(names)
+    twice_ids, twice_names = repeated(ids) - {None}, repeated(names) - {None}
     folded = repeated({str(name): " ".join(str(name).lower().split()) for name in names}.values())
     cases: list[tuple[Harm, str, list[bool], str, str, bool]] = [
         (
-            "error", "category-id-type", [not is_int(i) for i in ids], "'id' is no whole number",
+            "error", "category-id-type", [not is_int(i) for i in ids],
+            "'id' is no whole number of 64 bits",
             "write numbers, here and in 'category_id'", all(i is not None for i in ids),
         ),
         ("error", "repeated-category-id", [i in twice_ids for i in ids],
@@ -40,6 +41,11 @@ def category_findings(
         (
             "error", "category-name", [not isinstance(n, str) for n in names],
             "'name' is no text", "give every class a name", False,
+        ),
+        (
+            "warning", "empty-category-name",
+            [isinstance(n, str) and not n.strip() for n in names], "'name' is empty",
+            "give every class a name: tables and pictures would show none", False,
         ),
         (
             "error", "repeated-category-name", [n in twice_names for n in names],

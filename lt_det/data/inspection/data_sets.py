@@ -20,6 +20,7 @@ from lt_det.data.inspection.masks import MaskUse, mask_findings
 from lt_det.data.inspection.mend import mended_json, rows_without_size
 from lt_det.data.inspection.outlook import Outlook, outlook_of
 from lt_det.data.inspection.splits import shared_images, split_findings
+from lt_det.data.inspection.unusable_classes import unusable_class_findings
 
 
 @dataclass
@@ -80,9 +81,10 @@ class Inspection:
                     JsonFile(file.json.path, file.mended), file.train, file.image_root
                 )
                 copy.facts = file.facts
-                found += _inspect(
-                    copy, file.mended, root=None, quick=True, masks=masks, reread=False
-                )
+                own = _inspect(copy, file.mended, root=None, quick=True, masks=masks, reread=False)
+                found += own
+                if not has_error(own):
+                    found += _refused(file.json.path, file.mended)
         return sorted_by_harm(found)
 
 
@@ -182,6 +184,8 @@ def _inspect(
     found += annotation_findings(
         path, content, file.mended["annotations"], uses_masks=masks != "off"
     )
+    if file.train:
+        found += unusable_class_findings(path, content)
     return found + mask_findings(path, content, use=masks)
 
 

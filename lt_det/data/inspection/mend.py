@@ -7,11 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from lt_det.data.annotations.areas import image_sizes, mended_areas
+from lt_det.data.annotations.areas import area_is_text, image_sizes, mended_areas
 from lt_det.data.annotations.checks import is_crowd
 from lt_det.data.annotations.mask_place_checks import fraction_in_pixels
 from lt_det.data.inspection.categories import category_named
-from lt_det.data.inspection.ids import as_int, is_int, looked_up, repeated, whole_numbers
+from lt_det.data.inspection.ids import (
+    as_int,
+    free_numbers,
+    is_int,
+    looked_up,
+    repeated,
+    whole_numbers,
+)
 from lt_det.data.inspection.mended_masks import box_of_mask, nested
 
 
@@ -67,6 +74,10 @@ def mended_json(
     areas, rows = mended_areas(annotations, pixels)
     for row in rows.tolist():
         annotations[row]["area"] = float(areas[row])
+    for row, annotation in enumerate(annotations):
+        if area_is_text(annotation.get("area")):
+            annotation["area"] = float(areas[row])
+            _count(changes, "areas")
     _count(changes, "areas", len(rows))
     copy = {**content, "images": images, "annotations": annotations, "categories": categories}
     return copy, {name: count for name, count in changes.items() if count}
@@ -130,11 +141,11 @@ def _number(
 def _number_annotations(annotations: Sequence[dict[str, Any]], changes: dict[str, int]) -> None:
     """Keep the first annotation of each id; give all others, and those without, the next ones."""
     numbers = [as_int(one.get("id")) for one in annotations]
-    following = max((number for number in numbers if number is not None), default=0) + 1
+    free = free_numbers({number for number in numbers if number is not None})
     used: set[int] = set()
     for annotation, number in zip(annotations, numbers):
         if number is None or number in used:
-            number, following = following, following + 1
+            number = next(free)
         used.add(number)
         if annotation.get("id") != number or not is_int(annotation["id"]):
             annotation["id"] = number
