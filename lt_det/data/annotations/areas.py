@@ -19,6 +19,9 @@ from lt_det.data.annotations.naming import named
 from lt_det.data.annotations.schema import has_size
 from lt_det.data.warn_once import warn_of
 
+# Boxes from so many px on are no object of less than a pixel.
+_PIXELS = 4.0
+
 
 def areas_of(
     annotations: Sequence[Mapping[str, Any]],
@@ -65,9 +68,11 @@ def mended_areas(
     """Return the areas of :func:`areas_of`, and the indices of those that are not the file's."""
     areas = np.array([_number(one.get("area")) for one in annotations], dtype=np.float64)
     unusable = np.flatnonzero(~(areas > 0) | (areas > _largest(annotations, sizes)))
-    if len(areas) and areas.max() <= 1:
+    positive = areas[areas > 0]
+    if len(positive) and positive.max() < 1:
         # Fractions of the image, where the boxes are not.
-        unusable = np.flatnonzero([_box_area(one.get("bbox")) > 4 for one in annotations])
+        large = [_box_area(one.get("bbox")) > _PIXELS for one in annotations]
+        unusable = np.union1d(unusable, np.flatnonzero(large))
     for index in unusable:
         one = annotations[index]
         size = sizes.get(one.get("image_id"))
@@ -79,7 +84,7 @@ def _finding(annotations: Sequence[Mapping[str, Any]], mended: np.ndarray) -> li
     if not len(mended):
         return []
     return [
-        "'area' is missing, no positive number or more than that of the image, though box or mask "
+        "'area' is missing or no positive number in px that the image holds, though box or mask "
         "are not empty, in "
         f"{named(annotations, mended, show='area')}; the evaluation takes the area of the mask, "
         "else of the box"

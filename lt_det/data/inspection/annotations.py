@@ -191,8 +191,8 @@ def _areas(file: str, content: Mapping[str, Any]) -> list[Finding]:
     wrong = [row for row in rows.tolist() if annotations[row].get("area") is not None]
     taken = "lt_det takes the area of the mask, else of the box"
     cases: list[tuple[list[int], Harm, str, str]] = [
-        (wrong, "warning", "wrong-area", "'area' is no positive number, or more than that of the "
-         "image, though box or mask are not empty"),
+        (wrong, "warning", "wrong-area", "'area' is no positive number in px that the image "
+            "holds, though box or mask are not empty"),
         (absent, "note", "absent-area", "no 'area'"),
     ]  # fmt: skip
     found = of_annotations(

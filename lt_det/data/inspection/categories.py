@@ -32,7 +32,11 @@ def category_findings(
     folded = repeated({str(name): " ".join(str(name).lower().split()) for name in names}.values())
     cases: list[tuple[Harm, str, list[bool], str, str, bool]] = [
         (
-            "error", "category-id-type", [not is_int(i) for i in ids],
+            "error", "absent-category-id", [i is None for i in ids], "no 'id'",
+            "give every class its own number, which 'category_id' of its annotations is", False,
+        ),
+        (
+            "error", "category-id-type", [i is not None and not is_int(i) for i in ids],
             "'id' is no whole number of 64 bits",
             "write numbers, here and in 'category_id'", all(i is not None for i in ids),
         ),
@@ -63,7 +67,7 @@ def category_findings(
         rows = [row for row, is_wrong in enumerate(wrong) if is_wrong]
         if rows:
             found.append(_finding(file, categories, rows, harm, kind, what, advice, mendable))
-    used = {one.get("category_id") for one in content["annotations"]}
+    used = {None, *(one.get("category_id") for one in content["annotations"])}
     empty = [row for row, c in enumerate(categories) if c.get("id") not in used and c is not root]
     if root is not None:
         row = next(row for row, c in enumerate(categories) if c is root)

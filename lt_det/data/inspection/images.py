@@ -38,9 +38,16 @@ def entry_findings(file: str, content: Mapping[str, Any]) -> list[Finding]:
             mendable=_all_copies(images, twice),
         ),
         *of_images(
-            file, images, rows([not is_int(i) for i in ids]), harm="error", kind="image-id-type",
+            file, images, rows([i is None for i in ids]), harm="error", kind="absent-image-id",
+            what="no 'id'", advice="give every image its own number, which 'image_id' of its "
+            "annotations is",
+        ),
+        *of_images(
+            file, images, rows([i is not None and not is_int(i) for i in ids]), harm="error",
+            kind="image-id-type",
             what="'id' is no whole number of 64 bits",
-            mendable=all(type(i) in (str, float, int) for i in ids if not is_int(i)),
+            mendable=all(type(i) in (str, float, int) for i in ids
+                                                         if not is_int(i)),
             advice="training and evaluation need numbers, here and in 'image_id'",
         ),
         *of_images(

@@ -94,7 +94,7 @@ def _without_copies(
     first: dict[Any, dict[str, Any]] = {}
     kept = []
     for entry in entries:
-        if entry.get("id") in first and first[entry["id"]] == entry:
+        if entry.get("id") in first and first[entry.get("id")] == entry:
             _count(changes, name)
             continue
         first.setdefault(entry.get("id"), entry)
