@@ -177,7 +177,7 @@ def _places(annotations: Sequence[Mapping[str, Any]]) -> list[Bounds | str | Non
         for row, (x, y, width, height) in zip(
             coded, mask_utils.toBbox([annotations[row]["segmentation"] for row in coded]).tolist()
         ):
-            box = annotations[row].get("bbox")
+            box: Any = annotations[row].get("bbox")
             if is_box(box):
                 is_empty = width == 0 or height == 0
                 places[row] = judged(None if is_empty else (x, y, x + width, y + height), box)

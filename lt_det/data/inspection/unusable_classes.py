@@ -58,7 +58,8 @@ def _reason(annotation: Mapping[str, Any], size: tuple[int, int] | None) -> str:
     """Return why a training leaves an annotation out, "" if it does not or stops at it."""
     if is_crowd(annotation):
         return "crowds"
-    mask, box = annotation.get("segmentation"), annotation.get("bbox")
+    mask = annotation.get("segmentation")
+    box: Any = annotation.get("bbox")
     if mask_problem(mask) is None and not mask_is_usable(mask):
         return "without a polygon of three points"
     if not box_is_valid(box):
