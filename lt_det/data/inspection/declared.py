@@ -55,7 +55,7 @@ def _counts(file: str, content: Mapping[str, Any]) -> list[Finding]:
         advice = (
             "a training takes the declared numbers for its class prior, as it should for a part of "
             "LVIS; else they are of another version of the data: remove them, or set "
-            "LT_DET.CLASS_STATS.SOURCE annotations. The table here has what is counted"
+            "CLASS_STATS.SOURCE annotations. The table here has what is counted"
         )
     else:
         kind = "declared-counts-other"

@@ -55,7 +55,7 @@ class DeclaredCounts:
             end = (
                 "the declared numbers are taken, as for a part of LVIS. If they are of another "
                 "version of the data, count what is there: count_source 'annotations' "
-                "(LT_DET.CLASS_STATS.SOURCE)"
+                "(CLASS_STATS.SOURCE in a config)"
             )
         else:
             end = "they are taken, as count_source 'categories' asks"
