@@ -129,6 +129,8 @@ def project_text(project: Project, paths: Sequence[Path], *, num_gpus: int) -> s
     """
     lines = []
     shown = [one for one in project.findings if one.harm == "warning"]
+    # Of those that are left out of the list none is about a class that cannot be learned.
+    shown.sort(key=lambda one: one.kind != "class-without-usable-object")
     if shown:
         lines.append("About the data:")
         lines += [

@@ -260,6 +260,10 @@ def _tail(
     ]  # fmt: skip
     if threshold:
         found.append(Setting("DATALOADER.REPEAT_THRESHOLD", threshold, reason))
+    if facts.declares_more:
+        found.append(Setting("LT_DET.CLASS_STATS.SOURCE", "annotations",
+                             "as all values here; 'image_count' in the json says more: for a "
+                             "part of LVIS, auto would take that"))  # fmt: skip
     return found
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from lt_det.data.annotations.checks import is_crowd, is_trained_on
 from lt_det.data.annotations.lvis_format import FEDERATED_KEYS
 from lt_det.data.stats.class_stats import ClassStats
+from lt_det.data.stats.declared_counts import declared_counts
 
 Masks = Literal["none", "some", "polygon", "bitmask"]
 
@@ -47,6 +48,7 @@ class DetectionFacts:
         aspect: longer side over shorter one, at the 90th percentile.
         object_side: median of the square root of the area of the boxes, in pixels.
         federated: whether images list the classes that they were checked for.
+        declares_more: whether categories declare more images than a training json holds.
     """
 
     train: tuple[Files, ...]
@@ -59,6 +61,7 @@ class DetectionFacts:
     aspect: float
     object_side: float
     federated: bool
+    declares_more: bool = False
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,13 @@ def facts_of_jsons(
         aspect=float(np.quantile(sizes.max(1) / sizes.min(1).clip(1), 0.9)),
         object_side=float(np.median(np.sqrt(boxes[:, 2] * boxes[:, 3]))) if len(boxes) else 0.0,
         federated=any(image.get(key) for image in images for key in FEDERATED_KEYS),
+        declares_more=any(map(_declares_more, train)),
     )
+
+
+def _declares_more(content: Mapping[str, Any]) -> bool:
+    declared = declared_counts(content["categories"], content["annotations"])
+    return declared is not None and declared.verdict == "more"
 
 
 def masks_of(contents: Sequence[Mapping[str, Any]]) -> Masks:

@@ -12,10 +12,15 @@ from typing import Any
 
 import numpy as np
 
+from lt_det.data.annotations.box_checks import FARTHEST
 from lt_det.data.annotations.checks import box_is_valid
 from lt_det.data.annotations.mask_checks import polygon_is_valid
 from lt_det.data.annotations.naming import named
+from lt_det.data.annotations.schema import has_size
 from lt_det.data.warn_once import warn_of
+
+# Boxes from so many px on are no object of less than a pixel.
+_PIXELS = 4.0
 
 
 def areas_of(
@@ -32,8 +37,8 @@ def areas_of(
         name: data set, for the warning.
 
     Returns:
-        The file's ``area`` where it is a positive number, else the mask's, else the box's; 0 for
-        an object without any.
+        The file's ``area`` where it is a positive number, no more than the image's pixels, and
+        not all are fractions; else the mask's, else the box's; 0 for an object without any.
     """
     areas, mended = mended_areas(annotations, sizes)
     warn_of(_finding(annotations, mended), name=name)
@@ -62,7 +67,12 @@ def mended_areas(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the areas of :func:`areas_of`, and the indices of those that are not the file's."""
     areas = np.array([_number(one.get("area")) for one in annotations], dtype=np.float64)
-    unusable = np.flatnonzero(~(areas > 0) | np.isinf(areas))
+    unusable = np.flatnonzero(~(areas > 0) | (areas > _largest(annotations, sizes)))
+    positive = areas[areas > 0]
+    if len(positive) and positive.max() < 1:
+        # Fractions of the image, where the boxes are not.
+        large = [_box_area(one.get("bbox")) > _PIXELS for one in annotations]
+        unusable = np.union1d(unusable, np.flatnonzero(large))
     for index in unusable:
         one = annotations[index]
         size = sizes.get(one.get("image_id"))
@@ -74,10 +84,33 @@ def _finding(annotations: Sequence[Mapping[str, Any]], mended: np.ndarray) -> li
     if not len(mended):
         return []
     return [
-        "'area' is missing or no positive number, though box or mask are not empty, in "
+        "'area' is missing or no positive number in px that the image holds, though box or mask "
+        "are not empty, in "
         f"{named(annotations, mended, show='area')}; the evaluation takes the area of the mask, "
         "else of the box"
     ]
+
+
+def _largest(
+    annotations: Sequence[Mapping[str, Any]], sizes: Mapping[Any, tuple[int, int]]
+) -> np.ndarray:
+    """Return ``(M,)`` float64 areas of the images of annotations; 2**53 of unknown ones."""
+    pixels = {
+        image: height * width if has_size({"height": height, "width": width}) else FARTHEST
+        for image, (height, width) in sizes.items()
+    }
+    found = [pixels.get(one.get("image_id"), FARTHEST) for one in annotations]
+    return np.array(found, dtype=np.float64)
+
+
+def area_is_text(area: Any) -> bool:
+    """Return whether an annotation's ``area`` is a text that is a positive, finite number."""
+    return isinstance(area, str) and area_is_usable(area)
+
+
+def area_of(annotation: Mapping[str, Any]) -> float:
+    """Return the ``area`` of an annotation as a number, nan of what is none."""
+    return _number(annotation.get("area"))
 
 
 def area_is_usable(area: Any) -> bool:

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from lt_det.data.annotations.mask_checks import polygon_is_valid
+from lt_det.data.annotations.mask_places import PLACE, Bounds, bounds_of_polygons
 from lt_det.data.annotations.naming import Doubt
 
 # From so many boxes on what nearly all have in common is no chance; odd ones among them.
@@ -107,19 +109,25 @@ def _says_corners(box: Sequence[float], annotation: Mapping[str, Any]) -> bool |
     """Return whether mask or area fit the box as corners; None if they fit neither or both."""
     x, y, right, bottom = box
     as_corners, as_sizes = (right, bottom), (x + right, y + bottom)
-    mask = annotation.get("segmentation")
-    parts = mask if isinstance(mask, list) else []
-    xs = [v for part in parts for v in part[::2]]
-    ys = [v for part in parts for v in part[1::2]]
-    if xs and ys:
-        end = (max(xs), max(ys))
-        fits = [all(map(_near, end, other)) for other in (as_corners, as_sizes)]
+    bounds = _mask_bounds(annotation)
+    if bounds is not None:
+        fits = [all(map(_near, bounds[2:], other)) for other in (as_corners, as_sizes)]
     else:
         area = annotation.get("area")
         if isinstance(area, bool) or not isinstance(area, (int, float)) or not area > 0:
             return None
         fits = [_near(area, one) for one in ((right - x) * (bottom - y), right * bottom)]
     return fits[0] if fits[0] != fits[1] else None
+
+
+def _mask_bounds(annotation: Mapping[str, Any]) -> Bounds | None:
+    """Return what is around the polygons; of masks that were dropped, if they doubt their box."""
+    place = annotation.get(PLACE)
+    if isinstance(place, tuple):
+        return place
+    mask = annotation.get("segmentation")
+    polygons = [one for one in mask if polygon_is_valid(one)] if isinstance(mask, list) else []
+    return bounds_of_polygons(polygons) if polygons else None
 
 
 def _near(a: float, b: float) -> bool:

@@ -14,13 +14,12 @@ from typing import Any
 import numpy as np
 
 from lt_det.data.annotations.box_checks import FARTHEST, box_array, box_findings
+from lt_det.data.annotations.crowds import is_crowd
 from lt_det.data.annotations.mask_checks import MASK_PROBLEMS, mask_is_usable, mask_problem
+from lt_det.data.annotations.mask_place_checks import mask_place_doubts
 from lt_det.data.annotations.naming import NUM_NAMED, Doubt, named
 from lt_det.data.annotations.run_lengths import wrong_run_lengths
 from lt_det.data.annotations.schema import check_entries, check_fields
-
-# How exports write that a flag is not set, in small letters.
-_FALSE_TEXTS = ("", "0", "0.0", "false", "no", "none", "null")
 
 
 def box_is_valid(bbox: Any, *, box_mode: int = 1) -> bool:
@@ -64,17 +63,6 @@ def is_trained_on(annotation: Mapping[str, Any]) -> bool:
     return not is_crowd(annotation) and mask_is_usable(annotation.get("segmentation"))
 
 
-def is_crowd(annotation: Mapping[str, Any]) -> bool:
-    """Return whether an annotation is marked as a crowd; a flag written as text counts as meant.
-
-    Absent, None, 0, "0" and "false" are no crowd; all other values are one.
-    """
-    flag = annotation.get("iscrowd", 0)
-    if isinstance(flag, str):
-        return flag.strip().lower() not in _FALSE_TEXTS
-    return bool(flag)
-
-
 def check_categories(categories: Any, *, name: str) -> None:
     """Raise unless every category has its own integer ``id`` and its own ``name``.
 
@@ -110,8 +98,8 @@ def check_annotations(json_dict: Mapping[str, Any], *, name: str) -> list[str]:
         ValueError: for a missing key, a field of a wrong type, an empty image list, repeated
             category or image ids, repeated category names, an annotation of an unknown image or
             category, a box with a NaN, an infinite number or a negative size, boxes that are
-            corners, fractions or parts of 100 or 1000, or a mask that is none. Names the first
-            offenders.
+            corners, fractions or parts of 100 or 1000, or a mask that is none or a fraction of its
+            image. Names the first offenders.
     """
     where = f"data set {name!r}: the json"
     missing = [key for key in ("images", "annotations", "categories") if key not in json_dict]
@@ -136,6 +124,8 @@ def check_annotations(json_dict: Mapping[str, Any], *, name: str) -> list[str]:
         )
     rows = image_size_rows(sizes, [one["image_id"] for one in annotations])
     doubts = box_findings(boxes, rows, annotations)
+    if not any(doubt.is_error for doubt in doubts):
+        doubts += mask_place_doubts(annotations, boxes, rows)
     for doubt in doubts:
         if doubt.is_error:
             raise ValueError(f"{where}: {doubt.text(annotations)}")

@@ -12,6 +12,7 @@ from typing import Any
 
 from lt_det.data.annotations.file_kinds import foreign_kind, wide_encoding
 from lt_det.data.annotations.mask_checks import mask_is_usable, mask_problem
+from lt_det.data.annotations.mask_places import PLACE, mask_place
 from lt_det.data.annotations.naming import NUM_NAMED
 from lt_det.data.annotations.run_lengths import sum_of_runs
 from lt_det.storage.regular_file import check_regular, open_regular
@@ -161,11 +162,14 @@ def in_contiguous_order(
 def _drop_masks(node: dict[str, Any]) -> dict[str, Any]:
     """Keep of a segmentation what the checks ask of it later; all of one that is none.
 
-    Of polygons that is whether Detectron2 would drop them; of run lengths size and sum.
+    Of polygons that is whether Detectron2 would drop them; of run lengths size and sum; of both
+    whether they fit their box.
     """
     mask = node.get("segmentation")
     if mask_problem(mask) is not None:
         return node
+    if mask:
+        node[PLACE] = mask_place(mask, node.get("bbox"))
     if isinstance(mask, dict) and mask:
         if isinstance(mask["counts"], list):
             node["segmentation"] = {"size": mask["size"], "counts": [sum_of_runs(mask["counts"])]}

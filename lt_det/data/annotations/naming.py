@@ -73,6 +73,7 @@ class Doubt:
         advice: what happens to them, or what to do.
         show: key whose value is given with each.
         is_error: whether they cannot be used.
+        misleads: whether a training learns the wrong thing from them, though it does not stop.
     """
 
     kind: str
@@ -81,6 +82,7 @@ class Doubt:
     advice: str
     show: str = ""
     is_error: bool = False
+    misleads: bool = False
 
     def first(self, annotations: Sequence[Mapping[str, Any]]) -> str:
         """Return the first of them with their ids, see :func:`first_named`."""

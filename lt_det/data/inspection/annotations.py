@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from lt_det.data.annotations.areas import image_sizes, mended_areas
+from lt_det.data.annotations.areas import area_is_text, area_of, image_sizes, mended_areas
 from lt_det.data.annotations.box_checks import box_findings
 from lt_det.data.annotations.checks import (
+    box_is_valid,
     image_size_rows,
     is_crowd,
     wrong_annotations,
 )
+from lt_det.data.annotations.mask_place_checks import mask_place_doubts
+from lt_det.data.annotations.mask_places import FINE, mask_place
 from lt_det.data.annotations.naming import Doubt
 from lt_det.data.inspection.findings import Finding, Harm, of_annotations, of_doubt
 from lt_det.data.inspection.ids import is_int, repeated
@@ -23,14 +27,19 @@ _UNKNOWN = ("unknown-image", "unknown-category")
 
 
 def annotation_findings(
-    file: str, content: Mapping[str, Any], mended: Sequence[Mapping[str, Any]]
+    file: str,
+    content: Mapping[str, Any],
+    mended: Sequence[Mapping[str, Any]],
+    *,
+    uses_masks: bool = True,
 ) -> list[Finding]:
-    """Return what is wrong with the annotations of a json, masks left out where they are masks.
+    """Return what is wrong with the annotations of a json, masks left out where they fit.
 
     Args:
         file: the json, for the findings.
         content: lists ``images``, ``annotations`` and ``categories`` of dicts.
         mended: the same annotations, mended; they say which troubles mending ends.
+        uses_masks: whether a training may learn them.
     """
     images, annotations = content["images"], content["annotations"]
     sizes = {image.get("id"): (image.get("width"), image.get("height")) for image in images}
@@ -53,8 +62,14 @@ def annotation_findings(
         found += of_doubt(file, annotations, doubt, mendable=_is_mended(doubt, annotations, mended))
     good = [one for one, bad in zip(annotations, unusable) if not bad]
     rows = image_size_rows(sizes, [one["image_id"] for one in good])
-    for doubt in box_findings(boxes[~unusable], rows, good):
-        found += of_doubt(file, good, doubt)
+    doubts = box_findings(boxes[~unusable], rows, good)
+    if not any(doubt.is_error for doubt in doubts):
+        doubts += mask_place_doubts(good, boxes[~unusable], rows)
+    for doubt in doubts:
+        if not uses_masks:
+            doubt = replace(doubt, misleads=False)
+        fixed = doubt.kind == "mask-fractions" and _in_pixels(mended, unusable, doubt)
+        found += of_doubt(file, good, doubt, mendable=fixed)
     found += _narrow(file, good, boxes[~unusable])
     return found + _ids(file, annotations) + _flags(file, annotations) + _areas(file, content)
 
@@ -92,6 +107,13 @@ def _is_mended(
         key = "image_id" if kind == "unknown-image" else "category_id"
         return all(mended[row].get(key) != annotations[row].get(key) for row in rows)
     return False
+
+
+def _in_pixels(mended: Sequence[Mapping[str, Any]], unusable: np.ndarray, doubt: Doubt) -> bool:
+    """Return whether mending writes all masks in pixels that were fractions."""
+    rows = np.flatnonzero(~unusable)[doubt.rows]
+    places = [mask_place(mended[r].get("segmentation"), mended[r].get("bbox")) for r in rows]
+    return all(place == FINE for place in places)
 
 
 def _ids(file: str, annotations: Sequence[Mapping[str, Any]]) -> list[Finding]:
@@ -163,15 +185,21 @@ def _flags(file: str, annotations: Sequence[Mapping[str, Any]]) -> list[Finding]
 def _areas(file: str, content: Mapping[str, Any]) -> list[Finding]:
     annotations = content["annotations"]
     rows = mended_areas(annotations, image_sizes(content["images"]))[1]
+    texts = [row for row, one in enumerate(annotations) if area_is_text(one.get("area"))]
+    texts = sorted(set(texts) - set(rows.tolist()))
     absent = [row for row in rows.tolist() if annotations[row].get("area") is None]
     wrong = [row for row in rows.tolist() if annotations[row].get("area") is not None]
     taken = "lt_det takes the area of the mask, else of the box"
     cases: list[tuple[list[int], Harm, str, str]] = [
-        (wrong, "warning", "wrong-area", "'area' is no positive number though box or mask are not "
-         "empty"),
+        (wrong, "warning", "wrong-area", "'area' is no positive number in px that the image "
+            "holds, though box or mask are not empty"),
         (absent, "note", "absent-area", "no 'area'"),
     ]  # fmt: skip
-    found = []
+    found = of_annotations(
+        file, annotations, texts, harm="warning", kind="area-type", show="area", mendable=True,
+        what="'area' is text in place of a number", advice="lt_det reads it, other tools stop",
+    )  # fmt: skip
+    found += _wide_areas(file, annotations, set(rows.tolist()))
     for rows_, harm, kind, what in cases:
         found += of_annotations(
             file, annotations, rows_, harm=harm, kind=kind, what=what, mendable=True,
@@ -179,3 +207,29 @@ def _areas(file: str, content: Mapping[str, Any]) -> list[Finding]:
             show="area" if kind == "wrong-area" else "",
         )  # fmt: skip
     return found
+
+
+def _wide_areas(
+    file: str, annotations: Sequence[Mapping[str, Any]], mended: set[int]
+) -> list[Finding]:
+    """Return the areas that are larger than their boxes, where most are."""
+    wide = [
+        row
+        for row, one in enumerate(annotations)
+        if row not in mended
+        and box_is_valid(one.get("bbox"))
+        and not is_crowd(one)
+        and area_of(one) > 2 * one["bbox"][2] * one["bbox"][3] + 10
+    ]
+    if len(wide) <= len(annotations) / 2:
+        return []
+    return of_annotations(
+        file,
+        annotations,
+        wide,
+        harm="warning",
+        kind="area-larger-than-box",
+        show="area",
+        what="'area' is more than twice that of the box",
+        advice="in another unit, or of an image of another size? AP by size is then wrong",
+    )

@@ -28,12 +28,16 @@ def category_findings(
                     "list every class, with a whole number 'id' and a text 'name'")
         ]  # fmt: skip
     ids, names = [c.get("id") for c in categories], [c.get("name") for c in categories]
-    twice_ids, twice_names = repeated(ids), repeated(names)
+    twice_ids, twice_names = repeated(ids) - {None}, repeated(names) - {None}
     folded = repeated({str(name): " ".join(str(name).lower().split()) for name in names}.values())
     cases: list[tuple[Harm, str, list[bool], str, str, bool]] = [
         (
-            "error", "category-id-type", [not is_int(i) for i in ids], "'id' is no whole number",
-            "write numbers, here and in 'category_id'",
+            "error", "absent-category-id", [i is None for i in ids], "no 'id'",
+            "give every class its own number, which 'category_id' of its annotations is", False,
+        ),
+        (
+            "error", "category-id-type", [i is not None and not is_int(i) for i in ids],
+            "'id' is no whole number of 64 bits", "write numbers, here and in 'category_id'",
             None not in ids and not twice_ids and whole_numbers(ids) is not None,
         ),
         ("error", "repeated-category-id", [i in twice_ids for i in ids],
@@ -41,6 +45,11 @@ def category_findings(
         (
             "error", "category-name", [not isinstance(n, str) for n in names],
             "'name' is no text", "give every class a name", False,
+        ),
+        (
+            "warning", "empty-category-name",
+            [isinstance(n, str) and not n.strip() for n in names], "'name' is empty",
+            "give every class a name: tables and pictures would show none", False,
         ),
         (
             "error", "repeated-category-name", [n in twice_names for n in names],
@@ -59,7 +68,7 @@ def category_findings(
         rows = [row for row, is_wrong in enumerate(wrong) if is_wrong]
         if rows:
             found.append(_finding(file, categories, rows, harm, kind, what, advice, mendable))
-    used = {one.get("category_id") for one in content["annotations"]}
+    used = {None, *(one.get("category_id") for one in content["annotations"])}
     used |= {as_int(one) for one in used}  # texts that are numbers, which mending makes them
     empty = [row for row, c in enumerate(categories) if c.get("id") not in used and c is not root]
     if root is not None:

@@ -10,6 +10,7 @@ from typing import Any
 from lt_det.data.annotations.checks import check_annotations
 from lt_det.data.inspection.annotations import annotation_findings
 from lt_det.data.inspection.categories import category_findings, root_category, root_entry
+from lt_det.data.inspection.declared import declared_findings
 from lt_det.data.inspection.file_names import image_paths
 from lt_det.data.inspection.files import JsonFile, read_json_file
 from lt_det.data.inspection.findings import Finding, has_error, sorted_by_harm
@@ -21,6 +22,7 @@ from lt_det.data.inspection.outlook import Outlook, outlook_of
 from lt_det.data.inspection.shared_images import shared_images
 from lt_det.data.inspection.sources import redundant_sources, size_findings, source_findings
 from lt_det.data.inspection.splits import split_findings
+from lt_det.data.inspection.unusable_classes import unusable_class_findings
 
 
 @dataclass
@@ -81,9 +83,10 @@ class Inspection:
                     JsonFile(file.json.path, file.mended), file.train, file.image_root
                 )
                 copy.facts = file.facts
-                found += _inspect(
-                    copy, file.mended, root=None, quick=True, masks=masks, reread=False
-                )
+                own = _inspect(copy, file.mended, root=None, quick=True, masks=masks, reread=False)
+                found += own
+                if not has_error(own):
+                    found += _refused(file.json.path, file.mended)
         return sorted_by_harm(found)
 
 
@@ -179,7 +182,12 @@ def _inspect(
         file.changes["encoding"] = 1
     found += entry_findings(path, content, known_sizes=sizes)
     found += category_findings(path, content, root=root_entry(content, root), train=file.train)
-    found += annotation_findings(path, content, file.mended["annotations"])
+    found += declared_findings(path, content, train=file.train)
+    found += annotation_findings(
+        path, content, file.mended["annotations"], uses_masks=masks != "off"
+    )
+    if file.train:
+        found += unusable_class_findings(path, content)
     return found + mask_findings(path, content, use=masks)
 
 

@@ -119,7 +119,7 @@ def of_doubt(
         file,
         annotations,
         doubt.rows,
-        harm="error" if doubt.is_error else "warning",
+        harm="error" if doubt.is_error or doubt.misleads else "warning",
         kind=doubt.kind,
         what=what,
         advice=doubt.advice,

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
+
+from lt_det.data.annotations.schema import is_id
+
+#: Ids beyond it leave too little room to count on from them.
+LARGEST_NUMBERED = 2**62
 
 
 def as_int(value: Any) -> int | None:
-    """Return the whole number that an id means: 7 of 7, "7" and 7.0; None if it means none."""
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, int):
-        return value
+    """Return the whole number of 64 bits that an id means: 7 of 7, "7" and 7.0; None if none."""
     if isinstance(value, float):
-        return int(value) if value.is_integer() else None
-    if isinstance(value, str):
+        value = int(value) if value.is_integer() else None
+    elif isinstance(value, str):
         text = value.strip()
-        if text.isascii() and text.removeprefix("-").isdigit():
-            return int(text)
-    return None
+        digits = text.removeprefix("-")
+        # More than twenty digits are none, and Python refuses to read thousands.
+        is_number = text.isascii() and digits.isdigit() and len(digits.lstrip("0")) <= 20
+        value = int(text) if is_number else None
+    return value if is_id(value) else None
 
 
 def is_int(value: Any) -> bool:
-    """Return whether an id is a whole number already."""
-    return isinstance(value, int) and not isinstance(value, bool)
+    """Return whether an id is a whole number of 64 bits already."""
+    return is_id(value)
 
 
 def repeated(values: Iterable[Hashable]) -> set[Any]:
@@ -45,13 +49,15 @@ def whole_numbers(ids: Sequence[Any]) -> dict[Any, int] | None:
     taken = {number for number in numbers.values() if number is not None}
     if len(taken) < sum(number is not None for number in numbers.values()):
         return None
-    following = max(taken, default=0) + 1
-    result: dict[Any, int] = {}
-    for value, number in numbers.items():
-        if number is None:
-            number, following = following, following + 1
-        result[value] = number
-    return result
+    free = free_numbers(taken)
+    return {value: next(free) if number is None else number for value, number in numbers.items()}
+
+
+def free_numbers(taken: Collection[int]) -> Iterator[int]:
+    """Yield ids that are not taken: those after the largest, from 1 on where it is too large."""
+    largest = max(taken, default=0)
+    start = largest + 1 if largest < LARGEST_NUMBERED else 1
+    return (number for number in itertools.count(start) if number not in taken)
 
 
 def looked_up(value: Any, numbers: dict[Any, int]) -> Any:

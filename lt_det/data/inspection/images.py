@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Hashable, Mapping, Sequence
 from typing import Any
 
 from lt_det.data.annotations.lvis_format import FEDERATED_KEYS
@@ -11,7 +11,7 @@ from lt_det.data.annotations.naming import NUM_NAMED
 from lt_det.data.annotations.schema import has_size, size_text
 from lt_det.data.inspection.file_names import near_names, reason_for_none
 from lt_det.data.inspection.findings import Finding, of_images
-from lt_det.data.inspection.ids import is_int, repeated, size_of_texts
+from lt_det.data.inspection.ids import as_int, is_int, repeated, size_of_texts
 
 
 def entry_findings(
@@ -26,7 +26,7 @@ def entry_findings(
     """
     images = content["images"]
     ids = [image.get("id") for image in images]
-    twice = repeated(ids)
+    twice = repeated(ids) - {None}
     names = [str(image.get("file_name") or image.get("coco_url")) for image in images]
     same_file = repeated(name for name in names if name != "None")
     annotated = {one.get("image_id") for one in content["annotations"]}
@@ -42,8 +42,15 @@ def entry_findings(
             mendable=_all_copies(images, twice),
         ),
         *of_images(
-            file, images, rows([not is_int(i) for i in ids]), harm="error", kind="image-id-type",
-            what="'id' is no whole number", mendable=all(isinstance(i, (str, float)) for i in ids
+            file, images, rows([i is None for i in ids]), harm="error", kind="absent-image-id",
+            what="no 'id'", advice="give every image its own number, which 'image_id' of its "
+            "annotations is",
+        ),
+        *of_images(
+            file, images, rows([i is not None and not is_int(i) for i in ids]), harm="error",
+            kind="image-id-type",
+            what="'id' is no whole number of 64 bits",
+            mendable=all(type(i) in (str, float, int) for i in ids
                                                          if not is_int(i)),
             advice="training and evaluation need numbers, here and in 'image_id'",
         ),
@@ -61,6 +68,7 @@ def entry_findings(
             "them as background); the evaluation has them",
         ),
         *_federated(file, images),
+        *_listed_classes(file, content),
     ]  # fmt: skip
 
 
@@ -167,3 +175,38 @@ def _federated(file: str, images: Sequence[Mapping[str, Any]]) -> list[Finding]:
                 else "the evaluation takes every class as annotated completely there",
             )  # fmt: skip
     return found
+
+
+def _listed_classes(file: str, content: Mapping[str, Any]) -> list[Finding]:
+    """Return the images whose lists name classes that are none, or that are annotated."""
+    images, annotations = content["images"], content["annotations"]
+    known = {str(as_int(c.get("id"))) for c in content["categories"]} - {"None"}
+    found = []
+    for key in FEDERATED_KEYS:
+        strange = {
+            row: f"{odd[:NUM_NAMED]}"
+            for row, image in enumerate(images)
+            if (odd := [one for one in _list(image, key) if str(as_int(one)) not in known])
+        }
+        found += of_images(
+            file, images, list(strange), harm="warning", details=strange,
+            kind=f"unknown-{key.replace('_', '-')}",
+            what=f"{key!r} names classes that are not in 'categories'",
+            advice="ids of another version of the data? lt_det passes over them, other tools stop",
+        )  # fmt: skip
+    present = {(one.get("image_id"), one.get("category_id")) for one in annotations}
+    both = {
+        row: f"{odd[:NUM_NAMED]}"
+        for row, image in enumerate(images)
+        if (odd := [c for c in _list(image, FEDERATED_KEYS[0]) if (image.get("id"), c) in present])
+    }
+    return found + of_images(
+        file, images, list(both), harm="warning", kind="absent-and-annotated", details=both,
+        what=f"{FEDERATED_KEYS[0]!r} says that classes are not there of which there are objects",
+        advice="take the classes out of the list, or their objects out of the image",
+    )  # fmt: skip
+
+
+def _list(image: Mapping[str, Any], key: str) -> list[Any]:
+    value = image.get(key)
+    return [one for one in value if isinstance(one, Hashable)] if isinstance(value, list) else []

@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from lt_det.data.annotations.areas import image_sizes, mended_areas
+from lt_det.data.annotations.areas import area_is_text, image_sizes, mended_areas
 from lt_det.data.annotations.checks import is_crowd
+from lt_det.data.annotations.mask_place_checks import fraction_in_pixels
 from lt_det.data.annotations.schema import has_size
 from lt_det.data.inspection.categories import root_entry
 from lt_det.data.inspection.ids import (
     as_int,
+    free_numbers,
     is_int,
     looked_up,
     repeated,
@@ -66,11 +68,24 @@ def mended_json(
     _number(images, annotations, "image_id", changes)
     _number(categories, annotations, "category_id", changes, lists=images)
     _number_annotations(annotations, changes)
+    pixels = image_sizes(images)
     for annotation in annotations:
         _mend_fields(annotation, changes)
-    areas, rows = mended_areas(annotations, image_sizes(images))
+        mask = fraction_in_pixels(
+            annotation.get("segmentation"),
+            annotation.get("bbox"),
+            pixels.get(annotation.get("image_id")),
+        )
+        if mask is not None:
+            annotation["segmentation"] = mask
+            _count(changes, "masks")
+    areas, rows = mended_areas(annotations, pixels)
     for row in rows.tolist():
         annotations[row]["area"] = float(areas[row])
+    for row, annotation in enumerate(annotations):
+        if area_is_text(annotation.get("area")):
+            annotation["area"] = float(areas[row])
+            _count(changes, "areas")
     _count(changes, "areas", len(rows))
     copy = {**content, "images": images, "annotations": annotations, "categories": categories}
     return copy, {name: count for name, count in changes.items() if count}
@@ -87,7 +102,7 @@ def _without_copies(
     first: dict[Any, dict[str, Any]] = {}
     kept = []
     for entry in entries:
-        if entry.get("id") in first and first[entry["id"]] == entry:
+        if entry.get("id") in first and first[entry.get("id")] == entry:
             _count(changes, name)
             continue
         first.setdefault(entry.get("id"), entry)
@@ -134,11 +149,11 @@ def _number(
 def _number_annotations(annotations: Sequence[dict[str, Any]], changes: dict[str, int]) -> None:
     """Keep the first annotation of each id; give all others, and those without, the next ones."""
     numbers = [as_int(one.get("id")) for one in annotations]
-    following = max((number for number in numbers if number is not None), default=0) + 1
+    free = free_numbers({number for number in numbers if number is not None})
     used: set[int] = set()
     for annotation, number in zip(annotations, numbers):
         if number is None or number in used:
-            number, following = following, following + 1
+            number = next(free)
         used.add(number)
         if annotation.get("id") != number or not is_int(annotation["id"]):
             annotation["id"] = number

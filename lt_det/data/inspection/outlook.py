@@ -115,18 +115,17 @@ def outlook_of(
     """
     parts = [_usable(content) for content in train]
     try:
-        stats = merge_class_stats(
-            [count_checked_json(part, name="train", count_source="annotations") for part in parts]
-        )
+        stats = merge_class_stats([_counted(part, name="train") for part in parts])
         stats = replace(stats, rare_max=limits[0], common_max=limits[1])
-        counts = [
-            count_checked_json(_usable(content), name="val", count_source="annotations")
-            for content in val
-        ]
+        counts = [_counted(_usable(content), name="val") for content in val]
     except (ValueError, KeyError, TypeError):
         return None  # no classes, or no images, that could be counted; findings say why
     factors, repeats = _repeats(parts, stats, threshold)
     return Outlook(stats, _by_name(counts, stats.class_names) if val else None, factors, repeats)
+
+
+def _counted(content: Mapping[str, Any], *, name: str) -> ClassStats:
+    return count_checked_json(content, name=name, count_source="annotations")[0]
 
 
 def _repeats(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lt_det.data.annotations.crowds import is_crowd
 from lt_det.data.annotations.naming import NUM_NAMED
 from lt_det.data.inspection.findings import Finding, Harm
 
@@ -87,7 +88,8 @@ def _names(content: Mapping[str, Any], root: str | None) -> dict[str, Any]:
     """Return class name -> id in the order of the ids."""
     categories = [c for c in content["categories"] if c.get("name") != root or root is None]
     return {
-        str(c.get("name")): c.get("id") for c in sorted(categories, key=lambda c: _rank(c["id"]))
+        str(c.get("name")): c.get("id")
+        for c in sorted(categories, key=lambda c: _rank(c.get("id")))
     }
 
 
@@ -97,8 +99,11 @@ def _rank(value: Any) -> tuple[bool, float, str]:
 
 
 def _objects(content: Mapping[str, Any]) -> dict[Any, int]:
+    """Return category id -> number of objects; crowds are none."""
     counts: dict[Any, int] = {}
     for one in content["annotations"]:
+        if is_crowd(one):
+            continue
         counts[one.get("category_id")] = counts.get(one.get("category_id"), 0) + 1
     return counts
 

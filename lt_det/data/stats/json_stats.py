@@ -14,6 +14,7 @@ from lt_det.data.annotations.json_file import (
     in_contiguous_order,
 )
 from lt_det.data.stats.class_stats import ClassStats, count_annotations
+from lt_det.data.stats.declared_counts import DeclaredCounts, declared_counts
 from lt_det.data.stats.frequency_groups import GROUP_NAMES, FrequencyGroup
 from lt_det.data.warn_once import warn_of
 
@@ -42,10 +43,11 @@ def count_json(
             Default: the json's names.
         id_map: json category id -> contiguous id. Default: by ascending id.
         count_source: ``"annotations"`` counts; ``"categories"`` takes the numbers of the json's
-            categories; ``"auto"`` takes those if every category has them, none is below what is
-            counted and at least one above, else counts. The number of images is not in the
-            json: with declared counts it is *estimated* as (images here) * (sum of declared) /
-            (sum of counted image counts), and at least the largest declared count.
+            categories; ``"auto"`` takes those if every category has them and they can be those
+            of a larger data set of which this is a part, else counts; a warning says so where the
+            two differ, see :mod:`lt_det.data.stats.declared_counts`. The number of images is not
+            in the json: with declared counts it is *estimated* as (images here) * (sum of
+            declared) / (sum of counted image counts), and at least the largest declared count.
 
     Raises:
         ValueError: for a json that :func:`~lt_det.data.annotations.checks.check_annotations`
@@ -53,10 +55,12 @@ def count_json(
             for but not declared, or an unknown ``count_source``.
     """
     _check_count_source(count_source)
-    warn_of(check_annotations(json_dict, name=name), name=name)
-    return count_checked_json(
+    doubts = check_annotations(json_dict, name=name)
+    stats, more = count_checked_json(
         json_dict, name=name, class_names=class_names, id_map=id_map, count_source=count_source
     )
+    warn_of(doubts + more, name=name)
+    return stats
 
 
 def count_checked_json(
@@ -66,8 +70,11 @@ def count_checked_json(
     class_names: Sequence[str] | None = None,
     id_map: Mapping[int, int] | None = None,
     count_source: CountSource = "auto",
-) -> ClassStats:
-    """Return :func:`count_json` of what ``check_annotations`` let pass; arguments as there."""
+) -> tuple[ClassStats, list[str]]:
+    """Return :func:`count_json` of what ``check_annotations`` let pass, and what is doubtful.
+
+    Arguments as there.
+    """
     ids = contiguous_ids(json_dict["categories"]) if id_map is None else dict(id_map)
     if class_names is not None:
         _check_num_classes(json_dict["categories"], class_names, name=name)
@@ -87,21 +94,25 @@ def count_checked_json(
         name=name,
     )
     if count_source == "annotations":
-        return counted
-    declared = _declared_counts(categories, name=name, required=count_source == "categories")
+        return counted, []
+    declared = declared_counts(categories, json_dict["annotations"])
     if declared is None:
-        return counted
-    images, instances = declared
-    if count_source == "auto" and (
-        any(a < b for a, b in zip(images, counted.image_counts)) or images == counted.image_counts
-    ):
-        return counted
-    share = sum(images) / max(sum(counted.image_counts), 1)  # no annotation: nothing to scale
+        if count_source == "categories":
+            _refuse_undeclared(categories, name=name)
+        return counted, []
+    taken = count_source == "categories" or declared.verdict == "more"
+    stats = _as_declared(counted, declared) if taken else counted
+    return stats, declared.doubts(taken=taken)
+
+
+def _as_declared(counted: ClassStats, declared: DeclaredCounts) -> ClassStats:
+    # Without an annotation there is nothing to scale.
+    share = sum(declared.images) / max(sum(counted.image_counts), 1)
     return replace(
         counted,
-        image_counts=images,
-        instance_counts=instances,
-        num_images=max(round(counted.num_images * share), *images),
+        image_counts=declared.images,
+        instance_counts=declared.instances,
+        num_images=max(round(counted.num_images * share), *declared.images),
         source="categories",
     )
 
@@ -124,28 +135,18 @@ def declared_frequency_groups(
     return cast("tuple[FrequencyGroup, ...]", groups) if set(groups) <= set(GROUP_NAMES) else None
 
 
-def _declared_counts(
-    categories: Sequence[Mapping[str, Any]], *, name: str, required: bool
-) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
-    """Return declared image and instance counts, or None if a category lacks one."""
+def _refuse_undeclared(categories: Sequence[Mapping[str, Any]], *, name: str) -> None:
     lacking = [
         category["name"]
         for category in categories
         for key in ("image_count", "instance_count")
         if type(category.get(key)) is not int
     ]
-    if not lacking:
-        return (
-            tuple(category["image_count"] for category in categories),
-            tuple(category["instance_count"] for category in categories),
-        )
-    if required:
-        raise ValueError(
-            f"data set {name!r}: count_source 'categories' needs a whole number 'image_count' and "
-            f"'instance_count' in each of the json's 'categories'; first without: "
-            f"{list(dict.fromkeys(lacking))[:NUM_NAMED]}; use 'annotations'"
-        )
-    return None
+    which = f"first without: {list(dict.fromkeys(lacking))[:NUM_NAMED]}" if lacking else "all are 0"
+    raise ValueError(
+        f"data set {name!r}: count_source 'categories' needs a whole number 'image_count' and "
+        f"'instance_count' in each of the json's 'categories'; {which}; use 'annotations'"
+    )
 
 
 def _check_num_classes(categories: Sequence[Any], class_names: Sequence[str], *, name: str) -> None:

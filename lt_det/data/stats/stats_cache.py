@@ -40,8 +40,8 @@ from lt_det.storage.regular_file import open_regular
 
 logger = logging.getLogger(__name__)
 
-# Goes into the key: raise it when the same json would be counted differently.
-_CACHE_VERSION = 3
+# Goes into the key: raise it when the same json would be counted, or warned of, differently.
+_CACHE_VERSION = 4
 
 
 def class_stats_of_json(
@@ -75,16 +75,10 @@ def class_stats_of_json(
     def count() -> tuple[ClassStats, list[str]]:
         content = read_annotation_json(json_file, name=name, keep_segmentations=False)
         warnings = check_annotations(content, name=name)
-        return (
-            count_checked_json(
-                content,
-                name=name,
-                class_names=class_names,
-                id_map=id_map,
-                count_source=count_source,
-            ),
-            warnings,
+        stats, more = count_checked_json(
+            content, name=name, class_names=class_names, id_map=id_map, count_source=count_source
         )
+        return stats, warnings + more
 
     options = [
         count_source,
@@ -129,7 +123,7 @@ def evaluation_stats_of_json(
         warnings = check_annotations(content, name=name)
         check_image_sizes(content["images"], name=name)
         warnings += check_areas(content["annotations"], image_sizes(content["images"]))
-        return count_checked_json(content, name=name, count_source="annotations"), warnings
+        return count_checked_json(content, name=name, count_source="annotations")[0], warnings
 
     return _cached(json_file, count, options=["test"], name=name, cache_dir=cache_dir)
 
@@ -144,7 +138,11 @@ def _cached(
 ) -> ClassStats:
     folder = usable_cache_folder(cache_dir)
     digest = content_hash(json_file, cache_dir=folder)
-    path = None if folder is None else folder / f"class_stats_{key_of([digest, *options])}.json"
+    path = (
+        None
+        if folder is None
+        else folder / f"class_stats_{key_of([digest, _CACHE_VERSION, *options])}.json"
+    )
     found = None if path is None else _read_cached(path)
     if found is None:
         found = count()

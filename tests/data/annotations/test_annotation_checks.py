@@ -142,7 +142,7 @@ def test_what_is_no_box_is_named_alone_or_among_good_ones(bad, shown):
         ([[0, 0, 5, 5], [1, 1, 2, 2]], None),
         ([[]], None),
         ({"size": [80, 100], "counts": "Xo0T3dg6"}, None),
-        ({"size": [80, 100], "counts": [8000]}, None),
+        ({"size": [80, 100], "counts": [0, 8000]}, None),
         ([[0, 0, 5, math.nan, 5, 5]], "nan"),
         ([*SQUARE, [0, 0, 5, math.inf, 5, 5]], "nan"),
         ([[0, 0, math.inf, -math.inf, 5, 5]], "nan"),
@@ -164,7 +164,7 @@ def test_masks_that_are_none_are_refused_also_where_masks_are_not_kept(
     segmentation, problem, tmp_path
 ):
     assert mask_problem(segmentation) == problem
-    content = boxes_set(good_boxes(3), segmentation=SQUARE)
+    content = boxes_set([[0, 0, 100, 80]] * 3, segmentation=SQUARE)
     content["annotations"][1]["segmentation"] = segmentation
     path = tmp_path / "set.json"
     path.write_text(json.dumps(content))
