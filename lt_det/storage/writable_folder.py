@@ -6,6 +6,11 @@ import os
 import tempfile
 from pathlib import Path
 
+from lt_det.storage.atomic_write import free_space
+
+# Bytes: what a run logs at its start, and its config.
+_LEAST = 2**18
+
 
 def check_writable_folder(folder: str | os.PathLike[str], *, name: str = "--output") -> None:
     """Raise unless ``folder`` is a folder that can be written, or can be made. Leaves no trace.
@@ -24,10 +29,11 @@ def check_writable_folder(folder: str | os.PathLike[str], *, name: str = "--outp
         raise ValueError(f"{said}: {place} is {what}; set another {name}")
     try:
         # By writing: permission bits tell little to root, and nothing of a read-only disk.
-        with tempfile.TemporaryFile(dir=place):
-            pass
+        with tempfile.TemporaryFile(dir=place) as file:
+            file.write(bytes(_LEAST))
+            file.flush()
     except OSError as error:
         raise ValueError(
-            f"{said} cannot be written ({error.strerror or error} in {place}): set another {name}, "
-            "or make room"
+            f"{said} cannot be written ({error.strerror or error} in {place}, of whose disk are "
+            f"free {free_space(place)}): set another {name}, or make room"
         ) from error

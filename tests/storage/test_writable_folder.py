@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from lt_det.cli.balance import main as balance
 from lt_det.cli.compare import main as compare
 from lt_det.report.run_page.writing import save_run_page
 from lt_det.storage.writable_folder import check_writable_folder
+from tests.storage.small_disk import on_small_disk
 
 
 def test_folders_that_are_there_or_can_be_made_pass_and_stay_as_they_were(tmp_path):
@@ -58,3 +60,33 @@ def _config(folder: str) -> str:
     path = Path(folder).parent / "config.yaml"
     path.write_text("MODEL: {WEIGHTS: ''}\n")
     return str(path)
+
+
+LOOK = """
+from lt_det.storage.writable_folder import check_writable_folder
+try:
+    check_writable_folder(place / "new")
+except ValueError as error:
+    print(error)
+print(list(place.iterdir()))
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ("size=64k", "0.1 MiB"),
+        ("size=1m,nr_inodes=1", "1.0 MiB, but no entry for a new file"),
+        ("size=1m,ro", "1.0 MiB"),
+    ],
+)
+def test_a_small_disk_is_found_and_left_as_it_is(tmp_path, options, reason):
+    said, left = on_small_disk(tmp_path, options, LOOK).splitlines()
+    assert re.search(
+        rf"--output '.*new' cannot be written \(.*, of whose disk are free {reason}", said
+    )
+    assert left == "[]"
+
+
+def test_a_disk_with_room_is_fine(tmp_path):
+    assert on_small_disk(tmp_path, "size=1m", LOOK) == "[]\n"

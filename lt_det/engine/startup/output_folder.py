@@ -40,6 +40,11 @@ def check_output_folder(folder: str, *, name: str = "OUTPUT_DIR") -> None:
         )
     if "://" in folder:
         return
+    if folder.endswith((".txt", ".log")):
+        raise ValueError(
+            f"{name} {folder!r} ends in {folder[-4:]}, which Detectron2 takes for the file of its "
+            f"log: set another {name}"
+        )
     path, rank = Path(os.path.abspath(folder)), comm.get_rank()
     if rank:
         _check_written(folder, path / f"log.txt.rank{rank}", name)

@@ -90,6 +90,13 @@ def test_a_run_of_detectron2_needs_the_ground_truth(tmp_path, capsys):
     assert 'id="images"' in text
 
 
+def test_a_run_that_found_nothing_has_a_page(tmp_path, capsys):
+    run = write_run(tmp_path / "run", write_test_set(tmp_path / "zoo"))
+    (run / "inference" / "coco_instances_results.json").write_text("[]")
+    assert main(["report", str(run), "--output", str(tmp_path / "out")]) == 0
+    assert "report.html" in capsys.readouterr().out
+
+
 def test_figures_in_metrics_json_are_enough(tmp_path):
     run = tmp_path / "run"
     run.mkdir()
