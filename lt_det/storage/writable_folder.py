@@ -23,6 +23,11 @@ def check_writable_folder(folder: str | os.PathLike[str], *, name: str = "--outp
         ValueError: names the argument, the place and what is wrong.
     """
     path, said = Path(os.path.abspath(folder)), f"{name} {os.fspath(folder)!r}"
+    if os.fspath(folder).startswith("~"):
+        raise ValueError(
+            f"{said} begins with ~, which is replaced by a shell and in configs only: write the "
+            f"whole path, or './{folder}' if a folder has this name"
+        )
     place = next(p for p in (path, *path.parents) if os.path.lexists(p))
     if not place.is_dir():
         what = "a link to nothing" if place.is_symlink() and not place.exists() else "no folder"

@@ -33,11 +33,6 @@ def check_output_folder(folder: str, *, name: str = "OUTPUT_DIR") -> None:
     """
     if not isinstance(folder, str) or not folder.strip():
         raise ValueError(f"{name} must be the path of a folder, got {folder!r}")
-    if folder.startswith("~"):
-        raise ValueError(
-            f"{name} {folder!r} begins with ~, which only load_config replaces: set it to the "
-            f"whole path, or to './{folder}' if a folder has this name"
-        )
     if "://" in folder:
         return
     if folder.endswith((".txt", ".log")):
