@@ -23,12 +23,26 @@ def test_folders_that_are_there_or_can_be_made_pass_and_stay_as_they_were(tmp_pa
     assert sorted(os.listdir(tmp_path)) == ["link"]
 
 
-@pytest.mark.parametrize("inner", ["file", "file/below", "nowhere"])
-def test_what_is_no_folder_is_refused(tmp_path, inner):
+@pytest.mark.parametrize(
+    ("inner", "what"),
+    [
+        *(("file", "no folder"), ("file/below", "no folder"), ("link", "no folder")),
+        ("nowhere", "a link to nothing"),
+    ],
+)
+def test_what_is_no_folder_is_refused(tmp_path, inner, what):
     (tmp_path / "file").write_text("")
+    os.symlink(tmp_path / "file", tmp_path / "link")
     os.symlink(tmp_path / "gone", tmp_path / "nowhere")
-    with pytest.raises(ValueError, match=r"^--output .* is (no folder|a link to nothing); set "):
+    with pytest.raises(ValueError, match=rf"^--output .* is {what}; set "):
         check_writable_folder(tmp_path / inner)
+
+
+def test_a_tilde_is_no_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"^--output '~/x' begins with ~.* './~/x'"):
+        check_writable_folder("~/x")
+    check_writable_folder("./~/x")
 
 
 def test_a_folder_that_takes_no_file_is_refused(monkeypatch, tmp_path):
