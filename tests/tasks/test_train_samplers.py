@@ -92,12 +92,12 @@ def test_unknown_samplers():
 def test_a_threshold_that_repeats_nothing_is_said_with_the_rarest_share(name, caplog):
     """That of a class with images: class 1 has none."""
     warn_once.cache_clear()
-    records = [{"image_id": i, "category_id": c} for i, c in enumerate([0, 0, 0, 2])]
+    records = [{"image_id": i, "category_id": c} for i, c in enumerate([0, 0, 0, 0, 2, 2])]
     options = ("LT_DET.SAMPLER.NAME", name, "DATALOADER.REPEAT_THRESHOLD")
-    build_train_sampler(load_config("", (*options, 0.3)), records, seed=0)
+    build_train_sampler(load_config("", (*options, 0.5)), records, seed=0)
     assert "repeats none" not in caplog.text
     build_train_sampler(load_config("", (*options, 0.01)), records, seed=0)
-    assert "0.01 repeats none of the 4 images: their rarest class is in a share of 0.25" in (
+    assert "0.01 repeats none of the 6 images: their rarest class is in a share of 0.333" in (
         caplog.text
     )
 
