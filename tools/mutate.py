@@ -7,8 +7,8 @@
 A seeded sample of mutants of losses, meta, evaluation and data, or of other --layers: other
 arithmetic, comparisons, constants, and statements left out. Each is tried in a copy of the
 repository, never in the tree: first against the test files of its layer that name its module, then
-against the rest of them, and others that name it. A mutant that no test finds, a survivor, is listed. The exit status is 1
-if there is one.
+against the rest of them, and others that name it. A mutant that no test finds, a survivor, is
+listed. The exit status is 1 if there is one.
 """
 
 from __future__ import annotations
