@@ -125,9 +125,7 @@ def test_images_that_cannot_be_read_are_named(kind, tmp_path, monkeypatch):
         "width": SIDE,
         "annotations": [],
     }
-    readers = [read_image]
-    if kind != "pipe":  # Detectron2's reader would wait
-        readers.append(NamedImageMapper(get_cfg(), is_train=True))
+    readers = [read_image, NamedImageMapper(get_cfg(), is_train=True)]
     for reader in readers:
         with pytest.raises((ValueError, FileNotFoundError)) as caught:
             reader(dict(record))

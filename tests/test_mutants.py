@@ -75,3 +75,12 @@ def test_a_replacement_must_be_of_one_place(tools):
     assert "= 20, 100" in mutant.source
     with pytest.raises(SystemExit, match="expected 'no such text' once, found 0"):
         mutate.replaced(path, "no such text", "")
+
+
+def test_files_of_other_layers_that_name_a_module_are_tried_too(tools):
+    _, mutate = tools
+    named, rest = mutate.test_files(ROOT, "lt_det/tasks/train_samplers.py")
+    assert named == ["tests/tasks/test_train_samplers.py"]
+    assert "tests/tasks/test_listed_mapper.py" in rest
+    assert "tests/data/sampling/test_instance_aware.py" in rest
+    assert not any("/engine/" in path for path in rest)  # trainings

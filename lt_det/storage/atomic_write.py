@@ -78,6 +78,40 @@ def atomic_path(path: str | os.PathLike[str], *, sync: bool = False) -> Iterator
         os.replace(partial, path)
 
 
+@contextlib.contextmanager
+def naming_full_disk(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Name file and free space if the block, which writes a file by itself, finds a full disk.
+
+    Args:
+        path: file or folder that it writes.
+
+    Raises:
+        OSError: of a full disk, with the path; others as they are.
+    """
+    try:
+        yield
+    except OSError as error:
+        full = _full_disk(os.path.abspath(path), error, unchanged="")
+        if full is None:
+            raise
+        raise full from error
+
+
+def free_space(folder: str | os.PathLike[str]) -> str:
+    """Return how much is free on the disk of a folder, in words.
+
+    Args:
+        folder: need not be there.
+    """
+    free = _free_bytes(os.fspath(folder))
+    space = "unknown" if free is None else f"{free / 2**20:.1f} MiB"
+    with contextlib.suppress(OSError, AttributeError):
+        state = os.statvfs(folder)
+        if state.f_files and not state.f_favail:
+            space += ", but no entry for a new file (inodes)"
+    return space
+
+
 def remove_partial_files(path: str | os.PathLike[str]) -> None:
     """Remove what killed writers of ``path`` have left; no other may be at work.
 
@@ -134,7 +168,9 @@ def _new_file(path: str | os.PathLike[str]) -> Iterator[tuple[int, str, list[OSE
             os.remove(partial)
 
 
-def _full_disk(path: str, error: BaseException) -> OSError | None:
+def _full_disk(
+    path: str, error: BaseException, *, unchanged: str = "What was there before is unchanged; "
+) -> OSError | None:
     """Return an error that names file and free space if ``error`` is one of a full disk."""
     is_full = isinstance(error, OSError) and error.errno in _FULL
     free = _free_bytes(os.path.dirname(path))
@@ -143,11 +179,11 @@ def _full_disk(path: str, error: BaseException) -> OSError | None:
     if not is_full and not (unknown and free is not None and free < _NEARLY_FULL):
         return None
     number = error.errno if isinstance(error, OSError) and is_full else errno.ENOSPC
-    space = "unknown" if free is None else f"{free / 2**20:.1f} MiB"
+    advice = f"{unchanged}make room, or write to another disk"
     return OSError(
         number,
         f"{path} could not be written ({os.strerror(number or errno.ENOSPC)}): free on its disk "
-        f"are {space}. What was there before is unchanged; make room, or write to another disk",
+        f"are {free_space(os.path.dirname(path))}. {advice[:1].upper()}{advice[1:]}",
     )
 
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable
 from typing import IO
 
-from lt_det.storage.atomic_write import atomic_file
+from lt_det.storage.atomic_write import atomic_file, naming_full_disk
 from lt_det.storage.regular_file import check_own
 
 _BLOCK = 2**16
@@ -22,11 +22,11 @@ def append_lines(path: str | os.PathLike[str], lines: Iterable[str]) -> None:
         lines: without their ends.
 
     Raises:
-        OSError: if it cannot be written.
+        OSError: if it cannot be written; for a full disk, with the file and the free space.
         ValueError: if it is a link, a pipe or the like.
     """
     check_own(path)
-    with open(path, "ab+", opener=_open_own) as file:
+    with naming_full_disk(path), open(path, "ab+", opener=_open_own) as file:
         _drop_half_line(file)
         file.write("".join(f"{line}\n" for line in lines).encode())
         file.flush()

@@ -11,6 +11,7 @@ from detectron2.data import DatasetMapper
 
 from lt_det.data.annotations.naming import shortened
 from lt_det.data.images.depth import unreadable
+from lt_det.storage.regular_file import check_regular
 
 
 class NamedImageMapper(DatasetMapper):
@@ -21,11 +22,16 @@ class NamedImageMapper(DatasetMapper):
 
         Raises:
             FileNotFoundError: if there is no image file; names it and the image id.
-            ValueError: if it is no image, truncated or absurdly large, or has another size than
-                the data set says.
+            ValueError: if it is a pipe or the like, or no image, truncated or absurdly large, or
+                has another size than the data set says.
         """
         path, number = dataset_dict.get("file_name"), dataset_dict.get("image_id")
         where = f"image {shortened(number)}: {path}"
+        if isinstance(path, str) and "://" not in path:
+            try:
+                check_regular(path)
+            except ValueError as error:
+                raise ValueError(f"image {shortened(number)}: {error}") from None
         try:
             return super().__call__(dataset_dict)
         except FileNotFoundError as error:

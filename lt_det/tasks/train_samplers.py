@@ -175,7 +175,8 @@ def _warn_if_none_is_repeated(
     if not len(factors) or float(factors.max()) > 1:
         return
     counts = class_image_counts(image_classes, num_classes=_num_classes(image_classes))
-    rarest = float(counts[counts > 0].min(initial=len(image_classes))) / len(image_classes)
+    there = sorted({c for classes in image_classes for c in classes})  # others count as 1
+    rarest = float(counts[there].min()) / len(image_classes)
     warn_once(
         f"DATALOADER.REPEAT_THRESHOLD {threshold:g} repeats none of the "
         f"{len(image_classes)} images: their rarest class is in a share of {rarest:.3g}. Set it "

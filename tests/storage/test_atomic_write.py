@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import socket
 import stat
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 
 from lt_det.storage import atomic_write
 from lt_det.storage.atomic_write import atomic_file, atomic_path, remove_partial_files
+from tests.storage.small_disk import on_small_disk
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -146,6 +148,37 @@ def test_a_file_that_does_not_fit_is_named_with_the_free_space(tmp_path, writer)
     assert "free on its disk are" in last
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+FILL_AND_WRITE = """
+from lt_det.storage.atomic_write import atomic_file
+with atomic_file(place / "a", "wb") as file:
+    file.write(b"old")
+for content in (b"x" * 2**21, b"new"):
+    try:
+        with atomic_file(place / "a", "wb") as file:
+            file.write(content)
+    except OSError as error:
+        print(error)
+print([p.name for p in place.iterdir()], (place / "a").read_bytes())
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "reason", "left"),
+    [
+        ("size=1m", "free on its disk are 0.0 MiB. What", "b'new'"),
+        (
+            "size=9m,nr_inodes=2",
+            "free on its disk are [89].. MiB, but no entry for a new",
+            "b'old'",
+        ),
+    ],
+)
+def test_a_small_disk_is_full(tmp_path, options, reason, left):
+    lines = on_small_disk(tmp_path, options, FILL_AND_WRITE).splitlines()
+    assert re.search(f"{tmp_path}/a could not be written .No space left.*{reason}", lines[0])
+    assert lines[-1] == f"['a'] {left}"
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import errno
 import os
 
 import pytest
 
-from lt_det.storage import atomic_write
+from lt_det.storage import atomic_write, line_file
 from lt_det.storage.line_file import append_lines, filter_lines, read_lines
 
 
@@ -61,3 +62,14 @@ def test_nothing_is_written_through_a_link_or_into_a_pipe(tmp_path):
     os.mkfifo(path)
     with pytest.raises(ValueError, match="lines is a named pipe: expected a regular file"):
         append_lines(path, ["a"])
+
+
+def test_a_full_disk_is_named_with_the_file(tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    path = tmp_path / "lines"
+    append_lines(path, ["a"])
+    monkeypatch.setattr(line_file.os, "fsync", full)
+    with pytest.raises(OSError, match="lines could not be written .No space left.* free on its"):
+        append_lines(path, ["b"])

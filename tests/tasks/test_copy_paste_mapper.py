@@ -89,6 +89,14 @@ def test_draws_depend_on_the_random_state_alone(records):
         assert torch.equal(a["instances"].gt_masks.tensor, b["instances"].gt_masks.tensor)
 
 
+def test_memory_for_cut_out_objects_is_in_mib(records):
+    """A small one holds them all."""
+    mapper = mapper_of(records, cache_mib=0.25)
+    assert mapper._copy_paste._crops._max_bytes == 2**18
+    samples(mapper, records, *range(6))
+    assert len(mapper._copy_paste._crops._crops) > 1
+
+
 def test_the_region_cache_tells_settings_apart_and_not_what_is_cached(records):
     mapper = mapper_of(records)
     before = described(mapper)

@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
+from lt_det.data.warn_once import warn_once
 from lt_det.engine.startup.setup import load_config
 from lt_det.tasks import train_samplers
 from lt_det.tasks.train_samplers import SAMPLERS, build_train_sampler
@@ -85,6 +86,20 @@ def test_unknown_samplers():
         class_shares("LT_DET.SAMPLER.NAME", "sqrt")
     with pytest.raises(ValueError, match="DATALOADER.SAMPLER_TRAIN must be one of .*'Training'"):
         class_shares("DATALOADER.SAMPLER_TRAIN", "Training")
+
+
+@pytest.mark.parametrize("name", ["irfs", "repeat_factor"])
+def test_a_threshold_that_repeats_nothing_is_said_with_the_rarest_share(name, caplog):
+    """That of a class with images: class 1 has none."""
+    warn_once.cache_clear()
+    records = [{"image_id": i, "category_id": c} for i, c in enumerate([0, 0, 0, 0, 2, 2])]
+    options = ("LT_DET.SAMPLER.NAME", name, "DATALOADER.REPEAT_THRESHOLD")
+    build_train_sampler(load_config("", (*options, 0.5)), records, seed=0)
+    assert "repeats none" not in caplog.text
+    build_train_sampler(load_config("", (*options, 0.01)), records, seed=0)
+    assert "0.01 repeats none of the 6 images: their rarest class is in a share of 0.333" in (
+        caplog.text
+    )
 
 
 class TestDeferred:

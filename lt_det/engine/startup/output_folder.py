@@ -33,13 +33,13 @@ def check_output_folder(folder: str, *, name: str = "OUTPUT_DIR") -> None:
     """
     if not isinstance(folder, str) or not folder.strip():
         raise ValueError(f"{name} must be the path of a folder, got {folder!r}")
-    if folder.startswith("~"):
-        raise ValueError(
-            f"{name} {folder!r} begins with ~, which only load_config replaces: set it to the "
-            f"whole path, or to './{folder}' if a folder has this name"
-        )
     if "://" in folder:
         return
+    if folder.endswith((".txt", ".log")):
+        raise ValueError(
+            f"{name} {folder!r} ends in {folder[-4:]}, which Detectron2 takes for the file of its "
+            f"log: set another {name}"
+        )
     path, rank = Path(os.path.abspath(folder)), comm.get_rank()
     if rank:
         _check_written(folder, path / f"log.txt.rank{rank}", name)

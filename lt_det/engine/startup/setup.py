@@ -24,6 +24,7 @@ from lt_det.config_files import find_config
 from lt_det.engine.startup.config_reader import ConfigReader, absolute_datasets
 from lt_det.engine.startup.datasets import register_datasets
 from lt_det.engine.startup.home_paths import expand_home
+from lt_det.engine.startup.log_file import say_once
 from lt_det.engine.startup.num_classes import (
     forget_num_classes,
     mark_num_classes,
@@ -31,6 +32,7 @@ from lt_det.engine.startup.num_classes import (
 )
 from lt_det.engine.startup.output_folder import check_output_folder
 from lt_det.shown_text import for_log
+from lt_det.storage.atomic_write import naming_full_disk
 
 logger = logging.getLogger(__name__)
 
@@ -161,10 +163,11 @@ def setup(args: argparse.Namespace) -> CfgNode:
         setup_logger(cfg.OUTPUT_DIR, distributed_rank=rank, name="fvcore"),
         setup_logger(cfg.OUTPUT_DIR, distributed_rank=rank),
     ]
-    with _not_on_terminal(ready):
-        default_setup(cfg, args)
     # Detectron2 sets up its own loggers only; ours writes to the same log.txt.
-    setup_logger(cfg.OUTPUT_DIR, distributed_rank=rank, name="lt_det")
+    ready.append(setup_logger(cfg.OUTPUT_DIR, distributed_rank=rank, name="lt_det"))
+    say_once(handler for one in ready for handler in one.handlers)
+    with _not_on_terminal(ready), naming_full_disk(cfg.OUTPUT_DIR):
+        default_setup(cfg, args)
     for name in _LOGGERS:
         for handler in logging.getLogger(name).handlers:
             handler.addFilter(_write_out_controls)

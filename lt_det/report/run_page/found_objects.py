@@ -102,7 +102,8 @@ class Finds:
         rows = rows[kept]
         rows = rows[np.argsort(-self.detections.scores[rows], kind="stable")]
         boxes = self.detections.boxes
-        assert boxes is not None
+        if boxes is None:  # a json without any detection
+            return []
         return [
             (
                 int(self.detections.category_ids[r]),

@@ -61,8 +61,8 @@ def rare_scenes(
     word = "rare classes"
     if not rare:
         ordered = sorted(material.classes, key=lambda c: (c.objects is None, c.objects or 0))
-        rare = {c.name for c in ordered if c.objects}
-        rare = set([c.name for c in ordered if c.objects][: max(len(rare) // 3, 1)])
+        names = [c.name for c in ordered if c.objects]
+        rare = set(names[: max(len(names) // 3, 1)])
         word = "the classes with the fewest objects"
     objects = judge(truth, finds[judged_by], rare)
     best = _pick([o for o in objects if o.right > 0], worst=False)

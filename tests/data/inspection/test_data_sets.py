@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import json
 import math
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from lt_det.config import default_keys
 from lt_det.data.annotations.checks import check_annotations
 from lt_det.data.inspection.data_sets import inspect_data_sets
 
@@ -426,3 +428,9 @@ def test_objects_narrower_than_a_pixel_are_noted(folder):
     found = inspect(folder, content)
     assert kinds(found, "note") == {"box-narrow"}
     assert found.is_usable
+
+
+def test_groups_are_those_of_a_training_unless_said_otherwise():
+    keys = default_keys().CLASS_STATS
+    limits = signature(inspect_data_sets).parameters["limits"].default
+    assert limits == (keys.RARE_MAX, keys.COMMON_MAX)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
+import logging
 import os
 import tempfile
 
@@ -11,6 +13,7 @@ import pytest
 
 from lt_det.engine.stages import run_stages
 from lt_det.engine.startup import output_folder
+from lt_det.engine.startup.log_file import say_once
 from lt_det.engine.startup.output_folder import check_output_folder, config_of_started_runs
 from lt_det.engine.startup.setup import setup
 
@@ -90,6 +93,48 @@ def test_read_only_and_full_disks_are_found(tmp_path, monkeypatch, number):
     monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
     with pytest.raises(ValueError, match=f"cannot be written .{os.strerror(number)} in "):
         check_output_folder(str(tmp_path / "sub"))
+
+
+def test_a_disk_without_room_for_a_log_is_found(tmp_path, monkeypatch):
+    class Full:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def write(self, content):
+            assert len(content) >= 2**18
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: Full())
+    with pytest.raises(ValueError, match="written .No space left on device in .*, of whose disk"):
+        check_output_folder(str(tmp_path))
+
+
+def test_a_log_that_cannot_be_written_is_said_once(tmp_path, capsys):
+    class Full(io.StringIO):
+        def write(self, _):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    stream = Full()
+    stream.name = str(tmp_path / "log.txt")
+    handler = logging.StreamHandler(stream)
+    say_once([handler])
+    record = logging.LogRecord("a", logging.INFO, "", 1, "text", None, None)
+    for _ in range(3):
+        handler.handle(record)
+    said = capsys.readouterr().err
+    assert said.count("log.txt cannot be written (No space left on device)") == 1
+    assert len(said.splitlines()) == 1
+    handler.handle(logging.LogRecord("a", logging.INFO, "", 1, "%d", ("no number",), None))
+    assert "Logging error" in capsys.readouterr().err  # of the code, not of the disk
+
+
+@pytest.mark.parametrize("name", ["run.log", "run.txt"])
+def test_a_folder_that_detectron2_takes_for_a_log_is_refused(tmp_path, name):
+    with pytest.raises(ValueError, match=f"OUTPUT_DIR .*{name}' ends in .*another"):
+        check_output_folder(str(tmp_path / name))
 
 
 def test_all_stages_are_looked_at_before_the_first_runs(tmp_path):

@@ -33,6 +33,10 @@ def test_every_part_is_there_and_in_the_menu(text, anchor):
     assert f'<a href="#{anchor}">' in text
 
 
+def test_images_are_of_rare_classes_where_there_are(text):
+    assert "Images of rare classes" in text
+
+
 def test_names_are_text(text):
     assert EVIL not in text
     assert "&lt;img src=x onerror=alert(1)&gt;" in text
@@ -88,6 +92,21 @@ def test_a_run_of_detectron2_needs_the_ground_truth(tmp_path, capsys):
     assert "Not recorded: model, loss," in text
     assert "give --train-json" in text
     assert 'id="images"' in text
+
+
+def test_a_run_that_found_nothing_has_a_page(tmp_path, capsys):
+    val = write_test_set(tmp_path / "zoo")
+    content = json.loads(val.read_text())
+    for category in content["categories"]:
+        del category["frequency"]
+    val.write_text(json.dumps(content))
+    run = write_run(tmp_path / "run", val)
+    (run / "model_final.pth").unlink()  # and with it the groups
+    (run / "inference" / "coco_instances_results.json").write_text("[]")
+    assert main(["report", str(run), "--output", str(tmp_path / "out")]) == 0
+    assert "report.html" in capsys.readouterr().out
+    text = (tmp_path / "out" / "report.html").read_text()
+    assert "Images of the classes with the fewest objects" in text
 
 
 def test_figures_in_metrics_json_are_enough(tmp_path):

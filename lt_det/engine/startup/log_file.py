@@ -1,0 +1,42 @@
+"""Say once that a log cannot be written, in the place of a traceback for each of its lines."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Iterable
+
+
+def say_once(handlers: Iterable[logging.Handler]) -> None:
+    """Make handlers say one line on stderr if their file cannot be written, and go on.
+
+    The lines of a log are on the terminal too, and a training need not stop for them.
+
+    Args:
+        handlers: of loggers; those of the terminal stay as they are.
+    """
+    said: set[str] = set()
+    for handler in handlers:
+        stream = getattr(handler, "stream", None)
+        name = getattr(stream, "name", None)
+        if stream not in (sys.stdout, sys.stderr, None) and isinstance(name, str):
+            usual = handler.handleError
+            handler.handleError = _saying(name, said, usual)  # type: ignore[method-assign]
+
+
+def _saying(
+    name: str, said: set[str], usual: Callable[[logging.LogRecord], None]
+) -> Callable[[logging.LogRecord], None]:
+    def handle(record: logging.LogRecord) -> None:
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            usual(record)
+        elif name not in said:
+            said.add(name)
+            print(
+                f"{name} cannot be written ({error.strerror or error}): what it lacks is on the "
+                "terminal only",
+                file=sys.stderr,
+            )
+
+    return handle
