@@ -33,10 +33,9 @@ def _saying(
             usual(record)
         elif name not in said:
             said.add(name)
-            print(
+            sys.stderr.write(
                 f"{name} cannot be written ({error.strerror or error}): what it lacks is on the "
-                "terminal only",
-                file=sys.stderr,
+                "terminal only\n"
             )
 
     return handle
