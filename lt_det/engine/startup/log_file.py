@@ -21,7 +21,7 @@ def say_once(handlers: Iterable[logging.Handler]) -> None:
         name = getattr(stream, "name", None)
         if stream not in (sys.stdout, sys.stderr, None) and isinstance(name, str):
             usual = handler.handleError
-            handler.handleError = _saying(name, said, usual)  # type: ignore[method-assign]
+            handler.handleError = _saying(name, said, usual)  # type: ignore[method-assign, assignment]
 
 
 def _saying(
