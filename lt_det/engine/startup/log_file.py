@@ -21,7 +21,7 @@ def say_once(handlers: Iterable[logging.Handler]) -> None:
         name = getattr(stream, "name", None)
         if stream not in (sys.stdout, sys.stderr, None) and isinstance(name, str):
             usual = handler.handleError
-            handler.handleError = _saying(name, said, usual)  # type: ignore[method-assign]
+            handler.handleError = _saying(name, said, usual)  # type: ignore[method-assign, assignment]
 
 
 def _saying(
@@ -33,10 +33,9 @@ def _saying(
             usual(record)
         elif name not in said:
             said.add(name)
-            print(
+            sys.stderr.write(
                 f"{name} cannot be written ({error.strerror or error}): what it lacks is on the "
-                "terminal only",
-                file=sys.stderr,
+                "terminal only\n"
             )
 
     return handle
