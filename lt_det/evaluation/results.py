@@ -74,16 +74,22 @@ def write_per_category(
     csv.
     """
     rows = [{column: category[column] for column in columns} for category in categories]
-    stem = os.path.join(output_dir, f"per_category_{iou_type}")
+    as_json, as_csv = per_category_files(output_dir, iou_type)
     write_json(
-        stem + ".json",
+        as_json,
         {"iou_type": iou_type, **about, "summary": dict(summary), "categories": rows},
     )
-    with atomic_file(stem + ".csv") as file:
+    with atomic_file(as_csv) as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows({k: for_csv(v) for k, v in _finite_or_none(row).items()} for row in rows)
-    logger.info("Every class of %s: %s", iou_type, stem + ".csv")
+    logger.info("Every class of %s: %s", iou_type, as_csv)
+
+
+def per_category_files(output_dir: str | os.PathLike, iou_type: str) -> tuple[str, str]:
+    """Return the paths of the json and the csv of :func:`write_per_category`."""
+    stem = os.path.join(output_dir, f"per_category_{iou_type}")
+    return stem + ".json", stem + ".csv"
 
 
 def _finite_or_none(value: Any) -> Any:
