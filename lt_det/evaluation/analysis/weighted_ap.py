@@ -11,14 +11,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import torch
+from torch.nn.functional import embedding_bag
 
 from lt_det.evaluation.analysis.matches import Matches
 from lt_det.evaluation.analysis.objects import ObjectPlaces
 
 #: The metric's.
 RECALL_THRESHOLDS = np.linspace(0.0, 1.0, 101)
-# Weights of detections that are held at once.
-_AT_ONCE = 2**23
+# Places of found objects, times weightings, that are worked on at once.
+_AT_ONCE = 2**16
 
 
 def class_aps(
@@ -53,20 +55,17 @@ def threshold_aps(
     to_find = _to_find(objects, of_images)  # (K, B)
     ends = np.searchsorted(matches.classes, np.arange(num_classes + 1))
     for k in range(num_classes) if classes is None else classes:
-        rows = slice(ends[k], ends[k + 1])
-        defined = np.flatnonzero(to_find[k] > 0)
-        found, counted = matches.found[rows], matches.counted[rows]
-        images = matches.images[rows]
-        step = max(_AT_ONCE // max(rows.stop - rows.start, 1), 1)
-        for begin in range(0, len(defined), step):
-            some = defined[begin : begin + step]
-            # Without a copy where it is all of them.
-            part = of_images if len(some) == len(weights) else of_images[:, some]
-            aps[:, some, k] = curve_aps(found, counted, images, part, to_find[k, some])
+        rows, there = slice(ends[k], ends[k + 1]), to_find[k] > 0
+        if there.any():
+            of_class = _curve_aps(
+                matches.found[rows], matches.counted[rows], matches.images[rows], of_images,
+                np.maximum(to_find[k], 1),
+            )  # fmt: skip
+            aps[:, :, k] = np.where(there, of_class, np.nan)
     return aps
 
 
-def curve_aps(
+def _curve_aps(
     found: np.ndarray,
     counted: np.ndarray,
     images: np.ndarray,
@@ -87,21 +86,28 @@ def curve_aps(
     if not len(places):
         return aps
     last = places[-1] + 1  # what comes later changes nothing
-    found, counted, images = found[:last], counted[:last], images[:last]
+    counted, images = counted[:last], images[:last]
+    found = found[places].T
     always = counted.all(axis=1)
-    summed = _sums_up_to(places, np.flatnonzero(always), images, weights)
-    at_places = weights[images[places]]
     partly = np.flatnonzero(counted.any(axis=1) & ~always)
-    for t in range(found.shape[1]):
-        some = np.flatnonzero(found[places, t])
-        if not len(some):
-            break  # higher thresholds find nothing either
-        all_ = summed[some]
-        extra = partly[counted[partly, t]]
-        if len(extra):
-            all_ = all_ + _sums_up_to(places[some], extra, images, weights)
-        true = np.cumsum(at_places[some], axis=0, dtype=np.float64)
-        aps[t] = 100 * _area(true, all_, to_find)
+    own = weights[images[places]].T  # (B, m)
+    sums = _sums_between(places, np.flatnonzero(always), images, weights)
+    # That much is at work at once: it stays near to the processor.
+    step = max(_AT_ONCE // len(places), 1)
+    for begin in range(0, len(to_find), step):
+        some = slice(begin, begin + step)
+        all_ = _running_sums(sums[some])
+        mine = np.ascontiguousarray(own[some])
+        reached = _TableOfReached(to_find[some], mine.sum(axis=1).max())
+        for t in range(len(found)):
+            if not found[t].any():
+                break  # higher thresholds find nothing either
+            kept = counted[partly, t]
+            total = all_
+            if kept.any():
+                extra = _sums_between(places, partly[kept], images, weights[:, some])
+                total = all_ + _running_sums(extra)
+            aps[t, some] = 100 * _area(_running_sums(mine * found[t]), total, reached)
     return aps
 
 
@@ -116,37 +122,61 @@ def _to_find(objects: ObjectPlaces, weights: np.ndarray) -> np.ndarray:
     return sums
 
 
-def _sums_up_to(
+def _sums_between(
     places: np.ndarray, rows: np.ndarray, images: np.ndarray, weights: np.ndarray
 ) -> np.ndarray:
-    """Return ``(m, B)`` float64 weight of the ``rows`` up to each place; both are rising."""
+    """Return ``(B, m)`` float32 weight of the ``rows`` from each place to the next; both rise."""
     ends = np.searchsorted(rows, places, side="right")
-    starts = np.append(0, ends[:-1])
-    rows = rows[: ends[-1]]
-    there = np.flatnonzero(ends > starts)
-    sums = np.zeros((len(places), weights.shape[1]))
-    if len(there):
-        sums[there] = np.add.reduceat(weights[images[rows]], starts[there], axis=0)
-    return sums.cumsum(axis=0)
+    starts = torch.from_numpy(np.append(0, ends[:-1]))
+    chosen = torch.from_numpy(images[rows[: ends[-1]]].astype(np.int64))
+    table = torch.from_numpy(np.ascontiguousarray(weights))
+    # The sum of chosen rows of a table, without a copy of them.
+    return embedding_bag(chosen, table, starts, mode="sum").numpy().T
 
 
-def _area(true: np.ndarray, all_: np.ndarray, to_find: np.ndarray) -> np.ndarray:
+def _running_sums(values: np.ndarray) -> np.ndarray:
+    """Return ``(B, m)`` float64 running sums; whole numbers, so without rounding."""
+    return torch.from_numpy(np.ascontiguousarray(values)).cumsum(1, dtype=torch.float64).numpy()
+
+
+def _area(true: np.ndarray, all_: np.ndarray, reached: _TableOfReached) -> np.ndarray:
     """Return ``(B,)`` the mean of the precision over the recall thresholds.
 
+    Where nothing is found the precision falls and the recall stays, so such places change nothing.
+
     Args:
-        true: ``(m, B)`` weight of what was found up to each detection that finds something.
-        all_: ``(m, B)`` weight of all detections up to there.
-        to_find: ``(B,)`` weight of the objects.
+        true: ``(B, m)`` weight of what was found up to each place.
+        all_: ``(B, m)`` weight of all detections up to there.
+        reached: recall thresholds, by weight.
     """
-    precision = true / np.maximum(all_, 1.0)
-    precision = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
-    # Recall 0 is reached at once, whatever comes first.
-    reached = np.where(true > 0, _thresholds_reached(true / to_find), 0)
-    more = np.diff(reached, axis=0, prepend=0)
-    return (more * precision).sum(axis=0) / len(RECALL_THRESHOLDS)
+    backwards = np.empty_like(true)
+    np.divide(true, np.maximum(all_, 1.0), out=backwards[:, ::-1])
+    highest = torch.from_numpy(backwards).cummax(1).values.numpy()[:, ::-1]
+    at_places = reached(true)
+    total = at_places[:, 0] * highest[:, 0]
+    more = at_places[:, 1:] - at_places[:, :-1]
+    total += np.einsum("bm,bm->b", more, highest[:, 1:])
+    return total / len(RECALL_THRESHOLDS)
 
 
-def _thresholds_reached(recall: np.ndarray) -> np.ndarray:
+class _TableOfReached:
+    """How many recall thresholds each weight of found objects reaches, of B weightings."""
+
+    def __init__(self, to_find: np.ndarray, most: float) -> None:
+        """Compute it for the weights 0 to ``most``; ``to_find`` is ``(B,)``, above 0."""
+        weights = np.arange(int(most) + 1)
+        recall = weights / np.maximum(to_find[:, None], weights)
+        table = thresholds_reached(recall).astype(np.float64)
+        table[:, 0] = 0
+        self._table = table.ravel()
+        self._starts = (np.arange(len(to_find)) * len(weights))[:, None]
+
+    def __call__(self, true: np.ndarray) -> np.ndarray:
+        """Return ``(B, m)`` float64 number of thresholds at ``(B, m)`` weights."""
+        return self._table.take(true.astype(np.int64) + self._starts)
+
+
+def thresholds_reached(recall: np.ndarray) -> np.ndarray:
     """Return how many of the recall thresholds are at most each recall, in [0, 1]."""
     guess = np.minimum((recall * 100).astype(np.int64), 100)
     guess -= RECALL_THRESHOLDS[guess] > recall
