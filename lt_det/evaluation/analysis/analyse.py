@@ -93,7 +93,12 @@ def analyse(
     is_judged[judged.rows] = True
     confusion = find_confusion(objects, detections, is_judged, pairs)
     drawn = drawn_means(
-        objects, judged.matches, groups, resamples=options.resamples, seed=options.seed
+        objects,
+        judged.matches,
+        groups,
+        resamples=options.resamples,
+        seed=options.seed,
+        places=options.places,
     )
     best = _of_rows(everything, best_of_classes(detections, per_class=options.per_class)).matches
     boundary = None

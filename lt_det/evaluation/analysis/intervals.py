@@ -24,6 +24,7 @@ def drawn_means(
     *,
     resamples: int,
     seed: int,
+    places: int | None = None,
 ) -> dict[str, dict[str, np.ndarray]]:
     """Return metric -> group -> ``(1 + B,)`` values: on all images, then on each resample.
 
@@ -33,13 +34,14 @@ def drawn_means(
         groups: "r", "c" or "f" of each class.
         resamples: B.
         seed: of the draws.
+        places: of :func:`threshold_aps`.
     """
     num_images = len(objects.image_ids)
     once = np.ones((1, num_images))
     weights = once
     if resamples and num_images:
         weights = np.concatenate([once, drawn_images(num_images, resamples, seed=seed)])
-    aps = threshold_aps(objects, matches, weights)
+    aps = threshold_aps(objects, matches, weights, places=places)
     values = {}
     for metric, number in METRICS.items():
         means = group_means(aps[:number].mean(axis=0), groups)
