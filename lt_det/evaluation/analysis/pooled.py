@@ -13,6 +13,7 @@ import numpy as np
 from lt_det.evaluation.analysis.matches import Matches
 from lt_det.evaluation.analysis.plain_ap import plain_aps
 from lt_det.evaluation.detections import Detections
+from lt_det.evaluation.lvis.columns import occurring, places_of
 
 #: Detections of a class that count, over the data set. The paper's, for LVIS validation.
 PER_CLASS = 10_000
@@ -26,10 +27,8 @@ def best_of_classes(detections: Detections, *, per_class: int = PER_CLASS) -> np
         per_class: how many are.
     """
     kept = np.ones(len(detections), dtype=bool)
-    ids, classes, numbers = np.unique(
-        detections.category_ids, return_inverse=True, return_counts=True
-    )
-    many = np.flatnonzero((numbers > per_class)[classes])
+    classes = places_of(occurring(detections.category_ids), detections.category_ids)
+    many = np.flatnonzero((np.bincount(classes) > per_class)[classes])
     kept[many] = False
     order = many[np.lexsort((-detections.scores[many], classes[many]))]
     starts = np.searchsorted(classes[order], classes[order])
