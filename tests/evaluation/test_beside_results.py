@@ -52,7 +52,7 @@ def full_disk(*args, **kwargs):
 
 
 @pytest.mark.parametrize(
-    "module, name",
+    ("module", "name"),
     [
         (analyse, "find_errors"),
         (analyse, "find_confusion"),
@@ -74,8 +74,10 @@ def test_an_error_in_the_analysis_is_one_warning(
     found = warnings_of(caplog)
     assert len(found) == 2, found
     for kind, text in zip(("bbox", "segm"), found):
-        assert f"analysis of {kind} on {NAME}" in text and "LT_DET.EVAL.ANALYSIS" in text
-        assert "ZeroDivisionError: seeded in two lines" in text and "\n" not in text
+        assert f"analysis of {kind} on {NAME}" in text
+        assert "LT_DET.EVAL.ANALYSIS" in text
+        assert "ZeroDivisionError: seeded in two lines" in text
+        assert "\n" not in text
     traced = [r for r in caplog.records if r.exc_info and r.levelno == logging.DEBUG]
     assert len(traced) == 2
     # Nothing of the evaluation before stays beside results that are not its.

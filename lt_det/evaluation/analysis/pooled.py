@@ -41,9 +41,7 @@ def best_first(matches: Matches) -> np.ndarray:
     return np.argsort(-matches.scores, kind="stable")
 
 
-def pooled_ap(
-    matches: Matches, order: np.ndarray, members: np.ndarray, num_objects: int
-) -> float:
+def pooled_ap(matches: Matches, order: np.ndarray, members: np.ndarray, num_objects: int) -> float:
     """Return AP in percent of the detections of several classes taken as one; NaN without objects.
 
     Args:
