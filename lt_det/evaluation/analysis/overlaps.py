@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 # A mask's edge is this share of the image's diagonal wide: Cheng et al., "Boundary IoU", CVPR 2021,
 # https://arxiv.org/abs/2103.16562, section 4.
 _EDGE = 0.02
+# Pairs of boxes that are compared at once: they stay near to the processor.
+_PAIRS_AT_ONCE = 2**15
 
 
 def box_overlaps(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -148,15 +150,15 @@ def touching(
     if of_masks is not None:  # two masks have no more in common than their boxes
         theirs = _Sides.of(of_masks[0][wanted], of_masks[1][wanted])
     parts = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
-    for image in np.flatnonzero((np.diff(ends) > 0) & (np.diff(ends_wanted) > 0)).tolist():
-        first, some = ends[image], ends_wanted[image]
-        one = ours.part(slice(first, ends[image + 1]))
-        other = theirs.part(slice(some, ends_wanted[image + 1]))
-        common, total = one.common(other).ravel(), (one.areas[:, None] + other.areas).ravel()
-        near = np.flatnonzero(common * (1 + lowest) >= lowest * total * (1 - 1e-9))
-        row, place = np.divmod(near, len(other.areas))
-        common = common[near]
-        parts.append((rows[first + row], wanted[some + place], common / (total[near] - common)))
+    for some, number, other_number in _alike(np.diff(ends), np.diff(ends_wanted)):
+        one = ends[some][:, None] + np.arange(number)
+        other = ends_wanted[some][:, None] + np.arange(other_number)
+        common, total = ours.common_and_total(theirs, one, other)
+        near = common * (1 + lowest) >= lowest * total * (1 - 1e-9)
+        image, row, place = np.nonzero(near)
+        common, total = common[near], total[near]
+        found = (rows[one[image, row]], wanted[other[image, place]], common / (total - common))
+        parts.append(found)
     rows, places, overlaps = (np.concatenate(column) for column in zip(*parts))
     if of_masks is not None:
         overlaps = pair_overlaps(detections, objects, rows, places)
@@ -171,6 +173,23 @@ def _by_image(
     """Return the rows by image, in their order, and ``(I + 1,)`` where each image begins."""
     order = np.argsort(images, kind="stable")
     return rows[order], np.searchsorted(images[order], np.arange(num_images + 1))
+
+
+def _alike(numbers: np.ndarray, others: np.ndarray) -> Iterator[tuple[np.ndarray, int, int]]:
+    """Yield images, some at a time, that have the same two numbers; and these, above 0.
+
+    Args:
+        numbers: ``(I,)``.
+        others: ``(I,)``.
+    """
+    images = np.flatnonzero((numbers > 0) & (others > 0))
+    images = images[np.lexsort((others[images], numbers[images]))]
+    changes = np.diff(numbers[images]).astype(bool) | np.diff(others[images]).astype(bool)
+    for group in np.split(images, np.flatnonzero(changes) + 1) if len(images) else ():
+        number, other = int(numbers[group[0]]), int(others[group[0]])
+        step = max(_PAIRS_AT_ONCE // (number * other), 1)
+        for begin in range(0, len(group), step):
+            yield group[begin : begin + step], number, other
 
 
 @dataclass(frozen=True)
@@ -189,17 +208,28 @@ class _Sides:
         x, y, w, h = np.ascontiguousarray(boxes.T)
         return cls(x, y, x + w, y + h, w * h if areas is None else areas)
 
-    def part(self, rows: slice) -> _Sides:
-        """Return some."""
-        return _Sides(*(column[rows] for column in vars(self).values()))
+    def common_and_total(
+        self, others: _Sides, rows: np.ndarray, places: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return ``(i, N, M)`` area that boxes have in common, and sum of their areas.
 
-    def common(self, other: _Sides) -> np.ndarray:
-        """Return ``(N, M)`` area that boxes have in common."""
-        width = np.minimum(self.right[:, None], other.right)
-        width -= np.maximum(self.left[:, None], other.left)
-        height = np.minimum(self.bottom[:, None], other.bottom)
-        height -= np.maximum(self.top[:, None], other.top)
-        return np.maximum(width, 0.0, out=width) * np.maximum(height, 0.0, out=height)
+        Args:
+            others: other boxes.
+            rows: ``(i, N)`` of the one.
+            places: ``(i, M)`` of the others.
+        """
+
+        def pair(name: str) -> tuple[np.ndarray, np.ndarray]:
+            one, other = getattr(self, name)[rows], getattr(others, name)[places]
+            return one[:, :, None], other[:, None]
+
+        width = np.minimum(*pair("right"))
+        width -= np.maximum(*pair("left"))
+        height = np.minimum(*pair("bottom"))
+        height -= np.maximum(*pair("top"))
+        common = np.maximum(width, 0.0, out=width)
+        common *= np.maximum(height, 0.0, out=height)
+        return common, np.add(*pair("areas"))
 
 
 def _by_object(
