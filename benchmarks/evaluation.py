@@ -1,13 +1,10 @@
-"""LVIS evaluation of synthetic detections: lvis-api and hotcoco against lt_det, boxes and masks.
+"""LVIS evaluation of synthetic detections: lvis-api against lt_det, boxes and masks.
 
     python benchmarks/evaluation.py [--small]
 
 Each side runs in a process of its own, with the predictions as its evaluator holds them when the
 last image is done: a list of dictionaries for lvis-api, arrays for lt_det. Measured is from there
 to the metrics, the json of the ground truth included, in processor time of one thread.
-
-hotcoco by itself reads the detections from its json; all of LVIS v1 validation on both sides. What
-an analysis costs on top is measured there, too.
 
 Boxes of 1/20 and 1/10 of LVIS v1 validation on both sides, all of it with lt_det; lvis-api would
 need over 20 GB there, so its values are extrapolated linearly. ``--small``: 200 images.
@@ -35,8 +32,6 @@ from tqdm import tqdm
 PER_IMAGE = 300
 REPEATS = 5
 SAME = "same metrics to 1e-9"
-# Of what hotcoco needs: its matching is a part of ours.
-HOTCOCO_TIME, HOTCOCO_MEMORY = 1 / 0.6, 1 / 0.8
 
 
 def make_input(folder: Path, *, num_images: int, with_masks: bool) -> None:
@@ -100,43 +95,6 @@ def run_lt_det(folder: Path, iou_type: str) -> dict[str, Any]:
     return {"seconds": seconds, "mb": peak_mb(), "metrics": result.summary}
 
 
-def run_analysis(folder: Path, iou_type: str) -> dict[str, Any]:
-    """Return what the analysis costs beside the evaluation."""
-    from lt_det.evaluation.analysis.analyse import analyse
-    from lt_det.evaluation.analysis.files import write_analysis
-    from lt_det.evaluation.lvis.average_precision import lvis_average_precision
-    from lt_det.evaluation.lvis.ground_truth import read_ground_truth
-
-    detections = held(folder, iou_type)
-    truth = read_ground_truth(folder / "gt.json", with_masks=iou_type == "segm")
-    result = lvis_average_precision(truth, detections, iou_type=iou_type)
-    start = time.process_time()
-    write_analysis(folder, analyse(truth, detections, result), dataset="synthetic")
-    seconds = time.process_time() - start
-    return {"seconds": seconds, "mb": peak_mb(), "metrics": result.summary}
-
-
-def run_hotcoco(folder: Path, iou_type: str) -> dict[str, Any]:
-    import hotcoco
-
-    start = time.process_time()
-    truth = hotcoco.COCO(str(folder / "gt.json"))
-    found = hotcoco.LVISResults(truth, str(folder / "detections.json"), PER_IMAGE)
-    evaluation = hotcoco.LVISeval(truth, found, iou_type)
-    evaluation.run()
-    seconds = time.process_time() - start
-    metrics = {k: 100 * v for k, v in evaluation.get_results().items() if k.startswith("AP")}
-    return {"seconds": seconds, "mb": peak_mb(), "metrics": metrics}
-
-
-def write_records(folder: Path) -> None:
-    """Write detections.json, for hotcoco."""
-    from lt_det.evaluation.results import write_json_records
-
-    found = held(folder, "bbox")
-    write_json_records(folder / "detections.json", found.records(), count=len(found))
-
-
 def run_lvis_api(folder: Path, iou_type: str) -> dict[str, Any]:
     import lvis
 
@@ -175,7 +133,6 @@ def dictionaries(folder: Path, iou_type: str) -> list[dict[str, Any]]:
 
 
 SIDES = {"lvis-api": run_lvis_api, "lt_det": run_lt_det}
-OTHERS = {"hotcoco": run_hotcoco, "analysis": run_analysis}
 
 
 def in_process(side: str, folder: Path, iou_type: str) -> dict[str, Any]:
@@ -191,8 +148,6 @@ def compare(iou_type: str, num_images: int, *, repeats: int, sides: list[str]) -
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_input(folder, num_images=num_images, with_masks=iou_type == "segm")
-        if "hotcoco" in sides:
-            write_records(folder)
         runs: dict[str, list] = {side: [] for side in sides}
         for _ in range(repeats):
             for side in sides:
@@ -226,21 +181,6 @@ def rows(what: str, measured: dict[str, dict], note: str = "") -> list[Row]:
     ]
 
 
-def hotcoco_rows(what: str, measured: dict[str, dict]) -> list[Row]:
-    """Return the rows against hotcoco, and what an analysis costs beside the evaluation."""
-    theirs, ours = measured["hotcoco"], measured["lt_det"]
-    note = f"hotcoco reads its json; {SAME}"
-    analysis = measured["analysis"]
-    return [
-        Row(f"{what}: time, hotcoco", theirs["seconds"], ours["seconds"], "s", HOTCOCO_TIME,
-            "hotcoco", note),
-        Row(f"{what}: peak memory, hotcoco", theirs["mb"], ours["mb"], "MB", HOTCOCO_MEMORY,
-            "hotcoco", note),
-        Row(f"{what}: time of the analysis", ours["seconds"], analysis["seconds"], "s", None,
-            "evaluation", "200 resamples"),
-    ]  # fmt: skip
-
-
 def full_rows(small: dict, large: dict, whole: dict, masks: dict) -> list[Row]:
     """Return the rows of 1/20, 1/10 and all of the boxes, and of 1/40 of the masks."""
     val = synthetic_lvis.VAL_IMAGES
@@ -264,7 +204,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.side:
         side, folder, iou_type = arguments.side
-        print(json.dumps({**SIDES, **OTHERS}[side](Path(folder), iou_type)))
+        print(json.dumps(SIDES[side](Path(folder), iou_type)))
         return
     both, val = list(SIDES), synthetic_lvis.VAL_IMAGES
     about = (
@@ -276,18 +216,14 @@ def main() -> None:
     if arguments.small:
         found = rows("boxes, 200 images", compare("bbox", 200, repeats=REPEATS, sides=both), SAME)
         found += rows("masks, 100 images", compare("segm", 100, repeats=REPEATS, sides=both), SAME)
-        all_three = ["hotcoco", "lt_det", "analysis"]
-        measured = compare("bbox", 200, repeats=REPEATS, sides=all_three)
-        found += hotcoco_rows("boxes, 200 images", measured)
         title, topic = "LVIS evaluation, small", "evaluation_small"
         about += " At this size fixed costs of both sides hide much of the difference."
     else:
         small = compare("bbox", val // 20, repeats=REPEATS, sides=both)
         large = compare("bbox", val // 10, repeats=1, sides=both)
-        whole = compare("bbox", val, repeats=REPEATS, sides=["hotcoco", "lt_det", "analysis"])
+        whole = compare("bbox", val, repeats=REPEATS, sides=["lt_det"])
         masks = compare("segm", val // 40, repeats=REPEATS, sides=both)
         found = full_rows(small, large, whole, masks)
-        found += hotcoco_rows(f"boxes, {val:,} images", whole)
         title, topic = "LVIS evaluation", "evaluation"
         about += " A tenth of the images is evaluated once."
     command = "python benchmarks/evaluation.py" + (" --small" if arguments.small else "")

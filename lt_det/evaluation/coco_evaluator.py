@@ -23,9 +23,10 @@ from lt_det.data.annotations.datasets import MATCHED
 from lt_det.data.stats.class_stats import ClassStats
 from lt_det.data.stats.frequency_groups import GROUP_NAMES
 from lt_det.data.warn_once import warn_of
+from lt_det.evaluation.beside_results import beside_results
 from lt_det.evaluation.lvis.average_precision import mean_precision
 from lt_det.evaluation.main_rank import main_rank_result
-from lt_det.evaluation.results import nothing_found, write_per_category
+from lt_det.evaluation.results import nothing_found, per_category_files, write_per_category
 
 logger = logging.getLogger(__name__)
 
@@ -155,14 +156,16 @@ class LongTailCOCOEvaluator(COCOEvaluator):
             *(results[f"AP{group}"] for group in GROUP_NAMES),
         )
         if self._lt_output_dir and rows:
-            write_per_category(
-                self._lt_output_dir,
-                iou_type=iou_type,
-                # Detectron2 puts the classes among the metrics, as "AP-name".
-                summary={k: v for k, v in results.items() if not k.startswith("AP-")},
-                categories=rows,
-                about={"dataset": self._lt_dataset_name, "backend": "coco"},
-            )
+            files = per_category_files(self._lt_output_dir, iou_type)
+            with beside_results(f"writing {files[0]}", files=files):
+                write_per_category(
+                    self._lt_output_dir,
+                    iou_type=iou_type,
+                    # Detectron2 puts the classes among the metrics, as "AP-name".
+                    summary={k: v for k, v in results.items() if not k.startswith("AP-")},
+                    categories=rows,
+                    about={"dataset": self._lt_dataset_name, "backend": "coco"},
+                )
         return results
 
     def _in_order_of_metric(self, coco_eval: Any, of_classes: Sequence[Any]) -> list[Any]:

@@ -30,10 +30,29 @@ CATEGORY_COLUMNS = (
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:
-    """Write ``value`` as strict json; a float that is not finite becomes null."""
+    """Write ``value`` as strict json; a float that is not finite becomes null.
+
+    A list of dictionaries has a line for each, all else one for each value.
+    """
     with atomic_file(path) as file:
-        json.dump(_finite_or_none(value), file, indent=1, allow_nan=False)
-        file.write("\n")
+        file.write(_as_json(value, "\n") + "\n")
+
+
+def _as_json(value: Any, line: str) -> str:
+    """Return json text whose lines begin as ``line`` does: a line feed and spaces."""
+    if isinstance(value, Mapping) and value and all(isinstance(key, str) for key in value):
+        items = [f"{json.dumps(k)}: {_as_json(v, line + ' ')}" for k, v in value.items()]
+        return "{" + ",".join(f"{line} {item}" for item in items) + line + "}"
+    if isinstance(value, (list, tuple)) and value and isinstance(value[0], Mapping):
+        return "[" + ",".join(f"{line} {_in_one_line(row)}" for row in value) + line + "]"
+    return json.dumps(_finite_or_none(value), indent=1, allow_nan=False).replace("\n", line)
+
+
+def _in_one_line(value: Any) -> str:
+    try:
+        return json.dumps(value, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite_or_none(value), allow_nan=False)
 
 
 def write_json_records(
@@ -74,16 +93,22 @@ def write_per_category(
     csv.
     """
     rows = [{column: category[column] for column in columns} for category in categories]
-    stem = os.path.join(output_dir, f"per_category_{iou_type}")
+    as_json, as_csv = per_category_files(output_dir, iou_type)
     write_json(
-        stem + ".json",
+        as_json,
         {"iou_type": iou_type, **about, "summary": dict(summary), "categories": rows},
     )
-    with atomic_file(stem + ".csv") as file:
+    with atomic_file(as_csv) as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows({k: for_csv(v) for k, v in _finite_or_none(row).items()} for row in rows)
-    logger.info("Every class of %s: %s", iou_type, stem + ".csv")
+    logger.info("Every class of %s: %s", iou_type, as_csv)
+
+
+def per_category_files(output_dir: str | os.PathLike, iou_type: str) -> tuple[str, str]:
+    """Return the paths of the json and the csv of :func:`write_per_category`."""
+    stem = os.path.join(output_dir, f"per_category_{iou_type}")
+    return stem + ".json", stem + ".csv"
 
 
 def _finite_or_none(value: Any) -> Any:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 
+import numpy as np
 import pytest
 
 from lt_det.evaluation.results import (
@@ -61,3 +62,24 @@ def test_formulas_in_names_are_no_formulas_in_the_csv(tmp_path):
     assert [one["AP"] for one in found] == ["-1.5", "-1.5", ""]
     content = json.loads((tmp_path / "per_category_segm.json").read_text())
     assert content["categories"][0]["name"] == "=1+1"
+
+
+def test_a_json_has_a_line_for_each_row(tmp_path):
+    rows = [{"name": 'a "b"', "AP": float("nan")}, {"name": "é", "AP": np.float64(0.5)}]
+    value = {"rows": rows, "nested": {"list": [1, float("inf")], "none": [], "empty": {}}, "x": (1,)}
+    write_json(tmp_path / "file.json", value)
+    text = (tmp_path / "file.json").read_text()
+    expected = {
+        "rows": [{"name": 'a "b"', "AP": None}, {"name": "é", "AP": 0.5}],
+        "nested": {"list": [1, None], "none": [], "empty": {}},
+        "x": [1],
+    }
+    assert json.loads(text) == expected
+    assert sum('"name"' in line for line in text.splitlines()) == 2
+
+
+@pytest.mark.parametrize("value", [[], {}, 1.5, None, [[1, 2], []], {1: 2}, [{"a": 1}], "text"])
+def test_a_json_of_anything_comes_back(tmp_path, value):
+    write_json(tmp_path / "file.json", value)
+    expected = json.loads(json.dumps(value))
+    assert json.loads((tmp_path / "file.json").read_text()) == expected

@@ -40,16 +40,24 @@ def areas_of(
         The file's ``area`` where it is a positive number, no more than the image's pixels, and
         not all are fractions; else the mask's, else the box's; 0 for an object without any.
     """
-    areas, mended = mended_areas(annotations, sizes)
-    warn_of(_finding(annotations, mended), name=name)
+    areas, findings = checked_areas(annotations, sizes)
+    warn_of(findings, name=name)
     return areas
+
+
+def checked_areas(
+    annotations: Sequence[Mapping[str, Any]], sizes: Mapping[Any, tuple[int, int]]
+) -> tuple[np.ndarray, list[str]]:
+    """Return the areas of :func:`areas_of`, and what that would warn of, without warning."""
+    areas, mended = mended_areas(annotations, sizes)
+    return areas, _finding(annotations, mended)
 
 
 def check_areas(
     annotations: Sequence[Mapping[str, Any]], sizes: Mapping[Any, tuple[int, int]]
 ) -> list[str]:
     """Return what :func:`areas_of` would warn of, without warning."""
-    return _finding(annotations, mended_areas(annotations, sizes)[1])
+    return checked_areas(annotations, sizes)[1]
 
 
 def image_sizes(images: Sequence[Mapping[str, Any]]) -> dict[Any, tuple[int, int]]:

@@ -163,7 +163,8 @@ def wrong_annotations(
         there is none.
     """
     boxes, is_box = box_array([one.get("bbox") for one in annotations], box_is_valid)
-    problems = [mask_problem(one.get("segmentation")) for one in annotations]
+    masks = (one.get("segmentation") for one in annotations)
+    problems = [None if mask is None else mask_problem(mask) for mask in masks]
     found = []
     for key, kind, wrong, expected in (
         (

@@ -30,12 +30,14 @@ class Field:
         fits: value -> whether it may be one; asked where the key is there.
         expected: in words.
         needed: whether the key must be there.
+        plain: types of which every value fits, so that none is asked for.
     """
 
     key: str
     fits: Callable[[Any], bool]
     expected: str
     needed: bool = False
+    plain: frozenset[type] = frozenset()
 
 
 def is_id(value: Any) -> bool:
@@ -67,6 +69,9 @@ def _is_scalar(value: Any) -> bool:
     return value is None or isinstance(value, (str, int, float))
 
 
+_SCALARS = frozenset((str, int, float, bool, type(None)))
+
+
 _ID = "a whole number that 64 bits hold"
 _TEXT = "a text without NUL and halves of characters"
 _IDS = "a list of whole numbers, which may be empty"
@@ -80,9 +85,9 @@ FIELDS: dict[str, tuple[Field, ...]] = {
         Field("not_exhaustive_category_ids", _list_of(is_id), _IDS),
     ),
     "annotations": (
-        Field("id", _is_scalar, "a whole number"),
-        Field("image_id", _is_scalar, _ID),
-        Field("category_id", _is_scalar, _ID),
+        Field("id", _is_scalar, "a whole number", plain=_SCALARS),
+        Field("image_id", _is_scalar, _ID, plain=_SCALARS),
+        Field("category_id", _is_scalar, _ID, plain=_SCALARS),
     ),
     "categories": (
         Field("id", is_id, _ID, needed=True),
@@ -106,6 +111,8 @@ def wrong_fields(entries: Sequence[Mapping[str, Any]], of: str) -> list[Doubt]:
     found = []
     for field in FIELDS[of]:
         key, fits = field.key, field.fits
+        if field.plain and {type(entry.get(key)) for entry in entries} <= field.plain:
+            continue
         if field.needed:
             wrong = [not fits(entry.get(key)) for entry in entries]
         else:

@@ -37,6 +37,7 @@ def cached_records(
     is_valid: Callable[[StoredRecords], bool] | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
     smallest: int = SMALLEST,
+    what: str = "",
 ) -> StoredRecords:
     """Return what ``load`` returns, from the cache if that was loaded before.
 
@@ -51,6 +52,7 @@ def cached_records(
             loaded are not kept if it refuses them.
         cache_dir: default: :func:`lt_det.storage.cache_folder.default_cache_folder`.
         smallest: jsons of fewer bytes are not cached.
+        what: they are, for the log; "" says how many records.
 
     Raises:
         FileNotFoundError: if there is no json.
@@ -65,21 +67,23 @@ def cached_records(
     state = file_state(json_file)
     digest = content_hash(json_file, cache_dir=folder)
     path = folder / f"records_{key_of([digest, _CACHE_VERSION, *options])}.bin"
-    found = _read(path, is_valid)
+    found = _read(path, is_valid, what)
     if found is not None:
         return found
     with file_lock(path.with_suffix(".lock")):
-        found = _read(path, is_valid)
+        found = _read(path, is_valid, what)
         if found is not None:
             return found
         records, about = load()
         if file_state(json_file) != state:
             logger.warning("%s changed while it was read; it is not cached", json_file)
             return StoredRecords.packed(records, about)
-        return _write(path, records, about, is_valid)
+        return _write(path, records, about, is_valid, what)
 
 
-def _read(path: Path, is_valid: Callable[[StoredRecords], bool] | None) -> StoredRecords | None:
+def _read(
+    path: Path, is_valid: Callable[[StoredRecords], bool] | None, what: str
+) -> StoredRecords | None:
     start = time.perf_counter()
     try:
         records = StoredRecords.open(path)
@@ -91,7 +95,8 @@ def _read(path: Path, is_valid: Callable[[StoredRecords], bool] | None) -> Store
     if is_valid is not None and not is_valid(records):
         return None
     seconds = time.perf_counter() - start
-    logger.info("%d records from the cache %s in %.2f s", len(records), path, seconds)
+    what = what or f"{len(records)} records"
+    logger.info("%s from the cache %s in %.2f s", what, path, seconds)
     return records
 
 
@@ -100,14 +105,14 @@ def _write(
     records: Sequence[Mapping[str, Any]],
     about: Any,
     is_valid: Callable[[StoredRecords], bool] | None,
+    what: str,
 ) -> StoredRecords:
     try:
         write_records(path, records, about=about)
         written = StoredRecords.open(path)
         if is_valid is None or is_valid(written):
-            logger.info(
-                "Cached %d records in %s (%.0f MB)", len(written), path, path.stat().st_size / 1e6
-            )
+            what = what or f"{len(written)} records"
+            logger.info("Cached %s in %s (%.0f MB)", what, path, path.stat().st_size / 1e6)
             return written
         path.unlink()
     except (OSError, ValueError) as error:

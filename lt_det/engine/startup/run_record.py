@@ -16,6 +16,7 @@ from torch import nn
 
 from lt_det.engine.evaluated_model import evaluated_model
 from lt_det.engine.evaluation_pictures import draw_evaluation
+from lt_det.evaluation.beside_results import beside_results
 from lt_det.evaluation.results import write_json
 from lt_det.report.likelihood_plot import save_likelihood_plot
 from lt_det.version import __version__
@@ -88,7 +89,9 @@ def _draw_likelihoods(cfg: Any) -> None:
     if len(cfg.DATASETS.TEST) > 1:
         folders = {name: os.path.join(folder, name) for name in cfg.DATASETS.TEST}
     if all(os.path.isfile(os.path.join(path, "likelihood.json")) for path in folders.values()):
-        save_likelihood_plot(folders, os.path.join(folder, "likelihood.png"))
+        picture = os.path.join(folder, "likelihood.png")
+        with beside_results(f"drawing {picture}", files=[picture]):
+            save_likelihood_plot(folders, picture)
 
 
 def _commit() -> str | None:

@@ -22,9 +22,9 @@ from lt_det.evaluation.analysis.objects import Objects
 from lt_det.evaluation.analysis.operating_points import best_points, class_recalls
 from lt_det.evaluation.analysis.options import AnalysisOptions
 from lt_det.evaluation.analysis.overlaps import boundary_overlaps, touching
+from lt_det.evaluation.analysis.plain_ap import plain_aps
 from lt_det.evaluation.analysis.pooled import best_of_classes
 from lt_det.evaluation.analysis.suspicions import suspicions
-from lt_det.evaluation.analysis.weighted_ap import class_aps
 from lt_det.evaluation.detections import Detections
 from lt_det.evaluation.lvis.average_precision import LVISAveragePrecision
 from lt_det.evaluation.lvis.ground_truth import LVISGroundTruth
@@ -93,17 +93,22 @@ def analyse(
     is_judged[judged.rows] = True
     confusion = find_confusion(objects, detections, is_judged, pairs)
     drawn = drawn_means(
-        objects, judged.matches, groups, resamples=options.resamples, seed=options.seed
+        objects,
+        judged.matches,
+        groups,
+        resamples=options.resamples,
+        seed=options.seed,
+        places=options.places,
     )
     best = _of_rows(everything, best_of_classes(detections, per_class=options.per_class)).matches
     boundary = None
     if options.boundary and iou_type == "segm":
         of_edges = judge(objects, of_limit, iou_type=iou_type, overlaps=boundary_overlaps)
-        boundary = _plain_aps(objects, of_edges.matches)
+        boundary = _plain_aps(of_edges.matches, numbers)
     of_classes = fates(
         objects, detections, judged, within=within, areas=detections.geometry(iou_type)[1]
     )
-    fixed = _plain_aps(objects, best)
+    fixed = _plain_aps(best, numbers)
     recalls = class_recalls(judged.matches, numbers)
     table = group_rows(
         GroupFigures(
@@ -162,8 +167,9 @@ def _of_rows(judged: Judged, kept: np.ndarray) -> Judged:
     return Judged(judged.matches.take(rows), judged.rows[rows], judged.taken[rows])
 
 
-def _plain_aps(objects: Objects, matches: Matches) -> np.ndarray:
-    return class_aps(objects, matches, np.ones((1, len(objects.image_ids))))[0]
+def _plain_aps(matches: Matches, numbers: np.ndarray) -> np.ndarray:
+    aps = plain_aps(matches.classes, matches.found, matches.counted, numbers)
+    return aps.mean(axis=0)
 
 
 def _best_overlaps(

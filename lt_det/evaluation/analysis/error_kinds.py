@@ -15,7 +15,7 @@ import numpy as np
 
 from lt_det.evaluation.analysis.matches import Judged
 from lt_det.evaluation.analysis.objects import Objects
-from lt_det.evaluation.analysis.weighted_ap import curve_aps
+from lt_det.evaluation.analysis.plain_ap import plain_aps
 
 #: In the order in which a detection is tried for them; "missed" are objects.
 KINDS = ("localisation", "classification", "duplicate", "background", "both", "missed")
@@ -145,12 +145,7 @@ def _aps50(
 ) -> np.ndarray:
     """Return ``(K,)`` AP50 in percent, NaN without an object."""
     rows = np.flatnonzero(counted)
-    rows = rows[np.lexsort((-scores[rows], classes[rows]))]
-    ends = np.searchsorted(classes[rows], np.arange(len(numbers) + 1))
-    aps, once = np.full(len(numbers), np.nan), np.ones((1, 1), dtype=np.float32)
-    for k in np.flatnonzero(numbers):
-        own = found[rows[ends[k] : ends[k + 1]], None]
-        to_find = np.array([numbers[k]], dtype=np.float64)
-        images = np.zeros(len(own), dtype=np.int32)
-        aps[k] = curve_aps(own, np.ones_like(own), images, once, to_find)[0, 0]
-    return aps
+    if (np.diff(classes[rows]) < 0).any():  # else they come by class, best first
+        rows = rows[np.lexsort((-scores[rows], classes[rows]))]
+    right = found[rows, None]
+    return plain_aps(classes[rows], right, np.ones_like(right), numbers)[0]

@@ -41,9 +41,10 @@ def write_analysis(folder: str | os.PathLike[str], analysis: Analysis, *, datase
         analysis: to write.
         dataset: its name or path.
     """
-    kind, path = analysis.iou_type, Path(folder)
+    kind = analysis.iou_type
+    everything, groups, classes, confusion, thresholds, matches = analysis_files(folder, kind)
     write_json(
-        path / f"analysis_{kind}.json",
+        everything,
         {
             "iou_type": kind,
             "dataset": dataset,
@@ -58,16 +59,13 @@ def write_analysis(folder: str | os.PathLike[str], analysis: Analysis, *, datase
         },
     )
     write_rows(
-        path / f"analysis_groups_{kind}.csv",
+        groups,
         [_flat(group, row) for group, row in analysis.groups.items()],
         GROUP_COLUMNS,
     )
-    write_rows(path / f"analysis_classes_{kind}.csv", analysis.classes, class_rows.COLUMNS)
-    write_rows(path / f"analysis_confusion_{kind}.csv", analysis.confusion, confusion_rows.COLUMNS)
-    write_json(
-        path / f"thresholds_{kind}.json",
-        {row["name"]: row["threshold"] for row in analysis.classes},
-    )
+    write_rows(classes, analysis.classes, class_rows.COLUMNS)
+    write_rows(confusion, analysis.confusion, confusion_rows.COLUMNS)
+    write_json(thresholds, {row["name"]: row["threshold"] for row in analysis.classes})
     SavedMatches(
         iou_type=kind,
         max_dets=analysis.max_dets,
@@ -75,8 +73,22 @@ def write_analysis(folder: str | os.PathLike[str], analysis: Analysis, *, datase
         groups=[row["group"] for row in analysis.classes],
         objects=analysis.objects,
         matches=analysis.matches,
-    ).write(path / f"matches_{kind}.npz")
-    logger.info("What lies behind %s: %s", kind, path / f"analysis_{kind}.json")
+    ).write(matches)
+    logger.info("What lies behind %s: %s", kind, everything)
+
+
+def analysis_files(folder: str | os.PathLike[str], kind: str) -> tuple[Path, ...]:
+    """Return the six files of :func:`write_analysis`, in its order, whether they exist or not.
+
+    Args:
+        folder: where they go.
+        kind: "bbox" or "segm".
+    """
+    names = (
+        *(f"analysis_{kind}.json", f"analysis_groups_{kind}.csv", f"analysis_classes_{kind}.csv"),
+        *(f"analysis_confusion_{kind}.csv", f"thresholds_{kind}.json", f"matches_{kind}.npz"),
+    )
+    return tuple(Path(folder, name) for name in names)
 
 
 def analysis_table(analysis: Analysis) -> str:

@@ -12,7 +12,7 @@ from lt_det.evaluation.analysis.calibration import calibration
 from lt_det.evaluation.analysis.counts import Fates
 from lt_det.evaluation.analysis.error_kinds import KINDS, Errors
 from lt_det.evaluation.analysis.matches import Matches
-from lt_det.evaluation.analysis.pooled import pooled_ap
+from lt_det.evaluation.analysis.pooled import best_first, pooled_ap
 from lt_det.evaluation.lvis.average_precision import LVISAveragePrecision
 
 _SIX = ("AP", "AP50", "AP75", "APs", "APm", "APl")
@@ -52,13 +52,16 @@ class GroupFigures:
 def group_rows(figures: GroupFigures) -> dict[str, dict[str, Any]]:
     """Return "all" and, where the classes have groups, "r", "c", "f" -> figures by name."""
     groups = np.array([c.group or "" for c in figures.result.per_category])
-    rows = {"all": _row(figures, "all", np.ones(len(groups), dtype=bool))}
+    members = {"all": np.ones(len(groups), dtype=bool)}
     if (groups != "").any():
-        rows.update({group: _row(figures, group, groups == group) for group in GROUP_NAMES})
-    return rows
+        members.update({group: groups == group for group in GROUP_NAMES})
+    order = best_first(figures.best)
+    return {group: _row(figures, group, of_group, order) for group, of_group in members.items()}
 
 
-def _row(figures: GroupFigures, group: str, members: np.ndarray) -> dict[str, Any]:
+def _row(
+    figures: GroupFigures, group: str, members: np.ndarray, order: np.ndarray
+) -> dict[str, Any]:
     result, by_fate = figures.result, figures.fates.by_fate
     six = result.summary if group == "all" else result.by_group[group]
     number = int(figures.objects[members].sum())
@@ -73,7 +76,7 @@ def _row(figures: GroupFigures, group: str, members: np.ndarray) -> dict[str, An
         "on_ignored": int(by_fate["on_ignored"][members].sum()),
         **{name: six[name] for name in _SIX},
         "AP_fixed": _mean(figures.fixed[members]),
-        "AP_pool": pooled_ap(figures.best, members, number),
+        "AP_pool": pooled_ap(figures.best, order, members, number),
         "AP_boundary": boundary,
         "AR": _mean(figures.recalls[members].mean(axis=1)),
         "AR50": _mean(figures.recalls[members, 0]),

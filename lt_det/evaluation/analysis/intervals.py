@@ -8,6 +8,7 @@ import numpy as np
 
 from lt_det.evaluation.analysis.matches import Matches
 from lt_det.evaluation.analysis.objects import ObjectPlaces
+from lt_det.evaluation.analysis.plain_ap import plain_aps
 from lt_det.evaluation.analysis.resampling import drawn_images, interval
 from lt_det.evaluation.analysis.weighted_ap import group_means, threshold_aps
 
@@ -24,6 +25,7 @@ def drawn_means(
     *,
     resamples: int,
     seed: int,
+    places: int | None = None,
 ) -> dict[str, dict[str, np.ndarray]]:
     """Return metric -> group -> ``(1 + B,)`` values: on all images, then on each resample.
 
@@ -33,13 +35,15 @@ def drawn_means(
         groups: "r", "c" or "f" of each class.
         resamples: B.
         seed: of the draws.
+        places: of :func:`threshold_aps`.
     """
-    num_images = len(objects.image_ids)
-    once = np.ones((1, num_images))
-    weights = once
+    num_images, num_classes = len(objects.image_ids), len(objects.category_ids)
+    numbers = np.bincount(objects.classes[~objects.ignored], minlength=num_classes)
+    aps = plain_aps(matches.classes, matches.found, matches.counted, numbers)[:, None]
     if resamples and num_images:
-        weights = np.concatenate([once, drawn_images(num_images, resamples, seed=seed)])
-    aps = threshold_aps(objects, matches, weights)
+        weights = drawn_images(num_images, resamples, seed=seed)
+        drawn = threshold_aps(objects, matches, weights, places=places)
+        aps = np.concatenate([aps, drawn], axis=1)
     values = {}
     for metric, number in METRICS.items():
         means = group_means(aps[:number].mean(axis=0), groups)

@@ -100,22 +100,25 @@ def judge(
         overlaps: how detections and objects are compared; None is IoU of the boxes or masks.
     """
     boxes, areas = detections.geometry(iou_type)
-    rows = np.flatnonzero(objects.truth.is_judged(detections) & (areas > 0))
-    images = np.searchsorted(objects.image_ids, detections.image_ids[rows])
-    classes = np.searchsorted(objects.category_ids, detections.category_ids[rows])
-    scores = detections.scores[rows]
+    images, classes = objects.truth.rows_of(detections)
+    rows = np.flatnonzero(objects.truth.judged_rows(images, classes) & (areas > 0))
+    images, classes, scores = images[rows], classes[rows], detections.scores[rows]
+    few = len(objects.category_ids) < 2**15
+    classes = classes.astype(np.int16 if few else np.int32)  # NumPy sorts 16 bits by counting
     # Stable: of equal scores of a class the lower image comes first, then the earlier detection.
-    order = np.lexsort((-scores, images, classes))
+    order = _by_image_best_first(images, scores)
+    order = order[np.argsort(classes[order], kind="stable")]
     rows, images, classes, scores = rows[order], images[order], classes[order], scores[order]
     if overlaps is None and iou_type == "segm":
         overlaps = pair_overlaps
     found, ignored, taken = matched(
         objects, images, classes, boxes[rows], detections.take(rows) if overlaps else None, overlaps
     )
-    pairs = images * len(objects.category_ids) + classes
+    pairs = images * len(objects.category_ids) + classes.astype(np.int64)
     # What finds nothing where objects may not all be annotated is not false.
     excused = np.isin(pairs, objects.open_pairs)[:, None] & ~found
-    final = np.lexsort((-scores, classes))
+    final = np.argsort(-scores, kind="stable")
+    final = final[np.argsort(classes[final], kind="stable")]
     matches = Matches(
         classes[final].astype(np.int32),
         images[final].astype(np.int32),
@@ -124,3 +127,11 @@ def judge(
         ~(ignored | excused)[final],
     )
     return Judged(matches, rows[final], taken[final])
+
+
+def _by_image_best_first(images: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Return ``(N,)`` the stable order by rising image, then falling score."""
+    same, falls = images[1:] == images[:-1], scores[1:] <= scores[:-1]
+    if ((images[1:] > images[:-1]) | (same & falls)).all():  # as detectors give them
+        return np.arange(len(images))
+    return np.lexsort((-scores, images))

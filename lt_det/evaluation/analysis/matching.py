@@ -45,7 +45,7 @@ def matched(
     # Objects to ignore come last in a pair, so that others are taken first.
     order = np.lexsort((objects.ignored, of_objects))
     pairs, starts, sizes = np.unique(of_objects[order], return_index=True, return_counts=True)
-    of_detections = classes * num_images + images
+    of_detections = classes.astype(np.int64) * num_images + images
     first: Any = np.searchsorted(of_detections, pairs)
     numbers: Any = np.searchsorted(of_detections, pairs, side="right") - first
     both = np.flatnonzero(numbers)

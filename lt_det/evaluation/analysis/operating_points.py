@@ -33,8 +33,10 @@ def class_recalls(matches: Matches, num_objects: np.ndarray) -> np.ndarray:
         matches: judged detections.
         num_objects: ``(K,)``, those to ignore left out.
     """
-    found = np.zeros((len(num_objects), matches.found.shape[1]))
-    np.add.at(found, matches.classes, matches.found)
+    found = np.stack(
+        [np.bincount(matches.classes[hit], minlength=len(num_objects)) for hit in matches.found.T],
+        axis=1,
+    )
     with np.errstate(invalid="ignore"):
         return np.where(num_objects[:, None] > 0, 100 * found / num_objects[:, None], np.nan)
 

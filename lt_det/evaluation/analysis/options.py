@@ -20,6 +20,8 @@ class AnalysisOptions:
         resamples: of the images, for intervals; 0 gives none.
         confidence: probability that the intervals have.
         seed: of the resamples.
+        places: of each curve at which the precision of a resample is looked at. Below it intervals
+            are exact; a class that finds more moves them by less than chance does.
         bins: of the calibration.
     """
 
@@ -28,13 +30,14 @@ class AnalysisOptions:
     resamples: int = 200
     confidence: float = 0.95
     seed: int = 0
+    places: int = 256
     bins: int = 10
 
     def __post_init__(self) -> None:
-        if self.resamples < 0 or self.per_class < 1 or self.bins < 1:
+        if self.resamples < 0 or min(self.per_class, self.bins, self.places) < 1:
             raise ValueError(
-                "analysis: expected resamples >= 0, per_class >= 1 and bins >= 1, got "
-                f"{self.resamples}, {self.per_class}, {self.bins}"
+                "analysis: expected resamples >= 0, per_class >= 1, bins >= 1 and places >= 1, got "
+                f"{self.resamples}, {self.per_class}, {self.bins}, {self.places}"
             )
         if not 0 < self.confidence < 1:
             raise ValueError(

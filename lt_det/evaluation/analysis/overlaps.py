@@ -6,6 +6,7 @@ Shape shorthand: P pairs of a detection and an object, N detections.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 # A mask's edge is this share of the image's diagonal wide: Cheng et al., "Boundary IoU", CVPR 2021,
 # https://arxiv.org/abs/2103.16562, section 4.
 _EDGE = 0.02
+# Pairs of boxes that are compared at once: they stay near to the processor.
+_PAIRS_AT_ONCE = 2**15
 
 
 def box_overlaps(one: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -136,44 +139,97 @@ def touching(
         ``(P,)`` rows of the detections, rows of the objects, both int64, and IoU, float64.
     """
     boxes, areas = detections.geometry(iou_type)
-    images = np.searchsorted(objects.image_ids, detections.image_ids)
+    of_masks = objects.masks.boxes_and_areas() if iou_type == "segm" else None
     wanted = np.flatnonzero(~objects.ignored)
-    wanted = wanted[np.argsort(objects.images[wanted], kind="stable")]
-    starts = np.searchsorted(objects.images[wanted], images)
-    numbers = np.searchsorted(objects.images[wanted], images, side="right") - starts
-    of_objects, masks_areas = objects.boxes, None
-    if iou_type == "segm":
-        of_objects, masks_areas = objects.masks.boxes_and_areas()
-    parts = []
-    for some in _parts(np.where(areas > 0, numbers, 0)):
-        rows = np.repeat(some, numbers[some])
-        first = np.cumsum(numbers[some]) - numbers[some]
-        places = wanted[np.arange(len(rows)) - np.repeat(first, numbers[some]) + starts[rows]]
-        one, other = boxes[rows].T, of_objects[places].T
-        common = _common(*one, *other)
-        total = one[2] * one[3] + other[2] * other[3]
-        if masks_areas is not None:  # two masks have no more in common than their boxes
-            total = areas[rows] + masks_areas[places]
-        near = np.flatnonzero(common * (1 + lowest) >= lowest * total * (1 - 1e-9))
-        rows, places = rows[near], places[near]
-        if masks_areas is not None:
-            overlaps = pair_overlaps(detections, objects, rows, places)
-        else:
-            overlaps = common[near] / (total[near] - common[near])
-        enough = overlaps >= lowest
-        parts.append((rows[enough], places[enough], overlaps[enough]))
-    if not parts:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0)
+    wanted, ends_wanted = _by_image(objects.images[wanted], wanted, len(objects.image_ids))
+    rows = np.flatnonzero(areas > 0)
+    images = objects.truth.rows_of(detections)[0][rows]
+    rows, ends = _by_image(images, rows, len(objects.image_ids))
+    ours = _Sides.of(boxes[rows], areas[rows])
+    theirs = _Sides.of(objects.boxes[wanted])
+    if of_masks is not None:  # two masks have no more in common than their boxes
+        theirs = _Sides.of(of_masks[0][wanted], of_masks[1][wanted])
+    parts = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
+    for some, number, other_number in _alike(np.diff(ends), np.diff(ends_wanted)):
+        one = ends[some][:, None] + np.arange(number)
+        other = ends_wanted[some][:, None] + np.arange(other_number)
+        common, total = ours.common_and_total(theirs, one, other)
+        near = common * (1 + lowest) >= lowest * total * (1 - 1e-9)
+        image, row, place = np.nonzero(near)
+        common, total = common[near], total[near]
+        found = (rows[one[image, row]], wanted[other[image, place]], common / (total - common))
+        parts.append(found)
     rows, places, overlaps = (np.concatenate(column) for column in zip(*parts))
-    return rows, places, overlaps
+    if of_masks is not None:
+        overlaps = pair_overlaps(detections, objects, rows, places)
+    enough = np.flatnonzero(overlaps >= lowest)
+    enough = enough[np.argsort(rows[enough], kind="stable")]
+    return rows[enough], places[enough], overlaps[enough]
 
 
-def _parts(numbers: np.ndarray, *, most: int = 2**18) -> Iterator[np.ndarray]:
-    """Yield the rows with a number, in parts whose numbers add up to about ``most``."""
-    rows = np.flatnonzero(numbers)
-    if len(rows):
-        ends = np.cumsum(numbers[rows])
-        yield from np.split(rows, np.flatnonzero(np.diff(ends // most)) + 1)
+def _by_image(
+    images: np.ndarray, rows: np.ndarray, num_images: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows by image, in their order, and ``(I + 1,)`` where each image begins."""
+    order = np.argsort(images, kind="stable")
+    return rows[order], np.searchsorted(images[order], np.arange(num_images + 1))
+
+
+def _alike(numbers: np.ndarray, others: np.ndarray) -> Iterator[tuple[np.ndarray, int, int]]:
+    """Yield images, some at a time, that have the same two numbers; and these, above 0.
+
+    Args:
+        numbers: ``(I,)``.
+        others: ``(I,)``.
+    """
+    images = np.flatnonzero((numbers > 0) & (others > 0))
+    images = images[np.lexsort((others[images], numbers[images]))]
+    changes = np.diff(numbers[images]).astype(bool) | np.diff(others[images]).astype(bool)
+    for group in np.split(images, np.flatnonzero(changes) + 1) if len(images) else ():
+        number, other = int(numbers[group[0]]), int(others[group[0]])
+        step = max(_PAIRS_AT_ONCE // (number * other), 1)
+        for begin in range(0, len(group), step):
+            yield group[begin : begin + step], number, other
+
+
+@dataclass(frozen=True)
+class _Sides:
+    """Boxes by their sides, each ``(N,)`` float64, and areas of them or of their masks."""
+
+    left: np.ndarray
+    top: np.ndarray
+    right: np.ndarray
+    bottom: np.ndarray
+    areas: np.ndarray
+
+    @classmethod
+    def of(cls, boxes: np.ndarray, areas: np.ndarray | None = None) -> _Sides:
+        """Return the sides of ``(N, 4)`` XYWH boxes; without areas those of the boxes."""
+        x, y, w, h = np.ascontiguousarray(boxes.T)
+        return cls(x, y, x + w, y + h, w * h if areas is None else areas)
+
+    def common_and_total(
+        self, others: _Sides, rows: np.ndarray, places: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return ``(i, N, M)`` area that boxes have in common, and sum of their areas.
+
+        Args:
+            others: other boxes.
+            rows: ``(i, N)`` of the one.
+            places: ``(i, M)`` of the others.
+        """
+
+        def pair(name: str) -> tuple[np.ndarray, np.ndarray]:
+            one, other = getattr(self, name)[rows], getattr(others, name)[places]
+            return one[:, :, None], other[:, None]
+
+        width = np.minimum(*pair("right"))
+        width -= np.maximum(*pair("left"))
+        height = np.minimum(*pair("bottom"))
+        height -= np.maximum(*pair("top"))
+        common = np.maximum(width, 0.0, out=width)
+        common *= np.maximum(height, 0.0, out=height)
+        return common, np.add(*pair("areas"))
 
 
 def _by_object(

@@ -16,6 +16,7 @@ from detectron2.utils import comm
 
 from lt_det.data.stats.class_stats import ClassStats
 from lt_det.data.stats.frequency_groups import SHOT_NAMES
+from lt_det.evaluation.beside_results import beside_results
 from lt_det.evaluation.classification.metrics import (
     bootstrap_intervals,
     class_accuracies,
@@ -25,7 +26,7 @@ from lt_det.evaluation.classification.metrics import (
     natural_accuracy,
 )
 from lt_det.evaluation.main_rank import main_rank_result
-from lt_det.evaluation.results import write_json, write_per_category
+from lt_det.evaluation.results import per_category_files, write_json, write_per_category
 
 logger = logging.getLogger(__name__)
 
@@ -160,14 +161,17 @@ class ClassificationEvaluator(DatasetEvaluator):
         results = {key: 100.0 * value for key, value in results.items()}
         if self._output_dir is not None:
             everything = {"all": np.arange(num_classes), **groups}
-            intervals = bootstrap_intervals(
-                accuracies,
-                np.bincount(labels, minlength=num_classes),
-                everything,
-                confidence=self._confidence,
-            )
-            self._write_classes(results, labels, accuracies, intervals)
-            self._write_likelihood(likelihood, {"all": np.ones(len(labels), bool), **in_group})
+            in_group = {"all": np.ones(len(labels), bool), **in_group}
+            files = [*per_category_files(self._output_dir, TASK), self._likelihood_file]
+            with beside_results(f"writing {files[0]} and the likelihoods", files=files):
+                intervals = bootstrap_intervals(
+                    accuracies,
+                    np.bincount(labels, minlength=num_classes),
+                    everything,
+                    confidence=self._confidence,
+                )
+                self._write_classes(results, labels, accuracies, intervals)
+                self._write_likelihood(likelihood, in_group)
         return results
 
     def _groups(self) -> dict[str, np.ndarray]:
@@ -213,9 +217,13 @@ class ClassificationEvaluator(DatasetEvaluator):
             columns=_COLUMNS,
         )
 
+    @property
+    def _likelihood_file(self) -> str:
+        return os.path.join(self._output_dir or "", "likelihood.json")
+
     def _write_likelihood(self, likelihood: np.ndarray, chosen: Mapping[str, np.ndarray]) -> None:
         write_json(
-            os.path.join(self._output_dir or "", "likelihood.json"),
+            self._likelihood_file,
             {
                 "bins": "equal width over [0, 1], probability of the image's own class",
                 "share_of_images": {

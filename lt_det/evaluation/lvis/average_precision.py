@@ -26,6 +26,7 @@ import numpy as np
 from lt_det.data.stats.frequency_groups import GROUP_NAMES
 from lt_det.evaluation.detections import Detections, Records, as_detections
 from lt_det.evaluation.lvis.backends import hotcoco_precision, lvis_api_precision
+from lt_det.evaluation.lvis.columns import occurring
 from lt_det.evaluation.lvis.ground_truth import LVISGroundTruth, read_ground_truth
 
 logger = logging.getLogger(__name__)
@@ -146,7 +147,7 @@ def lvis_average_precision(
     # One id of each run: sorting millions takes longer than the metric.
     firsts = detections.image_runs()[0]
     _check_ids(detections.image_ids[firsts], ground_truth.image_ids, "images")
-    _check_ids(_occurring(detections.category_ids), set(ground_truth.category_ids), "categories")
+    _check_ids(occurring(detections.category_ids), set(ground_truth.category_ids), "categories")
     if iou_type == "segm":
         _check_masks(ground_truth, detections)
     groups = _check_groups(frequency_groups, ground_truth)
@@ -207,13 +208,6 @@ def _per_category(
         )
         for k, category in enumerate(ground_truth.categories)
     )
-
-
-def _occurring(ids: np.ndarray) -> np.ndarray:
-    """Return the different ids; without sorting if they are small, as category ids are."""
-    if len(ids) and ids.min() >= 0 and ids.max() < len(ids):
-        return np.flatnonzero(np.bincount(ids))
-    return np.unique(ids)
 
 
 def _check_ids(used: np.ndarray, known: set[int], what: str) -> None:

@@ -72,3 +72,10 @@ def places_of(rising: np.ndarray, ids: np.ndarray) -> np.ndarray:
     places = np.zeros(int(rising[-1]) + 1, dtype=np.int64)  # ids are small: a table is faster
     places[rising] = np.arange(count)
     return places[ids]
+
+
+def occurring(ids: np.ndarray) -> np.ndarray:
+    """Return the different ids, rising; without sorting if they are small, as category ids are."""
+    if len(ids) and ids.min() >= 0 and ids.max() < len(ids):
+        return np.flatnonzero(np.bincount(ids))
+    return np.unique(ids)

@@ -8,6 +8,7 @@ import logging
 import os
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import detectron2.utils.comm as comm
@@ -18,9 +19,9 @@ from detectron2.utils.file_io import PathManager
 
 from lt_det.data.annotations.naming import MATCHED
 from lt_det.data.stats.class_stats import ClassStats
-from lt_det.evaluation.analysis.analyse import analyse
-from lt_det.evaluation.analysis.files import analysis_table, write_analysis
+from lt_det.evaluation.analysis.beside_ap import add_analysis
 from lt_det.evaluation.analysis.options import AnalysisOptions
+from lt_det.evaluation.beside_results import beside_results
 from lt_det.evaluation.evaluated_classes import (
     category_ids_in_contiguous_order,
     groups_by_category_id,
@@ -38,7 +39,12 @@ from lt_det.evaluation.lvis.json_evaluation import summary_table
 from lt_det.evaluation.main_rank import arrays_on_main_rank, main_rank_result
 from lt_det.evaluation.prediction_table import PredictionTable
 from lt_det.evaluation.predictions import ImagePredictions
-from lt_det.evaluation.results import nothing_found, write_json_records, write_per_category
+from lt_det.evaluation.results import (
+    nothing_found,
+    per_category_files,
+    write_json_records,
+    write_per_category,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +63,8 @@ class LongTailLVISEvaluator(DatasetEvaluator):
     Files in ``output_dir``: ``coco_instances_results.json`` (all detections, with the ids of the
     json), ``per_category_{bbox,segm}.{json,csv}``, and with ``analysis`` those of
     :func:`~lt_det.evaluation.analysis.files.write_analysis`. The AP of single categories is only
-    there: thousands of them would swamp metrics.json.
+    there: thousands of them would swamp metrics.json. A file that cannot be written, or an error in
+    the analysis, is a warning: the results are returned all the same.
 
     The other ranks wait for the main one; with backend "lvis-api" on all of LVIS that is longer
     than the default time-out of a process group (30 minutes).
@@ -204,15 +211,18 @@ class LongTailLVISEvaluator(DatasetEvaluator):
             detections = detections.take(judged)
         if self._output_dir:
             path = os.path.join(self._output_dir, "coco_instances_results.json")
-            write_json_records(path, detections.records(), count=len(detections))
+            # Without annotations the file is the result, so that its error is one.
+            has_ap = bool(ground_truth.annotations)
+            with beside_results(f"writing {path}", files=[path]) if has_ap else nullcontext():
+                write_json_records(path, detections.records(), count=len(detections))
         if not ground_truth.annotations:
             logger.info("%s has no annotations: no AP", self._dataset_name)
             return OrderedDict()
         if not len(detections):
             logger.warning(nothing_found(self._dataset_name, self._score_threshold))
-        results: OrderedDict[str, dict[str, float]] = OrderedDict()
+        results: OrderedDict[str, LVISAveragePrecision] = OrderedDict()
         for task in sorted(tasks):
-            result = lvis_average_precision(
+            results[task] = lvis_average_precision(
                 ground_truth,
                 detections,
                 iou_type=task,  # type: ignore[arg-type]
@@ -220,13 +230,19 @@ class LongTailLVISEvaluator(DatasetEvaluator):
                 frequency_groups=self._groups,
                 backend=self._backend,
             )
-            self._report(result)
-            if self._analysis and self._output_dir:
-                found = analyse(ground_truth, detections, result, options=self._analysis)
-                logger.info("Behind %s:\n%s", task, analysis_table(found))
-                write_analysis(self._output_dir, found, dataset=self._dataset_name)
-            results[task] = dict(result.summary)
-        return results
+            self._report(results[task])
+        if self._analysis and self._output_dir:  # after all AP: it takes long and may fail
+            options, name = self._analysis, self._dataset_name
+            for result in results.values():
+                add_analysis(
+                    self._output_dir,
+                    ground_truth,
+                    detections,
+                    result,
+                    options=options,
+                    dataset=name,
+                )
+        return OrderedDict((task, dict(result.summary)) for task, result in results.items())
 
     def _check_images(self, predicted: set[int], known: set[int]) -> None:
         unknown = sorted(predicted - known)
@@ -245,7 +261,10 @@ class LongTailLVISEvaluator(DatasetEvaluator):
 
     def _report(self, result: LVISAveragePrecision) -> None:
         logger.info("%s on %s:\n%s", result.iou_type, self._dataset_name, summary_table(result))
-        if self._output_dir:
+        if not self._output_dir:
+            return
+        files = per_category_files(self._output_dir, result.iou_type)
+        with beside_results(f"writing {files[0]}", files=files):
             write_per_category(
                 self._output_dir,
                 iou_type=result.iou_type,

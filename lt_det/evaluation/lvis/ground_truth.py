@@ -17,15 +17,16 @@ from typing import Any
 
 import numpy as np
 
-from lt_det.data.annotations.areas import areas_of, image_sizes
+from lt_det.data.annotations.areas import checked_areas, image_sizes
 from lt_det.data.annotations.checks import check_annotations, is_crowd
-from lt_det.data.annotations.json_file import read_annotation_json
+from lt_det.data.annotations.json_file import check_exists, read_annotation_json
 from lt_det.data.annotations.schema import check_image_sizes
 from lt_det.data.warn_once import warn_of
 from lt_det.evaluation.detections import Detections
 from lt_det.evaluation.lvis.box_json import read_box_json
 from lt_det.evaluation.lvis.collection import without_collection
 from lt_det.evaluation.lvis.columns import Columns, places_of
+from lt_det.evaluation.lvis.stored_truth import TruthParts, stored_truth
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class LVISGroundTruth:
     """
 
     images: list[dict[str, Any]]
-    annotations: list[dict[str, Any]]
+    annotations: Sequence[dict[str, Any]]
     categories: list[dict[str, Any]]
 
     @property
@@ -145,16 +146,32 @@ def read_ground_truth(
             no size.
     """
     if isinstance(ground_truth, (str, os.PathLike)):
-        name = name or os.fspath(ground_truth)
-        read = read_annotation_json if with_masks else read_box_json
-        ground_truth = read(ground_truth, name=name)
-    if not isinstance(ground_truth, Mapping):
+        path = ground_truth
+        name = name or os.fspath(path)
+        if with_masks:
+            parts = _checked(read_annotation_json(path, name=name), name=name, with_masks=True)
+        else:
+            check_exists(path, name=name)
+            parts = stored_truth(
+                path,
+                lambda: _checked(read_box_json(path, name=name), name=name, with_masks=False),
+            )
+    elif isinstance(ground_truth, Mapping):
+        name = name or "ground_truth"
+        parts = _checked(ground_truth, name=name, with_masks=with_masks)
+    else:
         raise TypeError(
             f"ground_truth: expected a dict or a path, got {type(ground_truth).__name__}"
         )
-    name = name or "ground_truth"
+    _say(parts.findings, name=name)
+    truth = LVISGroundTruth(parts.images, parts.annotations, parts.categories)
+    truth.__dict__["columns"] = parts.columns  # where cached_property keeps it
+    return truth
+
+
+def _checked(ground_truth: Mapping[str, Any], *, name: str, with_masks: bool) -> TruthParts:
     content = {"annotations": [], **ground_truth}
-    warn_of(check_annotations(content, name=name), name=name)
+    warnings = check_annotations(content, name=name)
     categories = sorted(
         (
             {key: c[key] for key in ("id", "name", "frequency") if key in c}
@@ -163,23 +180,35 @@ def read_ground_truth(
         key=lambda category: category["id"],
     )
     check_image_sizes(content["images"], name=name)
-    images = _images(content["images"], [c["id"] for c in categories])
-    annotations = _annotations(
-        content["annotations"],
-        areas_of(content["annotations"], image_sizes(images), name=name),
-        with_masks=with_masks,
+    exhaustive = not any("neg_category_ids" in image for image in content["images"])
+    category_ids = [category["id"] for category in categories]
+    images = _images(content["images"], category_ids if exhaustive else [])
+    areas, doubtful = checked_areas(content["annotations"], image_sizes(images))
+    annotations = _annotations(content["annotations"], areas, with_masks=with_masks)
+    crowds = _excuse_crowds(images, content["annotations"])
+    return TruthParts(
+        images=images,
+        annotations=annotations,
+        categories=categories,
+        columns=Columns.of(images, annotations, category_ids),
+        findings={"warnings": warnings + doubtful, "exhaustive": exhaustive, "crowds": crowds},
     )
-    _excuse_crowds(images, content["annotations"])
-    return LVISGroundTruth(images=images, annotations=annotations, categories=categories)
 
 
-def _images(images: list[Mapping[str, Any]], category_ids: list[int]) -> list[dict[str, Any]]:
-    exhaustive = not any("neg_category_ids" in image for image in images)
-    if exhaustive:
+def _say(findings: Mapping[str, Any], *, name: str) -> None:
+    warn_of(findings["warnings"], name=name)
+    if findings["exhaustive"]:
         _say_exhaustive()
+    if findings["crowds"]:
+        logger.info(
+            "The ground truth has crowds in %d images: no detection is judged by them",
+            findings["crowds"],
+        )
+
+
+def _images(images: list[Mapping[str, Any]], default: list[int]) -> list[dict[str, Any]]:
     # With every category listed, those present are in both lists, which means the same to the
     # metric as present only; so all images can share one list.
-    default = category_ids if exhaustive else []
     return [
         {
             "id": image["id"],
@@ -227,18 +256,14 @@ def _annotations(
     return copies
 
 
-def _excuse_crowds(images: list[dict[str, Any]], annotations: list[Mapping[str, Any]]) -> None:
-    """List the categories of crowds as not exhaustively annotated, in place."""
+def _excuse_crowds(images: list[dict[str, Any]], annotations: list[Mapping[str, Any]]) -> int:
+    """List the categories of crowds as not exhaustive, in place; return the number of images."""
     crowds: dict[int, set[int]] = {}
     for annotation in annotations:
         if "iscrowd" in annotation and is_crowd(annotation):
             crowds.setdefault(annotation["image_id"], set()).add(annotation["category_id"])
-    if not crowds:
-        return
-    logger.info(
-        "The ground truth has crowds in %d images: no detection is judged by them", len(crowds)
-    )
-    for image in images:
+    for image in images if crowds else ():
         if image["id"] in crowds:
             listed = image["not_exhaustive_category_ids"]
             image["not_exhaustive_category_ids"] = sorted({*listed, *crowds[image["id"]]})
+    return len(crowds)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Sequence
 
@@ -10,8 +9,7 @@ from tabulate import tabulate
 
 from lt_det.data.stats.class_stats import ClassStats
 from lt_det.data.stats.frequency_groups import GROUP_NAMES
-from lt_det.evaluation.analysis.analyse import analyse
-from lt_det.evaluation.analysis.files import analysis_table, write_analysis
+from lt_det.evaluation.analysis.beside_ap import add_analysis
 from lt_det.evaluation.analysis.options import AnalysisOptions
 from lt_det.evaluation.detections import Detections, Records, as_detections
 from lt_det.evaluation.evaluated_classes import groups_by_category_id
@@ -24,8 +22,6 @@ from lt_det.evaluation.lvis.average_precision import (
 from lt_det.evaluation.lvis.ground_truth import read_ground_truth
 from lt_det.evaluation.results import write_per_category
 from lt_det.storage.regular_file import check_regular
-
-logger = logging.getLogger(__name__)
 
 
 def evaluate_lvis(
@@ -52,7 +48,7 @@ def evaluate_lvis(
         backend: "hotcoco" (fast) or "lvis-api" (reference).
         output_dir: where ``per_category_{bbox,segm}.{json,csv}`` go; None writes none.
         analysis: also write what :func:`~lt_det.evaluation.analysis.files.write_analysis` says, and
-            log its table; None does not.
+            log its table; None does not. What goes wrong there is a warning.
 
     Returns:
         "bbox" or "segm" -> result; its ``summary`` holds percents.
@@ -103,10 +99,10 @@ def evaluate_lvis(
                     "backend": backend,
                 },
             )
-        if output_dir is not None and analysis is not None:
-            behind = analyse(truth, found, result, options=analysis)
-            logger.info("Behind %s:\n%s", iou_type, analysis_table(behind))
-            write_analysis(output_dir, behind, dataset=os.fspath(ground_truth))
+    if output_dir is not None and analysis is not None:
+        dataset = os.fspath(ground_truth)
+        for result in results.values():
+            add_analysis(output_dir, truth, found, result, options=analysis, dataset=dataset)
     return results
 
 
