@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from detectron2.modeling import build_model
 from detectron2.utils.env import seed_all_rng
-from lt_det.balancing.weighted_ap import class_aps, group_means
 from tqdm import tqdm
 
 from demo.methods import PLAIN, START, Method
@@ -35,6 +34,7 @@ from lt_det.balancing.training import (
 )
 from lt_det.data.stats.fractal_dimension import box_centres, fractal_dimensions
 from lt_det.engine.startup.setup import load_config
+from lt_det.evaluation.analysis.weighted_ap import class_aps, group_means
 from lt_det.storage.atomic_write import atomic_file
 
 logger = logging.getLogger(__name__)
