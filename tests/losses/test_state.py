@@ -186,6 +186,27 @@ def test_stateless_losses_have_nothing_to_do():
     assert not list(criterion.children())
 
 
+@pytest.mark.parametrize("background", [False, True])
+@pytest.mark.parametrize("name", STATEFUL)
+def test_a_rank_calls_the_same_collectives_whatever_its_batch(name, background, monkeypatch):
+    # With a condition on the batch the other ranks wait for ever, or sum up other things.
+    calls: list[tuple] = []
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.distributed.get_world_size", lambda: 2)
+    monkeypatch.setattr(
+        "torch.distributed.all_reduce", lambda tensor: calls.append((tensor.shape, tensor.dtype))
+    )
+    criterion = make(name, background)
+    logits, labels = batch(criterion, 0)
+    step(criterion, logits, labels)
+    usual = list(calls)
+    assert usual
+    for rows, label in ((0, 0), (len(labels), NUM_CLASSES if background else 0)):
+        calls.clear()
+        step(criterion, logits[:rows], torch.full_like(labels[:rows], label))
+        assert calls == usual, f"{name}: the rows of a rank decide what it reduces"
+
+
 def of_ranks(name: str, seed: int) -> list[tuple[Tensor, Tensor]]:
     """Return the batches of two ranks; the second has no foreground at seed 1."""
     criterion = make(name)
