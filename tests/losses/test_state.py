@@ -154,6 +154,22 @@ def test_autocast_collects_in_float32(name, dtype):
     assert same(state(found[0]), state(found[1]))
 
 
+@pytest.mark.parametrize("name", ["efl", "eqlv2"])
+def test_rows_that_are_summed_in_parts_add_up(name, monkeypatch):
+    found = []
+    for elements in (2**20, 15, 1):  # all rows, some, one at a time
+        monkeypatch.setattr("lt_det.losses.gradient_sums._ELEMENTS", elements)
+        criterion = make(name)
+        for seed in range(3):
+            step(criterion, *batch(criterion, seed))
+        step(criterion, *batch(criterion, 3, rows=0))
+        found.append(state(criterion))
+    for key, value in found[0].items():
+        assert bool(value.any())
+        for other in found[1:]:
+            torch.testing.assert_close(other[key], value, rtol=1e-13, atol=0)
+
+
 @pytest.mark.parametrize("name", STATEFUL)
 def test_a_deferred_loss_moves_when_it_is_in_use(name):
     iteration = 0
