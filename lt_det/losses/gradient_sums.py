@@ -11,7 +11,6 @@ from torch import Tensor
 from lt_det.losses.checks import at_least_float32
 from lt_det.losses.state import LossState
 
-
 # Of the logits that are looked at at once.
 _ELEMENTS = 2**20
 
