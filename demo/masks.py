@@ -19,6 +19,9 @@ from lt_det.evaluation.lvis.ground_truth import read_ground_truth
 from lt_det.evaluation.prediction_table import PredictionTable
 from lt_det.evaluation.predictions import ImagePredictions
 
+# Category id of a class that the data set does not have.
+_ABSENT = np.iinfo(np.int64).min
+
 
 @torch.no_grad()
 def mask_figures(detector: nn.Module, subject: Subject, weights: np.ndarray) -> dict[str, Any]:
@@ -34,7 +37,10 @@ def mask_figures(detector: nn.Module, subject: Subject, weights: np.ndarray) -> 
     name = subject.choose_on
     metadata: Any = MetadataCatalog.get(name)
     objects = Objects.of(read_ground_truth(metadata.json_file, with_masks=True, name=name))
-    ids = category_ids_in_contiguous_order(metadata, objects.truth.category_ids, dataset_name=name)
+    known = category_ids_in_contiguous_order(
+        metadata, objects.truth.category_ids, dataset_name=name
+    )
+    ids = [_ABSENT if i is None else i for i in known]
     mapper = DatasetMapper(subject.cfg, is_train=False)
     images = []
     for record in tqdm(subject.test_dicts, unit="img", desc="masks", disable=None):
@@ -42,6 +48,7 @@ def mask_figures(detector: nn.Module, subject: Subject, weights: np.ndarray) -> 
         found = output["instances"].to("cpu")
         images.append(ImagePredictions.from_instances(found, image_id=record["image_id"]))
     detections = PredictionTable.of_images(images).detections(category_ids=ids, with_masks=True)
+    detections = detections.take(np.flatnonzero(detections.category_ids != _ABSENT))
     detections = detections.top_scoring(subject.replay.limit)
     rows = {int(c): row for row, c in enumerate(objects.category_ids)}
     groups = subject.groups([rows.get(i, -1) for i in ids])
