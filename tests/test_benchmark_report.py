@@ -30,6 +30,9 @@ def test_records_of_other_tools_are_left_out(report):
 
 def test_the_page_has_each_record_once(report):
     page = report["PAGE"].read_text(encoding="utf-8")
-    for content in report["load"]("cpu").values():
+    gpu, checked = report["load"]("cuda"), report["load_gpu_check"]()
+    for topic, content in report["load"]("cpu").items():
         assert page.count(f"## {content['title']}\n") == 1
-        assert report["table"](content, None, []) in page, "run python benchmarks/report.py"
+        assert report["table"](content, gpu.get(topic), checked) in page, (
+            "run python benchmarks/report.py"
+        )
