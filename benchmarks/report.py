@@ -52,8 +52,10 @@ def load(device: str) -> dict[str, dict[str, Any]]:
     contents = {}
     for path in sorted(RESULTS.glob("*.json")):
         topic, _, suffix = path.stem.partition(".")
-        if (suffix or "cpu") == device:
-            contents[topic] = json.loads(path.read_text())
+        content = json.loads(path.read_text())
+        # Beside them lie the records of other tables.
+        if (suffix or "cpu") == device and "machine" in content:
+            contents[topic] = content
     return contents
 
 

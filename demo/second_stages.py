@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import statistics
@@ -14,9 +15,9 @@ import numpy as np
 import torch
 from detectron2.modeling import build_model
 from detectron2.utils.env import seed_all_rng
-from lt_det.balancing.weighted_ap import class_aps, group_means
 from tqdm import tqdm
 
+from demo.masks import mask_figures
 from demo.methods import PLAIN, START, Method
 from lt_det.balancing.candidates import Candidate, Recipe, calibrations
 from lt_det.balancing.choice import balanced_halves, resamples
@@ -35,6 +36,7 @@ from lt_det.balancing.training import (
 )
 from lt_det.data.stats.fractal_dimension import box_centres, fractal_dimensions
 from lt_det.engine.startup.setup import load_config
+from lt_det.evaluation.analysis.weighted_ap import class_aps, group_means
 from lt_det.storage.atomic_write import atomic_file
 
 logger = logging.getLogger(__name__)
@@ -92,14 +94,22 @@ class SecondStages:
             rows.append(self._kept(method, evaluate))
         return rows
 
-    def _kept(self, method: Method, evaluate: Any) -> dict[str, Any]:
-        path = self._folder / f"{method.name.replace(' ', '_')}.json"
+    def run_masks(self, methods: Sequence[Method]) -> list[dict[str, Any]]:
+        """Return a row of mask AP for each method, kept in the folder "masks".
+
+        Their classifiers are trained anew, from the same seed: they are not kept.
+        """
+        return [self._kept(m, self._evaluate_masks, self._folder / "masks") for m in methods]
+
+    def _kept(self, method: Method, evaluate: Any, folder: Path | None = None) -> dict[str, Any]:
+        path = (folder or self._folder) / f"{method.name.replace(' ', '_')}.json"
         options = [*method.options, method.correction]
         if path.is_file():
             row: dict[str, Any] = json.loads(path.read_text())
             if row["options"] == options:
                 return row
         row = {"method": method.name, "options": options, **evaluate(method)}
+        path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_file(path) as file:
             json.dump(row, file)
         logger.info("%s: %s", method.name, {k: row.get(k) for k in ("AP", "APr", "APc", "APf")})
@@ -188,6 +198,22 @@ class SecondStages:
         return {k: v for k, v in state.items() if not k.startswith(beginnings)}
 
     def _evaluate_correction(self, method: Method) -> dict[str, Any]:
+        replay, candidate = self._corrected(method)
+        return self._figures(replay, candidate)
+
+    def _evaluate_masks(self, method: Method) -> dict[str, Any]:
+        if method.name == START:
+            detector: Any = self._subject.model
+        elif method.correction:
+            replay, candidate = self._corrected(method)
+            detector = copy.deepcopy(self._plain)
+            detector.load_state_dict(replay.state(candidate.classifiers), strict=False)
+        else:
+            detector, _ = self._trained(method)
+        return mask_figures(detector.eval(), self._subject, self._weights)
+
+    def _corrected(self, method: Method) -> tuple[Replay, Candidate]:
+        """Return what replays the plainly fine-tuned detector, and its corrected classifier."""
         subject = self._subject
         if self._plain is None:
             self._trained(Method(PLAIN, "", ("LT_DET.LOSS", PLAIN)))
@@ -207,4 +233,4 @@ class SecondStages:
         fractal = (torch.from_numpy(dimensions), images)
         found = calibrations(own, counts, kind="softmax", fractal=fractal, moments=moments)
         (candidate,) = [c for c in found if c.name == method.correction]
-        return self._figures(replay, candidate)
+        return replay, candidate

@@ -11,6 +11,9 @@ from torch import Tensor
 from lt_det.losses.checks import at_least_float32
 from lt_det.losses.state import LossState
 
+# Of the logits that are looked at at once.
+_ELEMENTS = 2**20
+
 
 class GradientSums(LossState):
     """Sums of the gradients by the logits of positives and of negatives, by class.
@@ -44,10 +47,17 @@ class GradientSums(LossState):
 
     def of_batch(self, logits: Tensor, targets: Tensor, **parameters: Any) -> Tensor:
         """Return the sums of a batch, ``(2, K)`` float64: of positives, of negatives."""
-        logits, targets = at_least_float32(logits), at_least_float32(targets)
-        gradient = self.gradients(logits, targets, **parameters)
-        parts = torch.stack([gradient * targets, gradient * (1 - targets)])
-        return parts[:, :, : self.num_classes].sum(dim=1, dtype=torch.float64)
+        total = self.positive.new_zeros(2, self.num_classes)
+        # Some rows at a time: of all anchors of a dense detector the intermediate results would
+        # take many times the memory of the logits, and on a CPU most of the time.
+        rows = max(1, _ELEMENTS // max(logits.shape[1], 1))
+        for some, of_some in zip(logits.split(rows), targets.split(rows)):
+            hot = at_least_float32(of_some)
+            gradient = self.gradients(at_least_float32(some), hot, **parameters)
+            of_positives = gradient * hot
+            for sums, part in zip(total, (of_positives, gradient - of_positives)):
+                sums += part[:, : self.num_classes].sum(dim=0, dtype=torch.float64)
+        return total
 
     def add(self, total: Tensor) -> None:
         """Add the sums of a batch."""

@@ -177,6 +177,20 @@ class ImageLists:
         )
 
 
+def without_hidden(logits: Tensor, hidden: Tensor | None) -> Tensor:
+    """Return ``logits`` as :meth:`ImageLists.hide` does, from a mask that is known.
+
+    Args:
+        logits: ``(R, C)`` float, the K classes first.
+        hidden: ``(R, K)`` bool of :meth:`ImageLists.hidden`; None hides nothing.
+    """
+    if hidden is None:
+        return logits
+    return logits.masked_fill(
+        functional.pad(hidden, (0, logits.shape[1] - hidden.shape[1])), _HIDDEN
+    )
+
+
 def image_of_region(regions_per_image: Sequence[int], *, num_images: int, like: Tensor) -> Tensor:
     """Return ``(R,)`` int64, the image of each region of a batch, images one after another.
 

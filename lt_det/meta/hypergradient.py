@@ -33,10 +33,15 @@ RowLosses = Callable[[Tensor, Tensor], Tensor]
 
 
 class Regions(NamedTuple):
-    """Training data of a classifier: features ``(R, D)`` and labels ``(R,)`` in [0, K]."""
+    """Training data of a classifier: features ``(R, D)`` and labels ``(R,)`` in [0, K].
+
+    ``hidden`` ``(R, K)`` bool are the classes that the lists of a region's image hide from its
+    losses, see :mod:`lt_det.losses.image_lists`; None hides none. It is the row losses that obey.
+    """
 
     features: Tensor
     labels: Tensor
+    hidden: Tensor | None = None
 
 
 def class_hypergradient(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -57,6 +58,23 @@ def take_lists(model: nn.Module, batch: Sequence[Any]) -> None:
         knowledge = torch.stack(found).to(device, non_blocking=True)  # type: ignore[arg-type]
     for one in lists:
         one.knowledge = knowledge
+
+
+@contextmanager
+def lists_of(model: nn.Module, batch: Sequence[Any]) -> Iterator[None]:
+    """Hand the lists of ``batch`` to the losses for the time of the block; those of before return.
+
+    Args:
+        model: as :func:`take_lists`.
+        batch: see there.
+    """
+    before = [(one, one.knowledge) for one in _lists_of(model)]
+    take_lists(model, batch)
+    try:
+        yield
+    finally:
+        for one, knowledge in before:
+            one.knowledge = knowledge
 
 
 def _take_lists(model: nn.Module, inputs: tuple) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from demo.compare_methods import kept_rows
-from demo.method_table import METRICS, notes, paired_difference, summary, table
+from demo.compare_methods import kept_rows, methods_text, with_masks
+from demo.method_table import METRICS, mask_table, notes, paired_difference, summary, table
 from demo.methods import METHODS, PLAIN, START
 from lt_det.losses import LOSSES
 
@@ -104,6 +104,32 @@ def test_finished_rows_are_found(tmp_path, seeds):
         (tmp_path / f"{name.replace(' ', '_')}.json").write_text(json.dumps(value))
     (tmp_path / "balance.json").write_text("{}")
     assert kept_rows(tmp_path) == seeds[0]
+
+
+def test_masks_are_of_the_best_and_of_plain_fine_tuning(seeds):
+    found = summary(seeds)
+    assert mask_table(found) == ""
+    names = [method.name for method in with_masks(found)]
+    assert names == [START, PLAIN, *(m.name for m in METHODS[1:4])]
+
+
+def test_the_mask_table_has_what_all_seeds_have(tmp_path, seeds):
+    for seed, rows in seeds.items():
+        folder = tmp_path / str(seed)
+        (folder / "masks").mkdir(parents=True)
+        for i, (name, value) in enumerate(rows.items()):
+            (folder / f"{i}.json").write_text(json.dumps(value))
+            if "AP" not in value or (name == METHODS[3].name and seed == 1):
+                continue
+            masks = {**value, **{metric: value[metric] - 3.0 for metric in METRICS}}
+            (folder / "masks" / f"{i}.json").write_text(json.dumps(masks))
+    found = summary({seed: kept_rows(tmp_path / str(seed)) for seed in seeds})
+    text = mask_table(found)
+    assert f"`{METHODS[2].name}`" in text
+    assert f"`{METHODS[3].name}`" not in text
+    assert "| 7.0 ± 0.0" in text  # of plain fine-tuning, 10 in boxes
+    assert "**+2.0 ± " in text
+    assert methods_text(found).endswith(f"\n\n{text}\n")
 
 
 def test_methods_are_of_the_table_of_losses():

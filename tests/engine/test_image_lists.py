@@ -101,13 +101,6 @@ def no_image(record: dict) -> dict:
     raise AssertionError(f"the image of {record} is not to be read")
 
 
-def test_the_meta_learner_is_refused_before_the_training(tmp_path):
-    keys = {"LT_DET__IMAGE_LISTS__POLICY": "all", "LT_DET__DECOUPLED": True}
-    cfg = tiny_config(tmp_path, **keys, LT_DET__META__ENABLED=True)
-    with pytest.raises(ValueError, match="inner step knows no image lists"):
-        LongTailTrainer(cfg)
-
-
 def test_a_data_set_without_lists_is_taken_as_exhaustive(tmp_path, caplog):
     path, _ = write_tiny_lvis(tmp_path)
     with open(path) as file:

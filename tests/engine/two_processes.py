@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.multiprocessing as mp
@@ -13,10 +15,36 @@ import torch.multiprocessing as mp
 from lt_det.engine.startup.launch import launch
 from tests.meta.test_meta_reweighter import free_port
 
+#: A hundred times what they take on an idle machine.
+LIMIT_S = 600.0
+
 
 def run_in_two_processes(main: Callable[[argparse.Namespace], None], folder: Path) -> None:
-    """Call ``main``, with ``folder`` in its arguments, in both; return when both are done."""
-    mp.spawn(_process, args=(free_port(), main, folder), nprocs=2)
+    """Call ``main``, with ``folder`` in its arguments, in both; return when both are done.
+
+    Raises:
+        TimeoutError: if they are not done after ten minutes; they are ended.
+    """
+    context = mp.spawn(_process, args=(free_port(), main, folder), nprocs=2, join=False)
+    join_within(context, LIMIT_S)
+
+
+def join_within(context: Any, seconds: float) -> None:
+    """Wait for what ``mp.spawn`` started.
+
+    Raises:
+        TimeoutError: if it is not done after ``seconds``; its processes are ended.
+    """
+    end = time.monotonic() + seconds
+    while not context.join(timeout=max(0.0, end - time.monotonic())):
+        if time.monotonic() < end:
+            continue
+        for process in context.processes:
+            process.kill()
+        raise TimeoutError(
+            f"the processes of a test were not done after {seconds:g} s: does a rank wait in a "
+            "collective that another does not call?"
+        )
 
 
 def _process(rank: int, port: int, main: Callable, folder: Path) -> None:

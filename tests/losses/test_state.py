@@ -154,6 +154,22 @@ def test_autocast_collects_in_float32(name, dtype):
     assert same(state(found[0]), state(found[1]))
 
 
+@pytest.mark.parametrize("name", ["efl", "eqlv2"])
+def test_rows_that_are_summed_in_parts_add_up(name, monkeypatch):
+    found = []
+    for elements in (2**20, 15, 1):  # all rows, some, one at a time
+        monkeypatch.setattr("lt_det.losses.gradient_sums._ELEMENTS", elements)
+        criterion = make(name)
+        for seed in range(3):
+            step(criterion, *batch(criterion, seed))
+        step(criterion, *batch(criterion, 3, rows=0))
+        found.append(state(criterion))
+    for key, value in found[0].items():
+        assert bool(value.any())
+        for other in found[1:]:
+            torch.testing.assert_close(other[key], value, rtol=1e-13, atol=0)
+
+
 @pytest.mark.parametrize("name", STATEFUL)
 def test_a_deferred_loss_moves_when_it_is_in_use(name):
     iteration = 0
@@ -184,6 +200,27 @@ def test_stateless_losses_have_nothing_to_do():
     logits, labels = batch(criterion, 0)
     assert type(criterion.step(logits, labels)).__name__ == "nullcontext"
     assert not list(criterion.children())
+
+
+@pytest.mark.parametrize("background", [False, True])
+@pytest.mark.parametrize("name", STATEFUL)
+def test_a_rank_calls_the_same_collectives_whatever_its_batch(name, background, monkeypatch):
+    # With a condition on the batch the other ranks wait for ever, or sum up other things.
+    calls: list[tuple] = []
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+    monkeypatch.setattr("torch.distributed.get_world_size", lambda: 2)
+    monkeypatch.setattr(
+        "torch.distributed.all_reduce", lambda tensor: calls.append((tensor.shape, tensor.dtype))
+    )
+    criterion = make(name, background)
+    logits, labels = batch(criterion, 0)
+    step(criterion, logits, labels)
+    usual = list(calls)
+    assert usual
+    for rows, label in ((0, 0), (len(labels), NUM_CLASSES if background else 0)):
+        calls.clear()
+        step(criterion, logits[:rows], torch.full_like(labels[:rows], label))
+        assert calls == usual, f"{name}: the rows of a rank decide what it reduces"
 
 
 def of_ranks(name: str, seed: int) -> list[tuple[Tensor, Tensor]]:

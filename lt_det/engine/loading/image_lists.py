@@ -17,7 +17,11 @@ logger = logging.getLogger(__name__)
 
 
 def build_listed_mapper(
-    cfg: Any, dicts: Sequence[dict], mapper: Callable[[Any], Any]
+    cfg: Any,
+    dicts: Sequence[dict],
+    mapper: Callable[[Any], Any],
+    *,
+    names: Sequence[str] = (),
 ) -> Callable[[Any], Any]:
     """Return ``mapper``, with LT_DET.IMAGE_LISTS.POLICY one that adds the lists of the images.
 
@@ -25,27 +29,30 @@ def build_listed_mapper(
         cfg: config.
         dicts: records of the training set.
         mapper: record -> sample.
+        names: of the data sets; () are those of DATASETS.TRAIN.
 
     Raises:
-        ValueError: if the data sets of DATASETS.TRAIN give their categories other ids.
+        ValueError: if the data sets give their categories other ids.
     """
     task = build_task(cfg)
+    names = tuple(names or cfg.DATASETS.TRAIN)
     unlisted = not cfg.LT_DET.IMAGE_LISTS.POLICY or task.one_class_an_image
     if unlisted or isinstance(mapper, ListedMapper):
         return mapper
     exhaustive = lists_are_absent(dicts)
     if exhaustive:
         logger.warning(
-            "LT_DET.IMAGE_LISTS.POLICY %r: no image of DATASETS.TRAIN %s has neg_category_ids; "
+            "LT_DET.IMAGE_LISTS.POLICY %r: no image of %s %s has neg_category_ids; "
             "taken as annotated for all classes, as the evaluation does: nothing is hidden but "
             "not_exhaustive_category_ids",
             cfg.LT_DET.IMAGE_LISTS.POLICY,
-            tuple(cfg.DATASETS.TRAIN),
+            "DATASETS.TRAIN" if names == tuple(cfg.DATASETS.TRAIN) else "LT_DET.META.DATASETS",
+            names,
         )
     return ListedMapper(
         mapper,
         num_classes=task.num_classes(),
-        id_map=id_map_of(tuple(cfg.DATASETS.TRAIN)),
+        id_map=id_map_of(names),
         exhaustive=exhaustive,
     )
 

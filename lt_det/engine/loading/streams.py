@@ -15,7 +15,7 @@ from torch.utils.data import Sampler
 from lt_det.data.sampling.class_rate_sampler import ClassRateSampler
 from lt_det.data.sampling.samplers import classes_of_images
 from lt_det.engine.loading.build import build_meta_stream, build_train_stream, shared_seed
-from lt_det.engine.loading.image_lists import ListedRegionStore
+from lt_det.engine.loading.image_lists import ListedRegionStore, build_listed_mapper
 from lt_det.engine.loading.train_stream import TrainStream
 from lt_det.engine.meta.batches import (
     MetaBatches,
@@ -81,7 +81,7 @@ def build_streams(
         loader = known = TrainStream(items, sampler=sampler, ims_per_batch=cfg.SOLVER.IMS_PER_BATCH)
         if cfg.LT_DET.META.ENABLED:
             classes = records.classes_of_images(num_classes=build_task(cfg).num_classes())
-            meta_batches = _cached_meta(cfg, detector, records, classes)
+            meta_batches = _cached_meta(cfg, detector, items, classes)
     else:
         dicts = known.records() if known is not None and isinstance(meta, MetaSampler) else ()
         if cfg.LT_DET.META.ENABLED:
@@ -142,7 +142,10 @@ def _model_meta(cfg: Any, model: Any, training: TrainStream) -> MetaBatches:
     node = cfg.LT_DET.META
     if node.DATASETS:
         dicts = get_detection_dataset_dicts(node.DATASETS)
-        training = build_train_stream(cfg, dicts, mapper=training.mapper)
+        mapper = training.mapper
+        if isinstance(mapper, ListedMapper):  # of the training set's categories and lists
+            mapper = build_listed_mapper(cfg, dicts, mapper.mapper, names=node.DATASETS)
+        training = build_train_stream(cfg, dicts, mapper=mapper)
     ims_per_batch = _meta_ims_per_batch(cfg)
     if node.SCOPE == "network" or _meta_regions(cfg) == "forward":
         stream = build_meta_stream(cfg, training, ims_per_batch=ims_per_batch)
@@ -180,5 +183,4 @@ def _cached_meta(
         sampler=class_balanced_sampler(classes, seed=shared_seed(cfg) + 1),
         ims_per_batch=_meta_ims_per_batch(cfg),
     )
-    device = next(model.parameters()).device
-    return MetaBatches(stream, partial(cached_regions, device), bank=bank)
+    return MetaBatches(stream, partial(cached_regions, model), bank=bank)

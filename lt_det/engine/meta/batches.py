@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-import torch
 from torch import nn
 
 from lt_det.engine.loading.train_stream import TrainStream
@@ -13,7 +12,9 @@ from lt_det.engine.regions.classifier import collate_regions
 from lt_det.engine.regions.store import ImageRegions
 from lt_det.engine.regions.tap import frozen_regions
 from lt_det.meta.hypergradient import Regions
+from lt_det.modeling.classifiers.classification_head import classification_heads
 from lt_det.modeling.classifiers.image_classifier import LongTailImageClassifier
+from lt_det.modeling.image_lists import lists_of
 
 
 class MetaBatches:
@@ -55,12 +56,27 @@ class MetaBatches:
 
 def regions_by_forward(model: nn.Module, batch: list[dict]) -> list[Regions]:
     """Return what the classifiers of the frozen ``model`` see, by one forward."""
-    return [Regions(stage.features, stage.labels) for stage in frozen_regions(model, batch)]
+    stages = frozen_regions(model, batch)
+    with lists_of(model, batch):
+        return [
+            Regions(s.features, s.labels, s.predictor.hidden_classes(s.labels, s.regions_per_image))
+            for s in stages
+        ]
 
 
-def cached_regions(device: torch.device, batch: list[ImageRegions]) -> list[Regions]:
-    """Return regions that are known already."""
-    return [Regions(r.features.to(device), r.labels.to(device)) for r in collate_regions(batch)]
+def cached_regions(model: nn.Module, batch: list[ImageRegions]) -> list[Regions]:
+    """Return regions that are known already, for the classifiers of ``model``."""
+    device = next(model.parameters()).device
+    found = []
+    with lists_of(model, batch):
+        for i, (head, regions) in enumerate(
+            zip(classification_heads(model), collate_regions(batch))
+        ):
+            sizes = [image[i][1].numel() for image in batch]
+            labels = regions.labels.to(device)
+            hidden = head.hidden_classes(labels, sizes)
+            found.append(Regions(regions.features.to(device), labels, hidden))
+    return found
 
 
 def whole_images(model: LongTailImageClassifier, batch: list[dict]) -> list[Regions]:

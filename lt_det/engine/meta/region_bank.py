@@ -10,9 +10,11 @@ from detectron2.utils import comm
 from torch import nn
 from tqdm import tqdm
 
+from lt_det.engine.loading.image_lists import ListedRegions
 from lt_det.engine.loading.train_stream import TrainStream, seeded
 from lt_det.engine.regions.cache import compute_regions
 from lt_det.engine.regions.store import ImageRegions
+from lt_det.losses.image_lists import CLASS_KNOWLEDGE
 
 
 class RegionBank(Sequence[ImageRegions]):
@@ -76,6 +78,9 @@ class RegionBank(Sequence[ImageRegions]):
         device = next(self._detector.parameters()).device
         with seeded(self._seed, self._position, comm.get_rank(), device=device):
             (regions,) = compute_regions(self._detector, sample, bar=bar, ims_per_forward=1)
+        knowledge = sample[0].get(CLASS_KNOWLEDGE)
+        if knowledge is not None:
+            regions = ListedRegions(regions, knowledge)
         self._regions[self._position % len(self)] = regions
         self._position += 1
 

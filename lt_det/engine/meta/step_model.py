@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from lt_det.engine.regions.tap import RegionTap, TappedStage
 from lt_det.losses import PLAIN_LOSS
 from lt_det.losses.criterion import Criterion
+from lt_det.losses.image_lists import without_hidden
 from lt_det.losses.state import frozen_states
 from lt_det.meta.hypergradient import Regions
 from lt_det.meta.meta_learner import ClassifierStage, MetaLearner
@@ -61,7 +62,7 @@ class MetaStepModel(nn.Module):
 
         Raises:
             ValueError: if ``meta_loss`` or ``interval`` is out of range, or a loss is divided by
-                the sum of its class weights, or has image lists.
+                the sum of its class weights.
         """
         super().__init__()
         if meta_loss not in ("plain", "balanced"):
@@ -81,11 +82,6 @@ class MetaStepModel(nn.Module):
                 raise ValueError(
                     "the meta learner's inner step divides the loss by the rows, as the real step "
                     "must: set LT_DET.CLASS_WEIGHTS.DENOMINATOR 'rows', got 'weights'"
-                )
-            if stage.predictor.criterion.image_lists is not None:
-                raise ValueError(
-                    "the meta learner's inner step knows no image lists, as the real step would: "
-                    "set LT_DET.IMAGE_LISTS.POLICY '' with LT_DET.META.ENABLED, or the latter False"
                 )
             if meta.weighs_losses:
                 stage.predictor.region_weighting = meta.weigh
@@ -111,7 +107,9 @@ class MetaStepModel(nn.Module):
                 f"expected one loss_cls* for each of the {len(stages)} classifiers, got {keys}"
             )
         for key, stage in zip(keys, stages):
-            losses[key] = stage.predictor.classification_loss(stage.logits, stage.labels)
+            losses[key] = stage.predictor.classification_loss(
+                stage.logits, stage.labels, regions_per_image=stage.regions_per_image
+            )
         return losses
 
     def _move_psi(self, stages: Sequence[TappedStage], data: Any) -> None:
@@ -126,7 +124,11 @@ class MetaStepModel(nn.Module):
                     self._stage(
                         stage.predictor,
                         stage.predictor.cls_score,
-                        Regions(stage.features, stage.labels),
+                        Regions(
+                            stage.features,
+                            stage.labels,
+                            stage.predictor.hidden_classes(stage.labels, stage.regions_per_image),
+                        ),
                         meta_batch,
                     )
                     for stage, meta_batch in zip(stages, meta_batches)
@@ -147,23 +149,24 @@ class MetaStepModel(nn.Module):
     ) -> ClassifierStage:
         factor = head.loss_weight.get("loss_cls", 1.0)
 
-        def of_criterion(logits: Tensor, labels: Tensor) -> Tensor:
-            return head.criterion.row_losses(head.trained_columns(logits), labels)
+        def seen(logits: Tensor, hidden: Tensor | None) -> Tensor:
+            return without_hidden(head.trained_columns(logits), hidden)
 
         def row_losses(logits: Tensor, labels: Tensor) -> Tensor:
             # As the real step, so that the inner one is as long.
-            losses = of_criterion(logits, labels)
+            losses = head.criterion.row_losses(seen(logits, regions.hidden), labels)
             return losses if factor == 1.0 else factor * losses
 
-        plain_loss = self._plain[head.criterion.kind]
+        balanced, plain = head.criterion.row_losses, self._plain[head.criterion.kind]
+        of_meta = balanced if self._meta_loss == "balanced" else plain
 
-        def plain(logits: Tensor, labels: Tensor) -> Tensor:
-            return plain_loss(head.trained_columns(logits), labels)
+        def meta_row_losses(logits: Tensor, labels: Tensor) -> Tensor:
+            return of_meta(seen(logits, meta_regions.hidden), labels)
 
         return ClassifierStage(
             classifier=classifier,
             regions=Regions(regions.features.float(), regions.labels),
             meta_regions=Regions(meta_regions.features.float(), meta_regions.labels),
             row_losses=row_losses,
-            meta_row_losses=of_criterion if self._meta_loss == "balanced" else plain,
+            meta_row_losses=meta_row_losses,
         )

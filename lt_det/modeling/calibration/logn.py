@@ -114,7 +114,8 @@ def logn(mean: Tensor, variance: Tensor) -> Affine:
     training set, of whatever class. A background is not touched (in the release mu 0, s 1).
     Affine: scale ``1 / s_k``, shift ``(beta - mu_k) / s_k``. The paper has softmax heads; with
     sigmoids the same map moves every class by itself, and a score threshold means something else.
-    mu 0 and s 1 are the identity.
+    mu 0 and s 1 are the identity. As the background keeps its logit, the classes lose to it all
+    the more the larger s is: the rule fits s about 1, as with the release's standardised training.
 
     Where we differ: exact moments (:class:`LogitMoments`); and a class whose logit is constant but
     for rounding (s below 1e-6 of the mean of all s) is not scaled, where the release divides by

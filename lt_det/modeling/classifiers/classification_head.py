@@ -69,6 +69,19 @@ class ClassificationHead(nn.Module):
         corrected = self.post_hoc(classes, self.cls_score, background=False)
         return torch.cat([corrected, rest.to(corrected)], dim=1)
 
+    def hidden_classes(self, labels: Tensor, regions_per_image: Sequence[int]) -> Tensor | None:
+        """Return ``(R, K)`` bool, what the lists of the batch at hand hide; None without lists.
+
+        Args:
+            labels: ``(R,)`` int64 in [0, K].
+            regions_per_image: how the R regions are distributed over images.
+        """
+        lists = self.criterion.image_lists
+        if lists is None:
+            return None
+        images = image_of_region(regions_per_image, num_images=lists.num_images, like=labels)
+        return lists.hidden(labels, images)
+
     def classification_loss(
         self, logits: Tensor, labels: Tensor, *, regions_per_image: Sequence[int] = ()
     ) -> Tensor:

@@ -162,6 +162,22 @@ def test_a_constant_logit_is_not_magnified():
     assert found.scale.tolist() == [1.0, 0.5, 1.0, 1.0]
 
 
+def test_logn_is_batch_normalisation_of_the_classes_and_leaves_the_background():
+    # The background keeps its unit while the classes lose theirs: with longer logits it wins.
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(4000, 5, generator=generator, dtype=torch.float64) * 3 + 1
+    norm = nn.BatchNorm1d(5, momentum=None, affine=False).double()
+    standard = norm(logits)[:, :4] + (logits.mean(0)[:4].min() / logits.std(0)[:4])
+    moments, doubled = LogitMoments(5), LogitMoments(5)
+    moments.add(logits)
+    doubled.add(2 * logits)
+    ours = logn(moments.mean[:4], moments.variance[:4])(logits, background=True)
+    torch.testing.assert_close(ours[:, :4], standard, rtol=1e-3, atol=1e-3)
+    twice = logn(doubled.mean[:4], doubled.variance[:4])(2 * logits, background=True)
+    torch.testing.assert_close(twice[:, :4], ours[:, :4])
+    assert torch.equal(twice[:, 4], 2 * ours[:, 4])
+
+
 def test_moments_do_not_depend_on_order_or_size():
     torch.manual_seed(0)
     logits = torch.randn(1000, 3, dtype=torch.float64) * torch.tensor([1.0, 5, 0.1]) + torch.tensor(
