@@ -14,7 +14,11 @@ from torch import nn
 
 from lt_det.balancing.candidates import is_plain, settings_to_try
 from lt_det.balancing.dense_replay import DenseReplay, is_dense
-from lt_det.balancing.evaluation_cache import EvaluationCache, images_of_all_classes
+from lt_det.balancing.evaluation_cache import (
+    EvaluationCache,
+    FrozenDetector,
+    images_of_all_classes,
+)
 from lt_det.balancing.frozen_images import FrozenImage, box_stages
 from lt_det.balancing.kept import file_digest, kept_images
 from lt_det.balancing.options import BalanceOptions
@@ -191,7 +195,10 @@ def build_subject(cfg: Any, options: BalanceOptions, output: Path) -> Subject:
     sizes = replace(sizes, train_images=len(train_dicts if train_rows is None else train_rows))
     cache = None
     if not dense:
-        cache = EvaluationCache(cfg, model, test_dicts, beside=str(output), dtype=options.dtype)
+        part = FrozenDetector(cfg, model)
+        cache = EvaluationCache(
+            cfg, model, test_dicts, part, beside=str(output), dtype=options.dtype
+        )
     return Subject(
         cfg=cfg,
         model=model,

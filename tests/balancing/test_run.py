@@ -15,7 +15,11 @@ from detectron2.modeling import build_model
 
 from lt_det.balancing import run as balance_run
 from lt_det.balancing.choice import Objective
-from lt_det.balancing.evaluation_cache import EvaluationCache, images_of_all_classes
+from lt_det.balancing.evaluation_cache import (
+    EvaluationCache,
+    FrozenDetector,
+    images_of_all_classes,
+)
 from lt_det.balancing.frozen_images import FrozenImage
 from lt_det.balancing.options import BalanceOptions
 from lt_det.balancing.run import run_balance
@@ -205,7 +209,9 @@ def test_the_cache_is_shared_and_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr("lt_det.balancing.evaluation_cache.IMAGES_PER_SHARD", 3)
 
     def cache(name):
-        return EvaluationCache(cfg, model, dicts, beside=str(tmp_path / name), dtype="float32")
+        part = FrozenDetector(cfg, model)
+        beside = str(tmp_path / name)
+        return EvaluationCache(cfg, model, dicts, part, beside=beside, dtype="float32")
 
     assert cache("one").missing() == 8
     stopped = iter(range(4))
