@@ -13,7 +13,6 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from functools import partial
 from typing import Any, Protocol
 
-import torch
 from detectron2.data import DatasetMapper
 from torch import nn
 from tqdm import tqdm
@@ -178,39 +177,3 @@ class EvaluationCache:
                 f"LT_DET.REGION_CACHE.MAX_GIB {self._max_gib}, free are {free:.1f} GiB. Give "
                 "--dtype float16 or --images with fewer, or raise MAX_GIB"
             )
-
-
-def images_of_all_classes(
-    by_class: Sequence[Sequence[int]], *, total: int, number: int, seed: int
-) -> list[int]:
-    """Return ``number`` of ``total`` images, rising, so that every class keeps its images.
-
-    Classes give in turn, the one with the fewest images first; what room is left is drawn from
-    all. Where ``number`` is too small for one image of each class, the rarest have theirs.
-
-    Args:
-        by_class: rows of the images with an object of each class.
-        total: number of images.
-        number: how many are wanted; all, if there are fewer.
-        seed: of the draw.
-    """
-    if number >= total:
-        return list(range(total))
-    generator = torch.Generator().manual_seed(seed)
-    shuffled = [
-        [rows[i] for i in torch.randperm(len(rows), generator=generator).tolist()]
-        for rows in sorted(map(list, by_class), key=len)
-    ]
-    chosen: dict[int, None] = {}
-    for turn in range(max(map(len, shuffled), default=0)):
-        for rows in shuffled:
-            if turn < len(rows) and len(chosen) < number:
-                chosen.setdefault(rows[turn])
-        if len(chosen) >= number:
-            break
-    rest = torch.randperm(total, generator=generator).tolist()
-    for row in rest:
-        if len(chosen) >= number:
-            break
-        chosen.setdefault(row)
-    return sorted(chosen)

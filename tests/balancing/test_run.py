@@ -15,14 +15,11 @@ from detectron2.modeling import build_model
 
 from lt_det.balancing import run as balance_run
 from lt_det.balancing.choice import Objective
-from lt_det.balancing.evaluation_cache import (
-    EvaluationCache,
-    FrozenDetector,
-    images_of_all_classes,
-)
+from lt_det.balancing.evaluation_cache import EvaluationCache, FrozenDetector
 from lt_det.balancing.frozen_images import FrozenImage
 from lt_det.balancing.options import BalanceOptions
 from lt_det.balancing.run import run_balance
+from lt_det.balancing.subsets import images_of_all_classes
 from lt_det.engine.trainer import LongTailTrainer
 from tests.engine.tiny import tiny_config
 from tests.modeling.small_models import HEADS
@@ -103,13 +100,9 @@ def test_plain_detectron2_has_the_same_detections(tmp_path, kind, ours, loss):
         "calibration",
         "loss",
     }
-    (candidate,) = [c for c in balance_run._calibrations(subject) if c.name == "tau-norm tau 0.5"]
-    limits = balance_run.settings_to_try(
-        subject.replay.own, score_thresholds=(), nms_thresholds=(0.3,)
-    )[1]
-    balance_run.write_balanced(
-        output, subject.cfg, subject.model, subject.replay, candidate.classifiers, limits
-    )
+    (candidate,) = [c for c in subject.calibrations() if c.name == "tau-norm tau 0.5"]
+    limits = subject.settings(OPTIONS)[1]
+    subject.write(output, candidate.classifiers, limits)
     store = subject.cache.fill()
     for place, (boxes, scores, classes) in enumerate(detections_of_plain(output, names, tmp_path)):
         frozen = FrozenImage.of_record(store[place])
