@@ -105,7 +105,7 @@ def calibrations(
     if moments:
         add("LogN", "", [logn(m.mean[:k], m.variance[:k]) for m in moments])
         return found
-    for tau in (0.25, 0.5, 0.75, 1.0, 1.25, 1.5):
+    for tau in (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, *(() if background else (2.0,))):
         shift = logit_adjustment(class_counts, tau=tau)
         add("logit adjustment", f"tau {tau:g}", [shift] * len(own))
     for tau in (0.25, 0.5, 0.75, 1.0) if scales else ():
@@ -172,8 +172,8 @@ class Fitting:
             return ""
         listed = "; ".join(f"{', '.join(names)} ({why})" for why, names in reasons.items())
         return (
-            "Losses that are not tried, as a plain checkpoint has no place for their columns or "
-            f"scores: {listed}."
+            f"Losses that are not tried: {listed}. A plain checkpoint has no place for other "
+            "columns or scores."
         )
 
 
