@@ -54,7 +54,7 @@ def fit_cross_entropy(cfg, model):
         scale = features.std()
     layer = torch.nn.Linear(features.shape[1], 10)
     optimizer = torch.optim.Adam(layer.parameters(), lr=0.1)
-    for _ in range(200):
+    for _ in range(100):
         optimizer.zero_grad()
         torch.nn.functional.cross_entropy(layer(features / scale), labels).backward()
         optimizer.step()
@@ -127,11 +127,11 @@ def test_trained_classifiers_are_chosen_and_evaluated(tmp_path, stage_1, monkeyp
 def test_replay_is_the_model(tmp_path, options):
     cfg = untrained(tmp_path, *options, "LT_DET.CLASSIFICATION.TEST_IMS_PER_BATCH", 100)
     subject, _ = plan_balance(cfg, CALIBRATIONS, tmp_path / "balance")
-    (other,) = [c for c in subject.calibrations() if c.name == "logit adjustment tau 0.5"]
     start = subject.own_classifiers()
+    other = [tuple(torch.randn_like(part) for part in start[0])]
     evaluation = subject.evaluation()
     model = subject.model
-    for classifiers in (start, other.classifiers):
+    for classifiers in (start, other):
         if classifiers is not start:
             model = subject.write(tmp_path, classifiers, None).model
         batches = list(build_test_loader(subject.cfg, "digits_test"))

@@ -115,15 +115,27 @@ def test_plain_detectron2_has_the_same_detections(tmp_path, kind, ours, loss):
 
 def test_the_start_has_the_figures_of_an_evaluation(tmp_path):
     cfg = trained(tmp_path)
-    balanced = run_balance(cfg, BalanceOptions(train=False), tmp_path / "balance")
-    results = LongTailTrainer.evaluate_checkpoint(cfg)["bbox"]
+    said = []
+    options = BalanceOptions(train=False, evaluate=True)
+    balanced = run_balance(cfg, options, tmp_path / "balance", say=said.append)
+    assert "2 x 8 images" in said[-1]
+    results = LongTailTrainer.evaluate_checkpoint(cfg)
     start = balanced.outcome.rows[0]
     for name in ("AP", "APr"):
-        np.testing.assert_allclose(start[name], results[name], atol=1e-9)
+        np.testing.assert_allclose(start[name], results["bbox"][name], atol=1e-9)
+    # Masks are evaluated through the detector, and the boxes again: as the row says.
+    through = balanced.outcome.evaluated
+    assert set(through["start"]) == set(through["balanced"]) == {"bbox", "segm"}
+    for task in ("bbox", "segm"):
+        np.testing.assert_equal(through["start"][task], dict(results[task]))
+    chosen = balanced.outcome.rows[balanced.outcome.chosen]
+    np.testing.assert_allclose(through["balanced"]["bbox"]["AP"], chosen["AP"], atol=1e-9)
+    assert "| segm, through the model" in balanced.outcome.text()
     record = json.loads((tmp_path / "balance" / "balance_result.json").read_text())
     assert record["start"]["candidate"] == "as trained"
     assert len(record["candidates"]) == len(balanced.outcome.rows)
     assert "trained on" in " ".join(record["notes"])  # the tiny set is both
+    assert record["evaluated"]["start"]["segm"]["AP"] == results["segm"]["AP"]
 
 
 def test_a_stopped_balance_goes_on(tmp_path, monkeypatch):
