@@ -38,9 +38,11 @@ def parameters_of(classifier: Any) -> tuple[Tensor, Tensor]:
     Raises:
         TypeError: for a classifier that has no such parameters.
     """
+    weight: Tensor
+    bias: Tensor
     if isinstance(classifier, CosineClassifier):
-        weight, bias = classifier.weight, classifier.bias
-        bias = weight.new_zeros(len(weight)) if bias is None else bias
+        weight, given = classifier.weight, classifier.bias
+        bias = weight.new_zeros(len(weight)) if given is None else given
     else:
         weight, bias = linear_parameters(classifier)
     return weight.detach().cpu().clone(), bias.detach().cpu().clone()

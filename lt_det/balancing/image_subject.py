@@ -116,7 +116,10 @@ class ImageSubject(Subject):
         if node.BIAS:
             state["cls_score.bias"] = bias
         model.load_state_dict(state)  # strict: nothing is missing, all shapes fit
-        content = {"model": state, "class_stats": ClassStatsState(self.stats).state_dict()}
+        content: dict[str, Any] = {
+            "model": state,
+            "class_stats": ClassStatsState(self.stats).state_dict(),
+        }
         if self.evaluated.iterations is not None:
             content["iteration"] = self.evaluated.iterations - 1
         with atomic_file(path, "wb") as file:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -192,11 +193,17 @@ def checked_config(
         what: kind of model, in words.
 
     Raises:
+        FileNotFoundError: if there is no file of weights.
         ValueError: if weights or data sets are not named, or cannot be used.
         KeyError: if a data set is not registered.
     """
     if not cfg.MODEL.WEIGHTS:
         raise ValueError(f"MODEL.WEIGHTS is empty: give the checkpoint of the {what} to balance")
+    if "://" not in cfg.MODEL.WEIGHTS and not os.path.isfile(cfg.MODEL.WEIGHTS):
+        raise FileNotFoundError(
+            f"MODEL.WEIGHTS {cfg.MODEL.WEIGHTS!r} is no file: give the checkpoint of the {what} to "
+            "balance"
+        )
     name = options.choose_on
     if not name:
         if len(cfg.DATASETS.TEST) != 1:

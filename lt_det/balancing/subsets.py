@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from lt_det.balancing.kept import kept_images
@@ -39,7 +40,7 @@ def some_images(
     notes: list[str],
     *,
     name: str,
-    test: tuple[Sequence[dict], Sequence[Sequence[int]]],
+    test: tuple[Sequence[dict], Sequence[Sequence[int] | np.ndarray]],
     train_dicts: Sequence[dict],
     num_classes: int,
 ) -> SomeImages:
@@ -85,7 +86,7 @@ def _train_rows(
 
 
 def images_of_all_classes(
-    by_class: Sequence[Sequence[int]], *, total: int, number: int, seed: int
+    by_class: Sequence[Sequence[int] | np.ndarray], *, total: int, number: int, seed: int
 ) -> list[int]:
     """Return ``number`` of ``total`` images, rising, so that every class keeps its images.
 
