@@ -113,7 +113,8 @@ class Subject(abc.ABC):
     def has_logn(self) -> bool:
         """Whether LogN can be folded into its classifiers."""
         fitting = self.fitting
-        return self.can_train and fitting.kind == fitting.scoring == "softmax" != fitting.cosine
+        is_softmax = fitting.kind == fitting.scoring == "softmax"
+        return self.can_train and is_softmax and not fitting.cosine
 
     def recipes(self, options: BalanceOptions) -> list[Recipe]:
         """Return the classifiers to train.

@@ -144,6 +144,8 @@ def test_replay_is_the_model(tmp_path, options):
                 torch.testing.assert_close(a, b)
             else:
                 assert torch.equal(a, b)
+    # A cosine has no use for longer weights, LogN is of a softmax.
+    assert subject.has_logn == (options == () or "lws" in options)
     names = {c.name.split()[0] for c in subject.calibrations()}
     assert names == ({"logit"} if "cosine" in options else {"logit", "tau-norm"})
 
