@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from detectron2.data import MetadataCatalog
 from detectron2.modeling import build_model
 from detectron2.utils.env import seed_all_rng
 from tqdm import tqdm
@@ -21,12 +22,12 @@ from demo.masks import mask_figures
 from demo.methods import PLAIN, START, Method
 from lt_det.balancing.candidates import Candidate, Recipe, calibrations
 from lt_det.balancing.choice import balanced_halves, resamples
+from lt_det.balancing.detector_subject import DetectorSubject, build_detector_subject
 from lt_det.balancing.evaluation import CandidateEvaluation
 from lt_det.balancing.frozen_images import FrozenImage
 from lt_det.balancing.kept import check_same_balance
 from lt_det.balancing.options import BalanceOptions
 from lt_det.balancing.replay import Replay
-from lt_det.balancing.subject import Subject, build_subject
 from lt_det.balancing.training import (
     logit_moments,
     quiet,
@@ -36,7 +37,7 @@ from lt_det.balancing.training import (
 )
 from lt_det.data.stats.fractal_dimension import box_centres, fractal_dimensions
 from lt_det.engine.startup.setup import load_config
-from lt_det.evaluation.analysis.weighted_ap import class_aps, group_means
+from lt_det.evaluation.analysis.weighted_ap import group_means
 from lt_det.storage.atomic_write import atomic_file
 
 logger = logging.getLogger(__name__)
@@ -72,10 +73,10 @@ class SecondStages:
             iterations=iterations, images=10**9, score_thresholds=(), nms_thresholds=()
         )
         self._folder, self._iterations = folder, iterations
-        self._subject: Subject = build_subject(cfg, options, folder / "work")
+        self._subject: DetectorSubject = build_detector_subject(cfg, options, folder / "work")
         check_same_balance(folder, {**self._subject.about(options), "draws": draws})
-        objects = self._subject.objects
-        half = balanced_halves(objects.images_by_class(), total=len(objects.image_ids), seed=0)
+        images = len(self._subject.test_dicts)
+        half = balanced_halves(self._subject.truth.images_by_class(), total=images, seed=0)
         # No halves are wanted: all images are resampled together.
         drawn = resamples(np.ones_like(half), draws, seed=0)
         self._weights = np.vstack([np.ones(len(half)), drawn])
@@ -122,13 +123,13 @@ class SecondStages:
             lambda place: replay.image(FrozenImage.of_record(self._store[place])),
             [record["image_id"] for record in subject.test_dicts],
             limit=replay.limit,
-            objects=subject.objects,
-            metadata=subject.metadata,
+            objects=subject.truth.objects,
+            metadata=MetadataCatalog.get(subject.choose_on),
             dataset_name=subject.choose_on,
         )
         ((matches,),) = evaluation([candidate], [subject.replay.own])
-        aps = class_aps(subject.objects, matches, self._weights)
-        means = group_means(aps, subject.groups(evaluation.class_rows()))
+        aps = subject.truth.class_figures(matches, self._weights)
+        means = group_means(aps, subject.groups())
         return {
             **{name: float(values[0]) for name, values in means.items()},
             "resamples": {name: np.round(v[1:], 4).tolist() for name, v in means.items()},

@@ -244,38 +244,36 @@ def balance(
     weights: str | os.PathLike[str] = "",
     *,
     output: str | os.PathLike[str],
-    objective: str = "APr",
+    objective: str = "",
     keep: str | None = None,
     at_most: float = 0.0,
     **options: Any,
 ) -> Balanced:
-    """Balance a trained Mask, Faster or Cascade R-CNN; what ``lt-det balance`` does.
+    """Balance a trained detector or image classifier; what ``lt-det balance`` does.
 
-    Writes ``balanced.pth`` and ``balanced.yaml``, for plain Detectron2 where the backbone is. See
-    :func:`lt_det.balancing.run.run_balance`.
+    Writes ``balanced.pth`` and ``balanced.yaml``, of detectors for plain Detectron2 where the
+    backbone is. See :func:`lt_det.balancing.run.run_balance`.
 
     Args:
-        cfg: config of the detector, its data sets registered; or a config file.
+        cfg: config of the model, its data sets registered; or a config file.
         weights: checkpoint; "" is MODEL.WEIGHTS of the config.
         output: folder; what is finished there is kept and used again.
-        objective: "AP", "APr", "APc" or "APf".
-        keep: metric that must not fall, "" for none; None is "AP" where that is not the objective.
+        objective: "AP", "APr", "APc" or "APf"; of images "mean_class", "few", "medium" or "many".
+            "" is "APr" or "mean_class".
+        keep: metric that must not fall, "" for none; None is the mean over all classes.
         at_most: points by which it may fall.
         options: see :class:`lt_det.balancing.options.BalanceOptions`.
     """
     from pathlib import Path
 
-    from lt_det.balancing.choice import Objective
-    from lt_det.balancing.options import BalanceOptions
+    from lt_det.balancing.options import BalanceOptions, objective_of
     from lt_det.balancing.run import run_balance
 
     config = load_config(cfg) if isinstance(cfg, str) else cfg.clone()
     if weights:
         config.defrost()
         config.MODEL.WEIGHTS = os.fspath(weights)
-    if keep is None:
-        keep = "" if objective == "AP" else "AP"
-    chosen = Objective(objective, keep, at_most)
+    chosen = objective_of(config, objective, keep, at_most)
     return run_balance(config, BalanceOptions(objective=chosen, **options), Path(output).resolve())
 
 

@@ -10,14 +10,18 @@ Shape shorthand: C candidates, B resamples, I images, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from lt_det.evaluation.analysis.weighted_ap import group_means
+from lt_det.data.stats.frequency_groups import SHOT_NAMES
+from lt_det.evaluation.analysis.weighted_ap import AP_METRICS, group_means
 
-METRICS = ("AP", "APr", "APc", "APf")
+#: As :data:`AP_METRICS`; the mean over all classes is top-1 where all have as many images.
+ACCURACY_METRICS: Mapping[str, str] = {"mean_class": "", **{SHOT_NAMES[g]: g for g in "rcf"}}
+#: Of detectors, then of image classifiers.
+METRICS = (*AP_METRICS, *ACCURACY_METRICS)
 
 
 @dataclass(frozen=True)
@@ -34,12 +38,34 @@ class Objective:
     kept: str = "AP"
     loss: float = 0.0
 
+    @classmethod
+    def of(cls, metric: str, kept: str | None, loss: float) -> Objective:
+        """Return an objective; with ``kept`` None, the mean over all classes must not fall."""
+        if kept is None:
+            overall = "AP" if metric in AP_METRICS else "mean_class"
+            kept = "" if metric == overall else overall
+        return cls(metric, kept, loss)
+
     def __post_init__(self) -> None:
-        for name in (self.metric, *([self.kept] if self.kept else [])):
-            if name not in METRICS:
-                raise ValueError(f"objective: expected one of {METRICS}, got {name!r}")
+        names = AP_METRICS if self.metric in AP_METRICS else ACCURACY_METRICS
+        if self.metric not in names:
+            raise ValueError(f"objective: expected one of {METRICS}, got {self.metric!r}")
+        if self.kept and self.kept not in names:
+            raise ValueError(
+                f"objective: with {self.metric}, one of {tuple(names)} can be kept, got "
+                f"{self.kept!r}"
+            )
         if not 0.0 <= self.loss < np.inf:
             raise ValueError(f"objective: the loss allowed must be at least 0, got {self.loss}")
+
+    @property
+    def metrics(self) -> Mapping[str, str]:
+        """Metrics of this kind of model, as :data:`AP_METRICS`."""
+        return AP_METRICS if self.metric in AP_METRICS else ACCURACY_METRICS
+
+    def means(self, figures: np.ndarray, groups: Sequence[str | None]) -> dict[str, np.ndarray]:
+        """Return metric -> ``(B,)`` of ``(B, K)`` figures of classes."""
+        return group_means(figures, groups, metrics=self.metrics)
 
     def __str__(self) -> str:
         if not self.kept:
@@ -112,14 +138,14 @@ def choose(
     """Return the simplest candidate that no more complicated one beats beyond luck.
 
     Args:
-        point: ``(C, K)`` AP of each class; candidate 0 is the start.
-        drawn: ``(C, B, K)`` AP of each class on each resample.
+        point: ``(C, K)`` figure of each class; candidate 0 is the start.
+        drawn: ``(C, B, K)`` figure of each class on each resample.
         levels: complexity of each candidate, 0 for the start.
         groups: "r", "c" or "f" of each class.
         objective: what is to be high.
         confidence: probability that a simple candidate stays where all are equal.
     """
-    means = group_means(point, groups)
+    means = objective.means(point, groups)
     value = means[objective.metric]
     if not np.isfinite(value[0]):
         raise ValueError(
@@ -130,7 +156,7 @@ def choose(
         kept = means[objective.kept]
         allowed &= ~(kept < kept[0] - objective.loss - 1e-9)
     allowed[0] = True
-    of_draws = np.stack([group_means(one, groups)[objective.metric] for one in drawn])  # (C, B)
+    of_draws = np.stack([objective.means(one, groups)[objective.metric] for one in drawn])  # (C, B)
     usable = np.isfinite(of_draws[0])
     of_draws = of_draws[:, usable]
     level = np.asarray(levels)
@@ -169,7 +195,9 @@ def _beaten(
 
 
 def cross_fitted(
-    halves: Sequence[tuple[np.ndarray, np.ndarray]], groups: Sequence[str | None]
+    halves: Sequence[tuple[np.ndarray, np.ndarray]],
+    groups: Sequence[str | None],
+    objective: Objective,
 ) -> dict[str, np.ndarray]:
     """Return the gain of what was chosen on one half, on the other, both ways round.
 
@@ -177,8 +205,10 @@ def cross_fitted(
     so that each class has the same weight as in AP.
 
     Args:
-        halves: for each half ``(B, K)`` AP of the start and of what was chosen on the other half.
+        halves: for each half ``(B, K)`` figures of the start and of what was chosen on the other
+            half.
         groups: "r", "c" or "f" of each class.
+        objective: says which metrics there are.
 
     Returns:
         metric -> ``(B,)`` difference in points.
@@ -188,5 +218,5 @@ def cross_fitted(
         stacked = np.stack([half[which] for half in halves])
         number = (~np.isnan(stacked)).sum(axis=0)
         tables.append(np.where(number > 0, np.nansum(stacked, 0) / np.maximum(number, 1), np.nan))
-    before, after = (group_means(table, groups) for table in tables)
-    return {name: after[name] - before[name] for name in METRICS}
+    before, after = (objective.means(table, groups) for table in tables)
+    return {name: after[name] - before[name] for name in objective.metrics}

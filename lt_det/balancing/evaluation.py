@@ -53,11 +53,6 @@ class CandidateEvaluation:
         )
         self._category_ids = [_ABSENT if i is None else i for i in ids]
 
-    def class_rows(self) -> list[int]:
-        """Return for each class of the model its row in the ground truth; -1 for those absent."""
-        rows = {int(c): row for row, c in enumerate(self._objects.category_ids)}
-        return [rows.get(i, -1) for i in self._category_ids]
-
     def __call__(
         self,
         candidates: Sequence[Candidate],

@@ -1,18 +1,18 @@
 """Cache of the frozen part of test images, shared by all that is tried on them.
 
-The shards are those of the region cache of training images, with boxes and sizes beside the
-features. They lie beside the output folder, appear whole or not at all, and are used again.
+The shards are those of the region cache of training images; for detectors with boxes and sizes
+beside the features. They lie beside the output folder, appear whole or not at all, and are used
+again.
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Container, Iterator, Sequence
+from functools import partial
+from typing import Any, Protocol
 
-import torch
 from detectron2.data import DatasetMapper
 from torch import nn
 from tqdm import tqdm
@@ -20,12 +20,16 @@ from tqdm import tqdm
 from lt_det.balancing.frozen_images import FrozenImage, box_stages, frozen_image
 from lt_det.balancing.replay import Replay, differs
 from lt_det.engine.regions.fingerprint import region_fingerprint
-from lt_det.engine.regions.store import DTYPES, RegionShard, RegionStore, write_shard
-from lt_det.storage.atomic_write import remove_partial_files
+from lt_det.engine.regions.store import (
+    DTYPES,
+    ImageRegions,
+    RegionShard,
+    RegionStore,
+    fill_shard,
+    open_shard,
+    write_shard,
+)
 from lt_det.storage.cache_folder import why_not_usable
-from lt_det.storage.locks import file_lock
-
-logger = logging.getLogger(__name__)
 
 #: Images that an interruption loses at most.
 IMAGES_PER_SHARD = 32
@@ -33,84 +37,48 @@ IMAGES_PER_SHARD = 32
 _COMPARED = 2
 
 
-class EvaluationCache:
-    """Frozen test images of one detector, on disk."""
+class FrozenPart(Protocol):
+    """What a model computes of test images up to its classifiers."""
 
-    def __init__(
-        self, cfg: Any, model: nn.Module, dicts: Sequence[dict], *, beside: str, dtype: str
-    ) -> None:
-        """Name the folder; nothing is computed yet.
+    @property
+    def mapper(self) -> Any:
+        """What makes samples of data set dicts; a part of the name of the cache."""
 
-        Args:
-            cfg: config.
-            model: detector in evaluation mode, with its weights.
-            dicts: data set dicts of the images.
-            beside: folder that the cache lies beside.
-            dtype: of the features on disk, "float32" or "float16".
+    @property
+    def images_per_shard(self) -> int:
+        """Images that an interruption loses at most."""
 
-        Raises:
-            ValueError: if ``dtype`` is another, the detector cannot be replayed, or others may
-                write the folder.
-        """
-        if dtype not in DTYPES:
-            raise ValueError(f"--dtype must be one of {sorted(DTYPES)}, got {dtype!r}")
-        self._model, self._dicts, self._dtype = model, list(dicts), DTYPES[dtype]
-        self._stages = len(box_stages(model))
-        self._max_gib = cfg.LT_DET.REGION_CACHE.MAX_GIB
-        self._mapper = DatasetMapper(cfg, is_train=False)
-        for parameter in model.parameters():
-            parameter.requires_grad_(False)  # all of them count for the name
-        layout: Any = ("evaluation", IMAGES_PER_SHARD, dtype)
-        name = region_fingerprint(cfg, model, self._dicts, mapper=self._mapper, layout=layout)
-        self.folder = os.path.join(os.path.dirname(os.path.abspath(beside)), f"regions_{name}")
-        reason = why_not_usable(self.folder)
-        if reason is not None:
-            raise ValueError(f"test images cannot be kept in {self.folder}: {reason}")
-        starts = range(0, len(self._dicts), IMAGES_PER_SHARD)
-        self._shards = [(s, os.path.join(self.folder, f"{s:07d}.safetensors")) for s in starts]
+    @property
+    def exact(self) -> Container[int]:
+        """Items of a record that stay float32 whatever the dtype of the cache."""
 
-    def missing(self) -> int:
-        """Return how many images are not there yet."""
-        return sum(
-            len(self._dicts[start : start + IMAGES_PER_SHARD])
-            for start, path in self._shards
-            if _opened(path) is None
-        )
-
-    def fill(self, *, on_image: Callable[[], None] = lambda: None) -> RegionStore:
-        """Compute what is missing, with a progress bar, and return all images in order.
-
-        Args:
-            on_image: called after each; may raise to stop, which loses the shard at hand.
+    def records(self, dicts: Sequence[dict]) -> Iterator[ImageRegions]:
+        """Yield what is kept of each image of a shard.
 
         Raises:
-            ValueError: if the cache would be larger than LT_DET.REGION_CACHE.MAX_GIB or the disk,
-                or the replay of the first images is not what the detector finds.
+            ValueError: if a replay is not what the model finds.
         """
-        todo = [(start, path) for start, path in self._shards if _opened(path) is None]
-        images = sum(len(self._dicts[s : s + IMAGES_PER_SHARD]) for s, _ in todo)
-        compared = 0
-        locks = os.path.join(self.folder, "locks")
-        with tqdm(total=images, desc="test images", unit="img", disable=None) as bar:
-            for start, path in todo:
-                with file_lock(locks, number=start // IMAGES_PER_SHARD):
-                    if _opened(path) is not None:
-                        continue  # another run has written it meanwhile
-                    remove_partial_files(path)
-                    records = []
-                    for frozen, found in self._images(start):
-                        if compared < _COMPARED:
-                            self._compare(frozen, found)
-                            compared += 1
-                        records.append(frozen.record())
-                        bar.update()
-                        on_image()
-                    self._write(path, records)
-        return RegionStore([RegionShard(path) for _, path in self._shards])
 
-    def _images(self, start: int) -> Iterator[tuple[FrozenImage, Any]]:
-        for record in self._dicts[start : start + IMAGES_PER_SHARD]:
-            yield frozen_image(self._model, self._mapper(record))
+
+class FrozenDetector:
+    """The :class:`FrozenPart` of a detector with box predictors."""
+
+    def __init__(self, cfg: Any, model: nn.Module) -> None:
+        """Hold ``model``, in evaluation mode with its weights, and the mapper of a config."""
+        self._model, self._compared = model, 0
+        self.mapper = DatasetMapper(cfg, is_train=False)
+        self.images_per_shard = IMAGES_PER_SHARD
+        stages = len(box_stages(model))
+        self.exact = range(stages, 2 * stages + 1)
+
+    def records(self, dicts: Sequence[dict]) -> Iterator[ImageRegions]:
+        """See :class:`FrozenPart`; the first images are compared."""
+        for record in dicts:
+            frozen, found = frozen_image(self._model, self.mapper(record))
+            if self._compared < _COMPARED:
+                self._compare(frozen, found)
+                self._compared += 1
+            yield frozen.record()
 
     def _compare(self, frozen: FrozenImage, found: Any) -> None:
         replay = Replay(self._model)
@@ -123,9 +91,84 @@ class EvaluationCache:
                 "classifiers on another detector. With a head of your own, use lt-det sweep"
             )
 
-    def _write(self, path: str, records: list) -> None:
-        exact = range(self._stages, 2 * self._stages + 1)
-        write_shard(path, records, dtype=self._dtype, exact=exact)
+
+class EvaluationCache:
+    """Frozen test images of one model, on disk."""
+
+    def __init__(
+        self,
+        cfg: Any,
+        model: nn.Module,
+        dicts: Sequence[dict],
+        part: FrozenPart,
+        *,
+        beside: str,
+        dtype: str,
+    ) -> None:
+        """Name the folder; nothing is computed yet.
+
+        Args:
+            cfg: config.
+            model: in evaluation mode, with its weights.
+            dicts: data set dicts of the images.
+            part: of the model.
+            beside: folder that the cache lies beside.
+            dtype: of the features on disk, "float32" or "float16".
+
+        Raises:
+            ValueError: if ``dtype`` is another, the detector cannot be replayed, or others may
+                write the folder.
+        """
+        if dtype not in DTYPES:
+            raise ValueError(f"--dtype must be one of {sorted(DTYPES)}, got {dtype!r}")
+        self._part, self._dicts, self._dtype = part, list(dicts), DTYPES[dtype]
+        self._max_gib = cfg.LT_DET.REGION_CACHE.MAX_GIB
+        for parameter in model.parameters():
+            parameter.requires_grad_(False)  # all of them count for the name
+        size = part.images_per_shard
+        layout: Any = ("evaluation", size, dtype)
+        name = region_fingerprint(cfg, model, self._dicts, mapper=part.mapper, layout=layout)
+        self.folder = os.path.join(os.path.dirname(os.path.abspath(beside)), f"regions_{name}")
+        reason = why_not_usable(self.folder)
+        if reason is not None:
+            raise ValueError(f"test images cannot be kept in {self.folder}: {reason}")
+        starts = range(0, len(self._dicts), size)
+        self._shards = [
+            (self._dicts[s : s + size], os.path.join(self.folder, f"{s:07d}.safetensors"))
+            for s in starts
+        ]
+
+    def missing(self) -> int:
+        """Return how many images are not there yet."""
+        return sum(len(dicts) for dicts, path in self._shards if open_shard(path) is None)
+
+    def fill(self, *, on_image: Callable[[], None] = lambda: None) -> RegionStore:
+        """Compute what is missing, with a progress bar, and return all images in order.
+
+        Args:
+            on_image: called after each; may raise to stop, which loses the shard at hand.
+
+        Raises:
+            ValueError: if the cache would be larger than LT_DET.REGION_CACHE.MAX_GIB or the disk,
+                or the replay of the first images is not what the model finds.
+        """
+        with tqdm(total=self.missing(), desc="test images", unit="img", disable=None) as bar:
+
+            def computed(dicts: Sequence[dict], path: str) -> None:
+                records = []
+                for record in self._part.records(dicts):
+                    records.append(record)
+                    bar.update()
+                    on_image()
+                self._write(path, records)
+
+            for number, (dicts, path) in enumerate(self._shards):
+                if open_shard(path) is None:
+                    fill_shard(path, number=number, compute=partial(computed, dicts, path))
+        return RegionStore([RegionShard(path) for _, path in self._shards])
+
+    def _write(self, path: str, records: list[ImageRegions]) -> None:
+        write_shard(path, records, dtype=self._dtype, exact=self._part.exact)
         size = os.path.getsize(path) / len(records) * len(self._dicts) / 2**30
         free = shutil.disk_usage(self.folder).free / 2**30
         if size > self._max_gib or size > free + 1:
@@ -134,49 +177,3 @@ class EvaluationCache:
                 f"LT_DET.REGION_CACHE.MAX_GIB {self._max_gib}, free are {free:.1f} GiB. Give "
                 "--dtype float16 or --images with fewer, or raise MAX_GIB"
             )
-
-
-def _opened(path: str) -> RegionShard | None:
-    try:
-        return RegionShard(path)
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        logger.warning("%s; it is computed anew", error)
-        return None
-
-
-def images_of_all_classes(
-    by_class: Sequence[Sequence[int]], *, total: int, number: int, seed: int
-) -> list[int]:
-    """Return ``number`` of ``total`` images, rising, so that every class keeps its images.
-
-    Classes give in turn, the one with the fewest images first; what room is left is drawn from
-    all. Where ``number`` is too small for one image of each class, the rarest have theirs.
-
-    Args:
-        by_class: rows of the images with an object of each class.
-        total: number of images.
-        number: how many are wanted; all, if there are fewer.
-        seed: of the draw.
-    """
-    if number >= total:
-        return list(range(total))
-    generator = torch.Generator().manual_seed(seed)
-    shuffled = [
-        [rows[i] for i in torch.randperm(len(rows), generator=generator).tolist()]
-        for rows in sorted(map(list, by_class), key=len)
-    ]
-    chosen: dict[int, None] = {}
-    for turn in range(max(map(len, shuffled), default=0)):
-        for rows in shuffled:
-            if turn < len(rows) and len(chosen) < number:
-                chosen.setdefault(rows[turn])
-        if len(chosen) >= number:
-            break
-    rest = torch.randperm(total, generator=generator).tolist()
-    for row in rest:
-        if len(chosen) >= number:
-            break
-        chosen.setdefault(row)
-    return sorted(chosen)

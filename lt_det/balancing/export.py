@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from detectron2.config import CfgNode
@@ -25,6 +25,14 @@ _STOCK = {
 }
 # Bias of a column that no detection is made of: its score is 0.
 _NEVER = -100.0
+
+
+class Written(NamedTuple):
+    """A checkpoint, whether plain Detectron2 loads it, and the model that was built from it."""
+
+    path: Path
+    is_plain: bool
+    model: nn.Module
 
 
 def plain_config(cfg: Any, setting: PostProcessing, *, kind: str, weights: str) -> tuple[Any, bool]:
@@ -68,8 +76,8 @@ def write_balanced(
     replay: Replay | DenseReplay,
     classifiers: Classifiers,
     setting: PostProcessing,
-) -> tuple[Path, bool]:
-    """Write ``balanced.pth`` and ``balanced.yaml``; return the former, and whether both are plain.
+) -> Written:
+    """Write ``balanced.pth`` and ``balanced.yaml``.
 
     The corrections are in the weights of the classifiers, the limits in the config. The checkpoint
     is loaded into the model of that config before the function returns.
@@ -104,7 +112,7 @@ def write_balanced(
     )
     with atomic_file(folder / "balanced.yaml") as file:
         file.write(f"{note}\n{plain.dump()}")
-    return path, is_plain
+    return Written(path, is_plain, built.eval())
 
 
 def _with_rows(value: Tensor, rows: int, *, bias: bool) -> Tensor:

@@ -76,8 +76,8 @@ def box_stages(model: nn.Module) -> list[Any]:
         raise ValueError(
             f"MODEL.META_ARCHITECTURE {type(model).__name__} has "
             f"{'no ROI heads' if heads is None else type(heads).__name__}: balance knows Standard, "
-            "Cascade and Res5 ROI heads of Detectron2 and of lt_det. For image classifiers there "
-            "is lt-det posthoc-sweep, for all models LT_DET.POST_HOC"
+            "Cascade and Res5 ROI heads of Detectron2 and of lt_det. For all models there is "
+            "LT_DET.POST_HOC"
         )
     found = heads.box_predictor
     stages = list(found) if isinstance(found, nn.ModuleList) else [found]

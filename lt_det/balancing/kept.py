@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +15,31 @@ import torch
 
 from lt_det.balancing.candidates import Candidate
 from lt_det.balancing.replay import PostProcessing
-from lt_det.evaluation.analysis.matches import Matches
 from lt_det.evaluation.results import write_json
 from lt_det.storage.atomic_write import atomic_file
 from lt_det.storage.regular_file import open_regular
 
 
 class KeptCandidates:
-    """Folder with a file for each finished candidate: its classifiers and its matches."""
+    """Folder with a file for each finished candidate: its classifiers and what it found."""
 
-    def __init__(self, folder: Path, settings: Sequence[PostProcessing]) -> None:
-        """Name the folder, and the limits that candidates are evaluated with."""
-        self._folder, self._settings = folder / "candidates", list(settings)
+    def __init__(self, folder: Path, settings: Sequence[PostProcessing | None], kind: type) -> None:
+        """Name the folder, and what is in it.
+
+        Args:
+            folder: of the output.
+            settings: limits that candidates are evaluated with.
+            kind: of what is judged: a dataclass of arrays.
+        """
+        self._folder, self._kind = folder / "candidates", kind
+        self._limits = [asdict(s) if s else None for s in settings]
 
     def _path(self, name: str) -> Path:
         digest = hashlib.sha256(name.encode()).hexdigest()[:6]
         return self._folder / f"{re.sub(r'[^A-Za-z0-9.]+', '_', name)}_{digest}.npz"
 
-    def load(self, name: str) -> tuple[Candidate, list[Matches]] | None:
-        """Return a finished candidate with its matches for each limit; None where there is none."""
+    def load(self, name: str) -> tuple[Candidate, list[Any]] | None:
+        """Return a finished candidate with what it found with each limit; None if there is none."""
         found = self._read(name)
         return found if found is not None and found[1] else None
 
@@ -42,8 +48,8 @@ class KeptCandidates:
         found = self._read(name)
         return found and found[0]
 
-    def _read(self, name: str) -> tuple[Candidate, list[Matches]] | None:
-        """Return a candidate, with no matches where it is not evaluated with these limits."""
+    def _read(self, name: str) -> tuple[Candidate, list[Any]] | None:
+        """Return a candidate, with nothing found where it is not evaluated with these limits."""
         path = self._path(name)
         if not path.is_file():
             return None
@@ -54,32 +60,30 @@ class KeptCandidates:
                     (torch.from_numpy(file[f"weight_{i}"]), torch.from_numpy(file[f"bias_{i}"]))
                     for i in range(about["stages"])
                 ]
-                evaluated = about["limits"] == [asdict(s) for s in self._settings]
-                matches = [_matches(file, i) for i in range(len(self._settings) * evaluated)]
+                evaluated = about["limits"] == self._limits
+                found = [self._judged(file, i) for i in range(len(self._limits) * evaluated)]
         except (OSError, ValueError, KeyError):
             return None  # written by another version, or damaged: it is done anew
-        return Candidate(name, about["level"], classifiers, about["settings"]), matches
+        return Candidate(name, about["level"], classifiers, about["settings"]), found
 
-    def save(self, candidate: Candidate, matches: Sequence[Matches] = ()) -> None:
-        """Write a candidate, whole or not at all; no matches: it is not evaluated yet."""
+    def _judged(self, file: Mapping[str, np.ndarray], i: int) -> Any:
+        return self._kind(**{f.name: file[f"{f.name}_of_{i}"] for f in fields(self._kind)})
+
+    def save(self, candidate: Candidate, judged: Sequence[Any] = ()) -> None:
+        """Write a candidate, whole or not at all; nothing judged: it is not evaluated yet."""
         about = {
             "level": candidate.level,
             "settings": candidate.settings,
             "stages": len(candidate.classifiers),
-            "limits": [asdict(s) for s in self._settings] if matches else [],
+            "limits": self._limits if judged else [],
         }
         arrays: dict[str, Any] = {"about": json.dumps(about)}
         for i, (weight, bias) in enumerate(candidate.classifiers):
             arrays[f"weight_{i}"], arrays[f"bias_{i}"] = weight.numpy(), bias.numpy()
-        for i, found in enumerate(matches):
+        for i, found in enumerate(judged):
             arrays.update({f"{key}_of_{i}": value for key, value in vars(found).items()})
         with atomic_file(self._path(candidate.name), "wb") as file:
             np.savez_compressed(file, **arrays)
-
-
-def _matches(file: Mapping[str, np.ndarray], i: int) -> Matches:
-    names = ("classes", "images", "scores", "found", "counted")
-    return Matches(*(file[f"{name}_of_{i}"] for name in names))
 
 
 def check_same_balance(folder: Path, about: Mapping[str, Any]) -> None:

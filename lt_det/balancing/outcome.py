@@ -14,7 +14,6 @@ from tabulate import tabulate
 
 from lt_det.balancing.candidates import LEVELS, Candidate
 from lt_det.balancing.choice import (
-    METRICS,
     Chosen,
     Objective,
     choose,
@@ -22,16 +21,13 @@ from lt_det.balancing.choice import (
     resamples,
 )
 from lt_det.balancing.replay import PostProcessing
-from lt_det.evaluation.analysis.matches import Matches
-from lt_det.evaluation.analysis.objects import Objects
+from lt_det.balancing.truth import Truth
 from lt_det.evaluation.analysis.resampling import interval
-from lt_det.evaluation.analysis.weighted_ap import class_aps, group_means
 from lt_det.evaluation.results import write_json
 from lt_det.shown_text import for_csv
 from lt_det.storage.atomic_write import atomic_file
 
 _DRAWS_TO_CHOOSE, _DRAWS_OF_GAIN = 200, 1000
-COLUMNS = ("candidate", "level", "settings", "score threshold", "NMS", *METRICS)
 
 
 @dataclass(frozen=True)
@@ -40,14 +36,14 @@ class Tried:
 
     Attributes:
         candidate: its classifiers.
-        limits: of its detections.
-        matches: what it found.
-        is_own: whether the limits are the detector's own.
+        limits: of its detections; None of an image classifier.
+        judged: what it found.
+        is_own: whether the limits are the model's own.
     """
 
     candidate: Candidate
-    limits: PostProcessing
-    matches: Matches = field(repr=False)
+    limits: PostProcessing | None
+    judged: Any = field(repr=False)
     is_own: bool
 
     @property
@@ -62,13 +58,15 @@ class Outcome:
     """What balance has found.
 
     Attributes:
-        rows: one a candidate and limit, the start first: the COLUMNS.
+        rows: one a candidate and limit, the start first: column -> value.
         chosen: place of the final choice, on all images.
         on_halves: place of what was chosen on each half.
         gain: metric -> difference to the start in points, lowest and highest of the interval; of
             what each half chose, on the other half.
         objective: that was chosen by.
         notes: sentences for the reader.
+        evaluated: "start" and "balanced" -> results of an evaluation through the model; empty
+            where that was not asked for.
     """
 
     rows: list[dict[str, Any]]
@@ -77,6 +75,7 @@ class Outcome:
     gain: dict[str, tuple[float, float, float]]
     objective: Objective
     notes: list[str]
+    evaluated: dict[str, Any] = field(default_factory=dict)
 
     @property
     def is_gain(self) -> bool:
@@ -86,7 +85,7 @@ class Outcome:
     def write(self, folder: Path) -> None:
         """Write ``balance_table.csv`` and ``balance_result.json``."""
         text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(text, list(self.rows[0]), lineterminator="\n")
         writer.writeheader()
         for row in self.rows:
             shown = {k: "" if isinstance(v, float) and np.isnan(v) else v for k, v in row.items()}
@@ -104,6 +103,7 @@ class Outcome:
                     k: {"points": v[0], "interval_95": list(v[1:])} for k, v in self.gain.items()
                 },
                 "notes": self.notes,
+                **({"evaluated": self.evaluated} if self.evaluated else {}),
                 "candidates": self.rows,
             },
         )
@@ -113,17 +113,12 @@ class Outcome:
         key = self.objective.metric
         order = sorted(range(len(self.rows)), key=lambda i: -np.nan_to_num(self.rows[i][key]))
         shown = list(dict.fromkeys([0, self.chosen, *order]))[:most]
+        columns = [c for c in self.rows[0] if c != "settings"]
         body = [
-            [
-                "*" if i == self.chosen else "",
-                *(self.rows[i][c] for c in COLUMNS if c != "settings"),
-            ]
-            for i in shown
+            ["*" if i == self.chosen else "", *(self.rows[i][c] for c in columns)] for i in shown
         ]
-        head = ["", *(c for c in COLUMNS if c != "settings")]
-        table = tabulate(
-            body, head, tablefmt="github", floatfmt=("", "", "", "g", "g", *[".1f"] * 4)
-        )
+        formats = ["", *(".1f" if c in self.objective.metrics else "g" for c in columns)]
+        table = tabulate(body, ["", *columns], tablefmt="github", floatfmt=formats)
         gains = ", ".join(
             f"{name} {value:+.1f} [{low:+.1f}, {high:+.1f}]"
             for name, (value, low, high) in self.gain.items()
@@ -138,13 +133,29 @@ class Outcome:
                 f"Chosen (*) by {self.objective}: {self.rows[self.chosen]['candidate']}.",
                 f"Gain on images that were not chosen on (cross-fitted, 95 % intervals): {gains}.",
                 *self.notes,
+                *self._evaluated_text(),
             ]
         )
+
+    def _evaluated_text(self) -> list[str]:
+        """Return the results through the model as a table; nothing where there are none."""
+        lines = []
+        for task in self.evaluated.get("start", {}):
+            of_task = {which: results[task] for which, results in self.evaluated.items()}
+            names = [
+                k
+                for k, v in of_task["start"].items()
+                if k in (*self.objective.metrics, "top1", "natural", "ece") and np.isfinite(v)
+            ]
+            body = [[which, *(results[k] for k in names)] for which, results in of_task.items()]
+            table = tabulate(body, [f"{task}, through the model", *names], "github", ".1f")
+            lines += ["", table]
+        return lines
 
 
 def decide(
     tried: Sequence[Tried],
-    objects: Objects,
+    truth: Truth,
     half: np.ndarray,
     groups: Sequence[str | None],
     objective: Objective,
@@ -155,7 +166,7 @@ def decide(
 
     Args:
         tried: the start first.
-        objects: ground truth.
+        truth: of all images.
         half: ``(I,)`` bool, the images of one half.
         groups: "r", "c" or "f" of each class.
         objective: what is to be high.
@@ -163,15 +174,15 @@ def decide(
     """
     everything = np.ones(len(half))
     sides = (half.astype(float), (~half).astype(float))
-    wanted = _classes_of(objective.metric, groups)
+    wanted = classes_of(objective, groups)
     draws = resamples(half, _DRAWS_TO_CHOOSE, seed=seed)
-    point = np.stack([class_aps(objects, t.matches, np.stack([everything, *sides])) for t in tried])
+    three = np.stack([everything, *sides])
+    point = np.stack([truth.class_figures(t.judged, three) for t in tried])
     levels = [t.level for t in tried]
 
     def chosen(row: int, images: np.ndarray) -> Chosen:
-        drawn = np.stack(
-            [class_aps(objects, t.matches, draws * images, classes=wanted) for t in tried]
-        )
+        weights = draws * images
+        drawn = np.stack([truth.class_figures(t.judged, weights, classes=wanted) for t in tried])
         return choose(point[:, row], drawn, levels, groups, objective)
 
     final = chosen(0, everything)
@@ -179,38 +190,42 @@ def decide(
     draws = np.vstack([everything[None], resamples(half, _DRAWS_OF_GAIN, seed=seed + 1)])
     halves = []
     for pick, images in zip(picks, (sides[1], sides[0])):
-        start = class_aps(objects, tried[0].matches, draws * images)
-        halves.append((start, class_aps(objects, tried[pick.index].matches, draws * images)))
+        pair = (tried[0].judged, tried[pick.index].judged)
+        first, second = (truth.class_figures(judged, draws * images) for judged in pair)
+        halves.append((first, second))
     gains = {
         name: (float(values[0]), *interval(values[1:], around=float(values[0])))
-        for name, values in cross_fitted(halves, groups).items()
+        for name, values in cross_fitted(halves, groups, objective).items()
     }
-    means = [group_means(of_candidate[:1], groups) for of_candidate in point]
+    means = [objective.means(of_candidate[:1], groups) for of_candidate in point]
     rows = [
         {
             "candidate": t.candidate.name,
             "level": LEVELS[t.level],
             "settings": t.candidate.settings,
-            "score threshold": t.limits.score_threshold,
-            "NMS": t.limits.nms_threshold,
-            **{name: float(mean[name][0]) for name in METRICS},
+            **(t.limits.row() if t.limits else {}),
+            **{name: float(value[0]) for name, value in mean.items()},
         }
         for t, mean in zip(tried, means)
     ]
     outcome = Outcome(rows, final.index, (picks[0].index, picks[1].index), gains, objective, [])
-    outcome.notes.extend(_notes(outcome, final, objects, half))
+    outcome.notes.extend(_notes(outcome, final, truth.images_by_class(), half))
     return outcome
 
 
-def _classes_of(metric: str, groups: Sequence[str | None]) -> list[int]:
-    return [k for k, group in enumerate(groups) if metric == "AP" or metric == f"AP{group}"]
+def classes_of(objective: Objective, groups: Sequence[str | None]) -> list[int]:
+    """Return the classes that the metric of an objective is the mean of."""
+    wanted = objective.metrics[objective.metric]
+    return [k for k, group in enumerate(groups) if not wanted or group == wanted]
 
 
-def _notes(outcome: Outcome, final: Chosen, objects: Objects, half: np.ndarray) -> list[str]:
+def _notes(
+    outcome: Outcome, final: Chosen, by_class: Sequence[np.ndarray], half: np.ndarray
+) -> list[str]:
     key = outcome.objective.metric
     _, low, high = outcome.gain[key]
     if set(outcome.on_halves) == {0}:
-        notes = ["Both halves keep the detector as it was trained: no gain can be shown."]
+        notes = ["Both halves keep the model as it was trained: no gain can be shown."]
     elif low > 0:
         notes = [f"The gain in {key} is beyond what other images of this kind would change."]
     else:
@@ -219,9 +234,9 @@ def _notes(outcome: Outcome, final: Chosen, objects: Objects, half: np.ndarray) 
         notes.append(f"Not the best figure: {final.reason}.")
     names = [outcome.rows[i]["candidate"] for i in outcome.on_halves]
     notes.append(f"The halves chose: {names[0]}; {names[1]}.")
-    both = [rows for rows in objects.images_by_class() if half[rows].any() and (~half[rows]).any()]
+    both = [rows for rows in by_class if half[rows].any() and (~half[rows]).any()]
     notes.append(
-        f"{len(half)} images were chosen on; {len(both)} of {len(objects.category_ids)} classes "
-        "have objects in both halves."
+        f"{len(half)} images were chosen on; {len(both)} of {len(by_class)} classes are in both "
+        "halves."
     )
     return notes

@@ -18,6 +18,7 @@ class Rates:
         replay: seconds of one classifier with one limit for one test image.
         iteration: seconds of one iteration of a classifier.
         recipe: seconds to start the training of one.
+        whole_image: seconds of the whole model, with masks, for one test image.
     """
 
     test_image: float
@@ -25,6 +26,7 @@ class Rates:
     replay: float
     iteration: float
     recipe: float = 2.0
+    whole_image: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,9 @@ class Step:
     bytes_: float = 0.0
 
 
-def steps(sizes: Sizes, rates: Rates, *, test_missing: int, train_missing: int) -> list[Step]:
+def steps(
+    sizes: Sizes, rates: Rates, *, test_missing: int, train_missing: int, evaluated: int = 0
+) -> list[Step]:
     """Return the rows of the plan; what is cached already costs nothing.
 
     Args:
@@ -70,10 +74,12 @@ def steps(sizes: Sizes, rates: Rates, *, test_missing: int, train_missing: int) 
         rates: how long it takes.
         test_missing: test images that are not cached yet.
         train_missing: training images, likewise.
+        evaluated: images that start and result are evaluated on through the model at the end.
     """
     classifiers = sizes.calibrations + sizes.recipes
     one = sizes.test_images * sizes.settings * rates.replay
-    return [
+    each = f"x {sizes.settings} limits" if sizes.settings > 1 else "classifiers"
+    rows = [
         Step(
             "cache the test images" if sizes.test_bytes else "run the detector",
             f"{test_missing} of {sizes.test_images} images",
@@ -82,7 +88,7 @@ def steps(sizes: Sizes, rates: Rates, *, test_missing: int, train_missing: int) 
         ),
         Step(
             "evaluate calibrations",
-            f"{sizes.calibrations} x {sizes.settings} limits",
+            f"{sizes.calibrations} {each}",
             sizes.calibrations * one,
         ),
         Step(
@@ -98,11 +104,15 @@ def steps(sizes: Sizes, rates: Rates, *, test_missing: int, train_missing: int) 
         ),
         Step(
             "evaluate trained classifiers",
-            f"{sizes.recipes} x {sizes.settings} limits",
+            f"{sizes.recipes} {each}",
             sizes.recipes * one,
         ),
         Step("choose", f"{classifiers * sizes.settings} candidates", 0.2 * classifiers),
     ]
+    if evaluated:
+        seconds = 2 * evaluated * rates.whole_image
+        rows.append(Step("evaluate start and result", f"2 x {evaluated} images", seconds))
+    return rows
 
 
 def within(sizes: Sizes, rates: Rates, *, budget: float, max_bytes: float, classes: int) -> Sizes:

@@ -13,12 +13,16 @@ from torch import nn
 
 from lt_det.balancing.dense_replay import DenseReplay
 from lt_det.balancing.frozen_images import frozen_image
+from lt_det.balancing.image_replay import ImageReplay
 from lt_det.balancing.plan import Rates
 from lt_det.balancing.replay import PostProcessing, Replay
 from lt_det.engine.regions.store import DTYPES
 from lt_det.engine.regions.tap import frozen_regions
+from lt_det.tasks import build_task
 
 _IMAGES = 3
+# Images to classify that one measurement takes.
+_BATCH = 64
 # Seconds of an iteration beside the products of matrices: reading, the loss, the optimizer.
 _OVERHEAD = 0.004
 
@@ -71,6 +75,53 @@ def dense_rates(
         replay=_seconds(lambda _: detections(own, settings), _IMAGES) / len(settings),
         iteration=0.0,
     )
+
+
+def image_rates(
+    cfg: Any,
+    model: Any,
+    replay: ImageReplay,
+    mapper: Callable[[Any], Any],
+    test_dicts: Sequence[dict],
+    train_dicts: Sequence[dict],
+) -> Rates:
+    """Return the rates of an image classifier, measured with small batches.
+
+    Args:
+        cfg: config.
+        model: the classifier, in evaluation mode; not changed.
+        replay: of it.
+        mapper: of test images.
+        test_dicts: data set dicts.
+        train_dicts: likewise.
+    """
+    test, train = (list(dicts[:_BATCH]) for dicts in (test_dicts, train_dicts))
+
+    @torch.no_grad()
+    def features(_: int) -> torch.Tensor:
+        return model.features(model.images(mapper(test))).float().cpu()
+
+    own, of_batch = replay.own_classifiers(), features(0)
+    trained = copy.deepcopy(model).train()
+    train_mapper = build_task(cfg).build_mapper(cfg, is_train=True)
+    test_image = _seconds(features, _IMAGES) / len(test)
+    return Rates(
+        test_image=test_image,
+        train_image=cfg.LT_DET.REGION_CACHE.EPOCHS
+        * _seconds(lambda _: frozen_regions(trained, train_mapper(train)), _IMAGES)
+        / len(train),
+        replay=_seconds(lambda _: replay.scores(of_batch, own), _IMAGES) / len(test),
+        iteration=_OVERHEAD
+        + _seconds(_product(cfg.SOLVER.IMS_PER_BATCH, own[0][0], str(cfg.MODEL.DEVICE)), _IMAGES),
+        whole_image=test_image,
+    )
+
+
+@torch.no_grad()
+def whole_image(cfg: Any, model: nn.Module, test_dicts: Sequence[dict]) -> float:
+    """Return the seconds of a whole detector, masks included, for one test image."""
+    test = DatasetMapper(cfg, is_train=False)
+    return _seconds(lambda i: model([test(test_dicts[i])]), len(test_dicts))
 
 
 def bytes_of_region(model: nn.Module, *, dtype: str) -> int:

@@ -35,6 +35,10 @@ class PostProcessing:
     score_threshold: float
     nms_threshold: float
 
+    def row(self) -> dict[str, float]:
+        """Return the columns of a table."""
+        return {"score threshold": self.score_threshold, "NMS": self.nms_threshold}
+
 
 class Replay:
     """The part of a detector that comes after the features of its regions."""

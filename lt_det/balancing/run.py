@@ -1,4 +1,4 @@
-"""Balance a trained detector: cache, try, choose, write."""
+"""Balance a trained model: cache, try, choose, write."""
 
 from __future__ import annotations
 
@@ -9,27 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
-from lt_det.balancing.candidates import (
-    Candidate,
-    Recipe,
-    calibrations,
-    recipes,
-    settings_to_try,
-)
-from lt_det.balancing.choice import balanced_halves
-from lt_det.balancing.evaluation import CandidateEvaluation
-from lt_det.balancing.export import write_balanced
+from lt_det.balancing.candidates import Candidate, Recipe
+from lt_det.balancing.detector_subject import build_detector_subject
+from lt_det.balancing.final_evaluation import num_images, results_of
+from lt_det.balancing.image_subject import build_image_subject
 from lt_det.balancing.kept import KeptCandidates, check_same_balance
 from lt_det.balancing.options import BalanceOptions
 from lt_det.balancing.outcome import Outcome, Tried, decide
 from lt_det.balancing.plan import Step, duration, plan_text, steps
-from lt_det.balancing.subject import Subject, build_subject
+from lt_det.balancing.subject import Evaluation, Subject
 from lt_det.balancing.training import logit_moments, train_candidate, training_regions
-from lt_det.data.stats.fractal_dimension import box_centres, fractal_dimensions
-from lt_det.evaluation.analysis.matches import Matches
+from lt_det.tasks import build_task
 
 logger = logging.getLogger(__name__)
 
@@ -60,22 +52,27 @@ def plan_balance(cfg: Any, options: BalanceOptions, output: Path) -> tuple[Subje
     """Return what is balanced, and the steps with their costs; nothing is written but folders.
 
     Args:
-        cfg: config of the detector, with MODEL.WEIGHTS.
+        cfg: config of the detector or image classifier, with MODEL.WEIGHTS.
         options: what to try.
         output: folder.
 
     Raises:
-        ValueError: if the detector or the data set cannot be used; says why.
+        ValueError: if the model or the data set cannot be used; says why.
     """
-    subject = build_subject(cfg, options, output)
-    number = len(_recipes(subject, options))
-    classifiers = 1 + len(_calibrations(subject)) + (1 if _has_logn(subject, options) else 0)
-    plan = subject.sizes(classifiers, number)
+    images = build_task(cfg).one_class_an_image
+    subject = (build_image_subject if images else build_detector_subject)(cfg, options, output)
+    subject.half(options)  # checks the objective
+    number = len(subject.recipes(options))
+    if number and (note := subject.fitting.note()):
+        subject.notes.append(note)
+    logn = options.train and subject.has_logn
+    plan = subject.sizes(1 + len(subject.calibrations()) + int(logn), number)
     return subject, steps(
         plan,
         subject.rates,
         test_missing=subject.missing(),
         train_missing=plan.train_images if number else 0,
+        evaluated=num_images(subject) if options.evaluate else 0,
     )
 
 
@@ -89,7 +86,7 @@ def run_balance(
     """Try, choose and write; what is finished is kept in ``output`` and used again.
 
     Args:
-        cfg: config of the detector, with MODEL.WEIGHTS.
+        cfg: config of the detector or image classifier, with MODEL.WEIGHTS.
         options: what to try, and how to choose.
         output: folder for ``balanced.pth``, ``balanced.yaml``, the table and what is kept.
         say: called with the plan, and with what was left out.
@@ -102,26 +99,14 @@ def run_balance(
     for text in (*subject.notes, plan_text(rows)):
         say(text)
     check_same_balance(output, subject.about(options))
-    settings = settings_to_try(
-        subject.replay.own,
-        score_thresholds=options.score_thresholds,
-        nms_thresholds=options.nms_thresholds,
-    )
-    evaluation = CandidateEvaluation(
-        subject.images(),
-        [record["image_id"] for record in subject.test_dicts],
-        limit=subject.replay.limit,
-        objects=subject.objects,
-        metadata=subject.metadata,
-        dataset_name=subject.choose_on,
-    )
-    kept = KeptCandidates(output, settings)
-    own = Candidate("as trained", "as trained", subject.replay.own_classifiers())
+    settings, evaluation = subject.settings(options), subject.evaluation()
+    kept = KeptCandidates(output, settings, subject.judged)
+    own = Candidate("as trained", "as trained", subject.own_classifiers())
     tried = _evaluated(
-        evaluation, kept, settings, [own, *_calibrations(subject)], len(subject.test_dicts)
+        evaluation, kept, settings, [own, *subject.calibrations()], len(subject.test_dicts)
     )
     left_out: list[str] = []
-    todo = _recipes(subject, options)
+    todo = subject.recipes(options)
     if todo:
         deadline = started + options.budget
         found = _trained(subject, options, evaluation, kept, settings, todo, deadline, left_out)
@@ -134,67 +119,40 @@ def run_balance(
         )
     own_limits = settings[0]
     flat = [
-        Tried(candidate, limits, matches, limits == own_limits)
+        Tried(candidate, limits, judged, limits == own_limits)
         for candidate, of_limits in tried
-        for limits, matches in zip(settings, of_limits)
+        for limits, judged in zip(settings, of_limits)
     ]
-    half = balanced_halves(
-        subject.objects.images_by_class(), total=len(subject.objects.image_ids), seed=options.seed
-    )
+    objective = options.objective or subject.objective
     outcome = decide(
-        flat, subject.objects, half, subject.groups(evaluation.class_rows()), options.objective,
-        seed=options.seed,
-    )  # fmt: skip
+        flat, subject.truth, subject.half(options), subject.groups(), objective, seed=options.seed
+    )
     outcome.notes.extend(subject.notes)
     final = flat[outcome.chosen]
-    path, is_plain = write_balanced(
-        output, subject.cfg, subject.model, subject.replay, final.candidate.classifiers,
-        final.limits,
-    )  # fmt: skip
-    outcome.write(output)
-    return Balanced(outcome, path, is_plain, time.monotonic() - started, tuple(left_out))
+    written = subject.write(output, final.candidate.classifiers, final.limits)
+    outcome.write(output)  # kept, should the evaluation be stopped
+    if options.evaluate:
+        for which, model, limits in (
+            ("start", subject.model, own_limits),
+            ("balanced", written.model, final.limits),
+        ):
+            outcome.evaluated[which] = results_of(subject, model, limits, output / which)
+        outcome.write(output)
+    seconds = time.monotonic() - started
+    return Balanced(outcome, written.path, written.is_plain, seconds, tuple(left_out))
 
 
-_WithMatches = tuple[Candidate, list[Matches]]
-
-
-def _has_logn(subject: Subject, options: BalanceOptions) -> bool:
-    return options.train and subject.can_train and subject.replay.kind == "softmax"
-
-
-def _calibrations(subject: Subject) -> list[Candidate]:
-    counts = torch.from_numpy(subject.stats.counts("image"))
-    fractal = None
-    if subject.replay.kind == "softmax":
-        dimensions = fractal_dimensions(
-            *box_centres(subject.train_dicts), num_classes=subject.stats.num_classes
-        )
-        fractal = (
-            torch.from_numpy(dimensions),
-            max(subject.stats.num_images, len(subject.train_dicts)),
-        )
-    own = subject.replay.own_classifiers()
-    return calibrations(own, counts, kind=subject.replay.kind, fractal=fractal)
-
-
-def _recipes(subject: Subject, options: BalanceOptions) -> list[Recipe]:
-    if not (options.train and subject.can_train):
-        return []
-    kind = subject.replay.kind
-    found = recipes(kind, tau=options.tau)
-    names = {recipe.name for recipe in found}
-    asked = recipes(kind, losses=options.losses, tau=options.tau) if options.losses else []
-    return [*(recipe for recipe in asked if recipe.name not in names), *found]
+_Judged = tuple[Candidate, list[Any]]
 
 
 def _evaluated(
-    evaluation: CandidateEvaluation,
+    evaluation: Evaluation,
     kept: KeptCandidates,
     settings: Sequence[Any],
     candidates: Sequence[Candidate],
     images: int,
-) -> list[_WithMatches]:
-    """Return the candidates with their matches, those that are missing evaluated in one pass."""
+) -> list[_Judged]:
+    """Return the candidates with what they found, those that are missing evaluated in one pass."""
     found = {candidate.name: kept.load(candidate.name) for candidate in candidates}
     missing = [candidate for candidate in candidates if found[candidate.name] is None]
     if missing:
@@ -203,33 +161,31 @@ def _evaluated(
             total=images, desc=names, unit="img", disable=None, leave=len(missing) > 1
         ) as bar:
             results = evaluation(missing, settings, on_image=bar.update)
-        for candidate, matches in zip(missing, results):
-            kept.save(candidate, matches)
-            found[candidate.name] = (candidate, matches)
+        for candidate, judged in zip(missing, results):
+            kept.save(candidate, judged)
+            found[candidate.name] = (candidate, judged)
     return [pair for candidate in candidates if (pair := found[candidate.name]) is not None]
 
 
 def _trained(
     subject: Subject,
     options: BalanceOptions,
-    evaluation: CandidateEvaluation,
+    evaluation: Evaluation,
     kept: KeptCandidates,
     settings: Sequence[Any],
     todo: Sequence[Recipe],
     deadline: float,
     left_out: list[str],
-) -> Iterator[_WithMatches]:
-    """Yield trained candidates with their matches, as long as there is time; name the others."""
+) -> Iterator[_Judged]:
+    """Yield trained candidates with what they found, as long as there is time; name the others."""
     images = len(subject.test_dicts)
     rows = subject.train_rows
-    own, slowest = subject.replay.own_classifiers(), 0.0
-    if _has_logn(subject, options):
+    own, slowest = subject.own_classifiers(), 0.0
+    if subject.has_logn:
         done = kept.load("LogN")
         if done is None:
             regions = training_regions(subject.cfg, todo[0], dtype=options.dtype, rows=rows)
-            moments = logit_moments(regions, own)
-            counts = torch.from_numpy(subject.stats.counts("image"))
-            (logn,) = calibrations(own, counts, kind="softmax", moments=moments)
+            (logn,) = subject.calibrations(logit_moments(regions, own))
             (done,) = _evaluated(evaluation, kept, settings, [logn], images)
         yield done
     one = images * len(settings) * subject.rates.replay
@@ -267,7 +223,7 @@ def _trained(
 
 def closing_words(balanced: Balanced) -> str:
     """Return where the files are, and how to go on."""
-    plain = "plain Detectron2" if balanced.is_plain else "lt_det (its backbone is from there)"
+    plain = "plain Detectron2" if balanced.is_plain else "lt_det (lt-det train --eval-only)"
     return (
         f"{balanced.checkpoint} and balanced.yaml beside it are for {plain}; the table is "
         f"balance_table.csv. Took {duration(balanced.seconds)}."

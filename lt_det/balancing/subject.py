@@ -1,71 +1,65 @@
-"""Gather what a balance works on: detector, images, ground truth, counts, caches, rates."""
+"""Say what a balance needs of the model that it works on, whatever kind of model that is."""
 
 from __future__ import annotations
 
+import abc
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from detectron2.data import DatasetCatalog, DatasetMapper, MetadataCatalog
-from detectron2.modeling import build_model
-from detectron2.structures import Instances
+import numpy as np
+from detectron2.data import MetadataCatalog
 from torch import nn
 
-from lt_det.balancing.candidates import is_plain, settings_to_try
-from lt_det.balancing.dense_replay import DenseReplay, is_dense
-from lt_det.balancing.evaluation_cache import EvaluationCache, images_of_all_classes
-from lt_det.balancing.frozen_images import FrozenImage, box_stages
-from lt_det.balancing.kept import file_digest, kept_images
+from lt_det.balancing.candidates import Candidate, Fitting, Recipe, recipes
+from lt_det.balancing.choice import Objective, balanced_halves
+from lt_det.balancing.evaluation_cache import EvaluationCache
+from lt_det.balancing.export import Written
+from lt_det.balancing.kept import file_digest
 from lt_det.balancing.options import BalanceOptions
-from lt_det.balancing.plan import Rates, Sizes, within
-from lt_det.balancing.rates import bytes_of_region, dense_rates, measured_rates
-from lt_det.balancing.replay import Replay
+from lt_det.balancing.outcome import classes_of
+from lt_det.balancing.plan import Rates, Sizes
+from lt_det.balancing.replay import Classifiers, PostProcessing
+from lt_det.balancing.truth import Truth
 from lt_det.data.annotations.datasets import check_registered
 from lt_det.data.images.datasets import share_images
-from lt_det.data.records.dataset_dicts import build_train_dicts
-from lt_det.data.sampling.samplers import classes_of_images
 from lt_det.data.stats.class_stats import ClassStats
-from lt_det.engine.evaluated_model import load_evaluated_model
+from lt_det.engine.evaluated_model import EvaluatedModel
 from lt_det.engine.evaluators import prepare_evaluation
-from lt_det.evaluation.analysis.objects import Objects
-from lt_det.evaluation.lvis.ground_truth import LVISGroundTruth, read_ground_truth
-from lt_det.losses import get_loss
-from lt_det.storage.regular_file import open_regular
-from lt_det.tasks import build_class_stats, build_task
+from lt_det.modeling.calibration import LogitMoments
 
-_NO_TRAINING = "Of dense detectors no classifier is trained: calibrations are tried, and limits."
-# Of two numbers of images, the smaller must be this much smaller to be worth a subset.
-_ALL_BUT = 0.98
+#: candidates, limits, what to call after an image -> for each candidate what it found with each.
+Evaluation = Callable[..., list[list[Any]]]
 
 
 @dataclass(frozen=True)
-class Subject:
+class Subject(abc.ABC):
     """All that is fixed during a balance.
 
     Attributes:
         cfg: config; OUTPUT_DIR is the output folder, DATASETS.TEST the set that is chosen on.
-        model: detector with its weights, in evaluation mode.
-        replay: what is left of it after the features.
+        model: with its weights, in evaluation mode.
+        evaluated: what its file says of it.
         stats: class statistics of the training set.
         choose_on: data set.
-        metadata: of it.
-        objects: its ground truth, of the images that are chosen on.
+        truth: of the images that are chosen on.
         test_dicts: these images.
         train_dicts: all training images.
         train_rows: of them, those to train on; None is all.
         cache: of the test images; None for dense detectors, which run once for all candidates.
         rates: measured.
         notes: sentences for the reader.
+        planned: sizes, without the numbers of classifiers.
     """
 
     cfg: Any
     model: nn.Module
-    replay: Replay | DenseReplay
+    evaluated: EvaluatedModel
     stats: ClassStats
     choose_on: str
-    metadata: Any
-    objects: Objects
+    truth: Truth
     test_dicts: Sequence[dict]
     train_dicts: Sequence[dict]
     train_rows: list[int] | None
@@ -74,23 +68,73 @@ class Subject:
     notes: list[str]
     planned: Sizes
 
+    #: Dataclass of arrays that :meth:`evaluation` returns.
+    judged: ClassVar[type]
+    #: Where none is asked for.
+    objective: ClassVar[Objective]
+
+    @property
+    @abc.abstractmethod
+    def fitting(self) -> Fitting:
+        """What it asks of a loss."""
+
+    @abc.abstractmethod
+    def own_classifiers(self) -> Classifiers:
+        """Return copies of the classifiers that it was trained with."""
+
+    @abc.abstractmethod
+    def calibrations(self, moments: Sequence[LogitMoments] = ()) -> list[Candidate]:
+        """Return the calibrations to try; with the moments of its logits, LogN alone."""
+
+    @abc.abstractmethod
+    def settings(self, options: BalanceOptions) -> Sequence[PostProcessing | None]:
+        """Return the limits to try, its own first; a single None where there are none."""
+
+    @abc.abstractmethod
+    def groups(self) -> Sequence[str | None]:
+        """Return "r", "c" or "f" of each class of the ground truth."""
+
+    @abc.abstractmethod
+    def evaluation(self) -> Evaluation:
+        """Return what evaluates candidates; fills the cache."""
+
+    @abc.abstractmethod
+    def write(
+        self, folder: Path, classifiers: Classifiers, setting: PostProcessing | None
+    ) -> Written:
+        """Write ``balanced.pth`` and ``balanced.yaml``."""
+
     @property
     def can_train(self) -> bool:
-        """Whether classifiers can be trained, from cached regions."""
+        """Whether classifiers can be trained, from cached features."""
         return self.cache is not None
 
-    def missing(self) -> int:
-        """Return how many test images the detector has to see."""
-        return len(self.test_dicts) if self.cache is None else self.cache.missing()
+    @property
+    def has_logn(self) -> bool:
+        """Whether LogN can be folded into its classifiers."""
+        fitting = self.fitting
+        is_softmax = fitting.kind == fitting.scoring == "softmax"
+        return self.can_train and is_softmax and not fitting.cosine
 
-    def images(self) -> Callable[[int], Callable[..., list[Instances]]]:
-        """Return what finds detections in a test image, by its place; fills the cache."""
-        if isinstance(self.replay, Replay):
-            assert self.cache is not None
-            replay, store = self.replay, self.cache.fill()
-            return lambda place: replay.image(FrozenImage.of_record(store[place]))
-        dense, mapper = self.replay, DatasetMapper(self.cfg, is_train=False)
-        return lambda place: dense.image(mapper(self.test_dicts[place]))
+    def recipes(self, options: BalanceOptions) -> list[Recipe]:
+        """Return the classifiers to train.
+
+        Raises:
+            KeyError: if there is no such loss.
+            ValueError: if one does not fit.
+        """
+        if not (options.train and self.can_train):
+            return []
+        found = recipes(self.fitting, tau=options.tau)
+        names = {recipe.name for recipe in found}
+        asked: list[Recipe] = []
+        if options.losses:
+            asked = recipes(self.fitting, losses=options.losses, tau=options.tau)
+        return [*(recipe for recipe in asked if recipe.name not in names), *found]
+
+    def missing(self) -> int:
+        """Return how many test images the model has to see."""
+        return len(self.test_dicts) if self.cache is None else self.cache.missing()
 
     def sizes(self, calibrations: int, recipes: int) -> Sizes:
         """Return the sizes of the plan with these numbers of classifiers."""
@@ -112,121 +156,55 @@ class Subject:
             **{f"--{key.replace('_', '-')}": asdict(options)[key] for key in kept},
         }
 
-    def groups(self, class_rows: Sequence[int]) -> list[str | None]:
-        """Return the group of each class of the ground truth.
+    def half(self, options: BalanceOptions) -> np.ndarray:
+        """Return ``(I,)`` bool: the images of one half.
 
-        Args:
-            class_rows: row in the ground truth of each class of the model; -1 for none.
+        Raises:
+            ValueError: if the objective is of another kind of model, or one of the halves has no
+                image of any class that it is the mean of.
         """
-        groups: list[str | None] = [None] * len(self.objects.category_ids)
-        for group, row in zip(self.stats.frequency_groups, class_rows):
-            if row >= 0:
-                groups[row] = group
-        return groups
+        objective = options.objective or self.objective
+        if objective.metrics is not self.objective.metrics:
+            raise ValueError(
+                f"objective {objective.metric}: this model has "
+                f"{', '.join(self.objective.metrics)}; the others are of another kind of model"
+            )
+        by_class = self.truth.images_by_class()
+        half = balanced_halves(by_class, total=len(self.test_dicts), seed=options.seed)
+        wanted = classes_of(objective, self.groups())
+        for side in (half, ~half):
+            if not any(side[by_class[k]].any() for k in wanted):
+                raise ValueError(
+                    f"objective {objective.metric}: {self.choose_on} has too few images of these "
+                    f"classes, in one of the two halves none: choose on another set, or by "
+                    f"--objective {next(iter(objective.metrics))}"
+                )
+        return half
 
 
-def build_subject(cfg: Any, options: BalanceOptions, output: Path) -> Subject:
-    """Return what is balanced, images chosen so that they fit into time and disk.
+def checked_config(
+    cfg: Any, options: BalanceOptions, output: Path, *, what: str
+) -> tuple[Any, list[str]]:
+    """Return the config of the balance, and what is to be said of its data sets.
+
+    Args:
+        cfg: of the model.
+        options: what to try.
+        output: folder.
+        what: kind of model, in words.
 
     Raises:
-        ValueError: if the detector, its weights or the data set cannot be used; says why.
-        KeyError: if the data set is not registered.
+        FileNotFoundError: if there is no file of weights.
+        ValueError: if weights or data sets are not named, or cannot be used.
+        KeyError: if a data set is not registered.
     """
-    cfg, notes = _checked(cfg, options, output)
-    name = cfg.DATASETS.TEST[0]
-    model = build_model(cfg).eval()
-    dense = is_dense(model)
-    if not dense:
-        box_stages(model)
-    with open_regular(cfg.MODEL.WEIGHTS):
-        evaluated = load_evaluated_model(cfg, model, resume=False)
-    stats = evaluated.class_stats or build_class_stats(cfg)
-    replay = DenseReplay(model) if dense else Replay(model)
-    metadata = MetadataCatalog.get(name)
-    truth = read_ground_truth(metadata.json_file, with_masks=False, name=name)
-    if not truth.annotations:
-        raise ValueError(f"--choose-on {name} has no annotations: nothing can be chosen on it")
-    test_dicts, train_dicts = DatasetCatalog.get(name), list(build_train_dicts(cfg))
-    settings = settings_to_try(
-        replay.own,
-        score_thresholds=options.score_thresholds,
-        nms_thresholds=options.nms_thresholds,
-    )
-    size = test_bytes = 0
-    if isinstance(replay, DenseReplay):
-        rates = dense_rates(cfg, replay, test_dicts, settings)
-        if options.train:
-            notes.append(_NO_TRAINING)
-    else:
-        rates, regions = measured_rates(cfg, model, test_dicts, train_dicts, settings)
-        size = bytes_of_region(model, dtype=options.dtype)
-        test_bytes = regions * (size + 16 * len(box_stages(model)))
-    sizes = within(
-        Sizes(
-            test_images=min(len(test_dicts), options.images or len(test_dicts)),
-            train_images=len(train_dicts),
-            calibrations=0,
-            recipes=0,
-            settings=len(settings),
-            iterations=options.iterations,
-            test_bytes=test_bytes,
-            train_bytes=cfg.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE * size,
-        ),
-        rates,
-        budget=options.budget,
-        max_bytes=cfg.LT_DET.REGION_CACHE.MAX_GIB * 2**30,
-        classes=stats.num_classes,
-    )
-    test_rows = _test_rows(Objects.of(truth), test_dicts, sizes.test_images, seed=options.seed)
-    train_rows = _train_rows(train_dicts, stats, sizes.train_images, seed=options.seed)
-    begun = kept_images(output)
-    if begun is not None and not options.images:
-        ids, train_rows = set(begun[0]), begun[1]
-        test_rows = [row for row, record in enumerate(test_dicts) if record["image_id"] in ids]
-    if len(test_rows) < len(test_dicts):
-        notes.append(f"{len(test_rows)} of {len(test_dicts)} images of {name} are chosen on.")
-    test_dicts = [test_dicts[row] for row in test_rows]
-    if train_rows is not None and options.train and not dense:
-        notes.append(f"{len(train_rows)} of {len(train_dicts)} training images are trained on.")
-    sizes = replace(sizes, train_images=len(train_dicts if train_rows is None else train_rows))
-    cache = None
-    if not dense:
-        cache = EvaluationCache(cfg, model, test_dicts, beside=str(output), dtype=options.dtype)
-    return Subject(
-        cfg=cfg,
-        model=model,
-        replay=replay,
-        stats=stats,
-        choose_on=name,
-        metadata=metadata,
-        objects=Objects.of(_of_images(truth, test_dicts)),
-        test_dicts=test_dicts,
-        train_dicts=train_dicts,
-        train_rows=train_rows,
-        cache=cache,
-        rates=rates,
-        notes=notes,
-        planned=replace(sizes, test_images=len(test_dicts)),
-    )
-
-
-def _checked(cfg: Any, options: BalanceOptions, output: Path) -> tuple[Any, list[str]]:
-    """Return the config of the balance, and what is to be said of its data sets."""
-    if build_task(cfg).one_class_an_image:
-        raise ValueError(
-            "balance is for detectors; for MODEL.META_ARCHITECTURE LongTailImageClassifier there "
-            "is lt-det posthoc-sweep, with --held-out to choose honestly"
-        )
-    ours = (cfg.MODEL.ROI_HEADS.NAME, cfg.MODEL.META_ARCHITECTURE)
-    if any(name.startswith("LongTail") for name in ours) and not is_plain(
-        get_loss(cfg.LT_DET.LOSS)
-    ):
-        raise ValueError(
-            f"LT_DET.LOSS {cfg.LT_DET.LOSS!r} has columns or scores that plain Detectron2 has not: "
-            "balance cannot write its result. Try LT_DET.POST_HOC or a second stage"
-        )
     if not cfg.MODEL.WEIGHTS:
-        raise ValueError("MODEL.WEIGHTS is empty: give the checkpoint of the detector to balance")
+        raise ValueError(f"MODEL.WEIGHTS is empty: give the checkpoint of the {what} to balance")
+    if "://" not in cfg.MODEL.WEIGHTS and not os.path.isfile(cfg.MODEL.WEIGHTS):
+        raise FileNotFoundError(
+            f"MODEL.WEIGHTS {cfg.MODEL.WEIGHTS!r} is no file: give the checkpoint of the {what} to "
+            "balance"
+        )
     name = options.choose_on
     if not name:
         if len(cfg.DATASETS.TEST) != 1:
@@ -236,12 +214,19 @@ def _checked(cfg: Any, options: BalanceOptions, output: Path) -> tuple[Any, list
             )
         (name,) = cfg.DATASETS.TEST
     check_registered(name)
-    if not MetadataCatalog.get(name).get("json_file"):
-        raise ValueError(f"--choose-on {name} has no json of annotations in its metadata")
+    for key in ("json_file", "image_source"):
+        wanted = (key == "image_source") == (what == "image classifier")
+        if wanted and not MetadataCatalog.get(name).get(key):
+            raise ValueError(
+                f"--choose-on {name} has no json of annotations in its metadata"
+                if key == "json_file"
+                else f"--choose-on {name} is no data set of images to classify: name one of "
+                "LT_DET.CLASSIFICATION.DATASETS, or NAME_held_out with HELD_OUT"
+            )
     notes = []
     if any(share_images(name, trained) for trained in cfg.DATASETS.TRAIN):
         notes.append(
-            f"{name} is what the detector was trained on: it has seen these images, so all figures "
+            f"{name} is what the {what} was trained on: it has seen these images, so all figures "
             "are too high, the more so the longer a candidate was trained, and the choice says "
             "little about other images."
         )
@@ -255,39 +240,9 @@ def _checked(cfg: Any, options: BalanceOptions, output: Path) -> tuple[Any, list
     cfg.defrost()
     cfg.DATASETS.TEST = (name,)
     cfg.OUTPUT_DIR = str(output)
-    cfg.LT_DET.PATCH = cfg.LT_DET.DECOUPLED = False
+    cfg.LT_DET.PATCH = cfg.LT_DET.DECOUPLED = cfg.LT_DET.RESET_CLASSIFIER = False
     cfg.LT_DET.META.ENABLED = cfg.LT_DET.REGION_CACHE.ENABLED = False
     if cfg.SEED < 0:
         cfg.SEED = options.seed
     cfg.freeze()
     return prepare_evaluation(cfg, resume=False), notes
-
-
-def _of_images(truth: LVISGroundTruth, dicts: Sequence[dict]) -> LVISGroundTruth:
-    kept = {record["image_id"] for record in dicts}
-    return LVISGroundTruth(
-        images=[image for image in truth.images if image["id"] in kept],
-        annotations=[a for a in truth.annotations if a["image_id"] in kept],
-        categories=truth.categories,
-    )
-
-
-def _test_rows(objects: Objects, dicts: Sequence[dict], number: int, *, seed: int) -> list[int]:
-    place = {record["image_id"]: row for row, record in enumerate(dicts)}
-    by_class = [
-        [place[i] for i in objects.image_ids[rows].tolist() if i in place]
-        for rows in objects.images_by_class()
-    ]
-    return images_of_all_classes(by_class, total=len(dicts), number=number, seed=seed)
-
-
-def _train_rows(
-    dicts: Sequence[dict], stats: ClassStats, number: int, *, seed: int
-) -> list[int] | None:
-    if number >= _ALL_BUT * len(dicts):
-        return None
-    by_class: list[list[int]] = [[] for _ in range(stats.num_classes)]
-    for row, classes in enumerate(classes_of_images(dicts)):
-        for k in classes:
-            by_class[k].append(row)
-    return images_of_all_classes(by_class, total=len(dicts), number=number, seed=seed)

@@ -13,6 +13,7 @@ from detectron2.engine import HookBase, hooks
 from torch import Tensor
 
 from lt_det.balancing.candidates import Candidate, Recipe
+from lt_det.balancing.image_replay import parameters_of
 from lt_det.balancing.replay import Classifiers
 from lt_det.data.records.dataset_dicts import build_train_dicts
 from lt_det.engine import hooks as our_hooks
@@ -21,6 +22,7 @@ from lt_det.engine.regions.store import ImageRegions
 from lt_det.engine.trainer import LongTailTrainer
 from lt_det.modeling.calibration import LogitMoments
 from lt_det.modeling.classifiers.classification_head import classification_heads
+from lt_det.tasks import build_task
 
 # Steps of the schedule, as shares of the iterations.
 _WARMUP, _STEP = 0.0125, 0.75
@@ -58,15 +60,19 @@ def training_config(cfg: Any, recipe: Recipe, *, iterations: int, dtype: str) ->
     """Return the config of the second stage that a recipe asks for.
 
     Args:
-        cfg: of the detector; MODEL.WEIGHTS are its weights, OUTPUT_DIR what the cache lies beside.
+        cfg: of the model; MODEL.WEIGHTS are its weights, OUTPUT_DIR what the cache lies beside.
         recipe: loss, sampler, weights, meta learner.
         iterations: of SOLVER.IMS_PER_BATCH images.
         dtype: of the cached features.
     """
     cfg = cfg.clone()
     cfg.defrost()
-    if not cfg.MODEL.ROI_HEADS.NAME.startswith("LongTail"):
+    images = build_task(cfg).one_class_an_image
+    if not images and not cfg.MODEL.ROI_HEADS.NAME.startswith("LongTail"):
         cfg.LT_DET.PATCH = True
+    if images and cfg.LT_DET.CLASSIFIER.NAME == "lws":
+        cfg.LT_DET.CLASSIFIER.NAME = "linear"  # all of it is trained
+    cfg.LT_DET.RESET_CLASSIFIER, cfg.LT_DET.META.SCOPE = False, "classifier"
     cfg.LT_DET.DECOUPLED = cfg.LT_DET.REGION_CACHE.ENABLED = True
     cfg.LT_DET.REGION_CACHE.DTYPE = dtype
     cfg.LT_DET.PROGRESS_BAR = False
@@ -122,8 +128,7 @@ def train_candidate(cfg: Any, recipe: Recipe, **how: Any) -> Candidate:
     """
     found: list[tuple[Tensor, Tensor]] = []
     for head in classification_heads(trained_detector(cfg, recipe, **how)):
-        layer: Any = head.cls_score
-        found.append((layer.weight.detach().cpu().clone(), layer.bias.detach().cpu().clone()))
+        found.append(parameters_of(head.cls_score))
     keys = zip(recipe.options[::2], recipe.options[1::2])
     settings = ", ".join(f"{key.removeprefix('LT_DET.')} {value}" for key, value in keys)
     return Candidate(recipe.name, recipe.level, found, settings)

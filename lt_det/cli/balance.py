@@ -1,13 +1,14 @@
-r"""``lt-det balance``: from a trained detector to one that finds the rare classes.
+r"""``lt-det balance``: from a trained model to one that finds the rare classes.
 
 lt-det balance --config-file output/run/config.yaml --output output/balanced \
         MODEL.WEIGHTS output/run/model_final.pth
 
-Mask, Faster and Cascade R-CNN of Detectron2 or of lt_det. What the detector computes of the images
-is cached; calibrations and newly trained classifiers are tried on it, with several limits of scores
-and overlaps; the simplest is chosen that no other beats beyond luck. The result is a checkpoint and
-a config of plain Detectron2, balanced.pth and balanced.yaml, and the table of all that was tried.
-The same command again goes on where it was stopped.
+Mask, Faster and Cascade R-CNN, RetinaNet (calibrations only), and image classifiers of lt_det. What
+the model computes of the images is cached; calibrations and newly trained classifiers are tried on
+it, of detectors with several limits of scores and overlaps; the simplest is chosen that no other
+beats beyond luck. The result is a checkpoint and a config, balanced.pth and balanced.yaml, of
+detectors for plain Detectron2, and the table of all that was tried. The same command again goes on
+where it was stopped.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lt_det.balancing.choice import METRICS, Objective
-from lt_det.balancing.options import BalanceOptions
+from lt_det.balancing.choice import METRICS
+from lt_det.balancing.options import BalanceOptions, objective_of
 from lt_det.balancing.plan import plan_text
 from lt_det.balancing.run import closing_words, plan_balance, run_balance
 from lt_det.engine.startup.setup import load_config
@@ -45,13 +46,12 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument(
         "--objective",
         choices=METRICS,
-        default=defaults.objective.metric,
-        help=f"what is to be high (default: {defaults.objective.metric})",
+        help="what is to be high (default: APr; images: mean_class, top-1 on balanced images)",
     )
     parser.add_argument(
         "--keep",
         choices=("none", *METRICS),
-        help="what must not fall (default: AP, or none with --objective AP)",
+        help="what must not fall (default: AP or mean_class; none where that is the objective)",
     )
     parser.add_argument(
         "--at-most", type=float, default=0.0, metavar="POINTS", help="by which it may fall"
@@ -60,6 +60,11 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         "--budget", type=_seconds, default=float("inf"), metavar="TIME", help="such as 10m or 2h"
     )
     parser.add_argument("--images", type=int, default=0, help="test images to choose on (0: all)")
+    parser.add_argument(
+        "--evaluate",
+        action="store_true",
+        help="evaluate start and result through the whole model at the end: mask AP, calibration",
+    )
     parser.add_argument(
         "--iterations", type=int, default=defaults.iterations, help="of each training"
     )
@@ -94,19 +99,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.basicConfig(
         level=logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr
     )
-    kept = args.keep or ("none" if args.objective == "AP" else "AP")
+    cfg = load_config(args.config_file, args.options)
+    keep = "" if args.keep == "none" else args.keep
     options = BalanceOptions(
         choose_on=args.choose_on,
-        objective=Objective(args.objective, "" if kept == "none" else kept, args.at_most),
+        objective=objective_of(cfg, args.objective or "", keep, args.at_most),
         budget=args.budget,
         images=args.images,
         iterations=args.iterations,
         dtype=args.dtype,
         losses=tuple(args.add),
         train=not args.no_training,
+        evaluate=args.evaluate,
         seed=args.seed,
     )
-    cfg = load_config(args.config_file, args.options)
     output = args.output.resolve()
     check_writable_folder(output)
     if args.plan:

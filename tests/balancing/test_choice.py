@@ -15,6 +15,7 @@ from lt_det.balancing.choice import (
 )
 from lt_det.balancing.outcome import Tried, decide
 from lt_det.balancing.replay import PostProcessing
+from lt_det.balancing.truth import BoxTruth
 from lt_det.evaluation.analysis.matches import Matches
 from lt_det.evaluation.analysis.objects import Objects
 from lt_det.evaluation.analysis.resampling import interval
@@ -66,14 +67,14 @@ def world(seed, *, candidates=24, gain=0.0):
                 i == 0,
             )
         )
-    return objects, tried
+    return BoxTruth(objects), tried
 
 
 def played(seed, **options):
     """Return what a whole run would say: chosen index, and the interval of the gain."""
-    objects, tried = world(seed, **options)
-    half = balanced_halves(objects.images_by_class(), total=NUM_IMAGES, seed=seed)
-    outcome = decide(tried, objects, half, GROUPS, Objective("APr", "AP", 1.0), seed=seed)
+    truth, tried = world(seed, **options)
+    half = balanced_halves(truth.images_by_class(), total=NUM_IMAGES, seed=seed)
+    outcome = decide(tried, truth, half, GROUPS, Objective("APr", "AP", 1.0), seed=seed)
     return outcome.chosen, outcome.gain["APr"][1:]
 
 
@@ -150,14 +151,18 @@ def test_cross_fitted_gain_weighs_classes_alike():
     nan = np.nan
     first = (np.array([[10.0, nan]]), np.array([[30.0, nan]]))
     second = (np.array([[20.0, 50.0]]), np.array([[20.0, 40.0]]))
-    gain = cross_fitted([first, second], ["r", "f"])
+    gain = cross_fitted([first, second], ["r", "f"], RARE)
     assert gain["APr"][0] == pytest.approx(10)
     assert gain["APf"][0] == pytest.approx(-10)
     assert gain["AP"][0] == pytest.approx(0)
 
 
 @pytest.mark.parametrize(
-    "bad", [("mAP", "", 0.0), ("AP", "APx", 0.0), ("AP", "APf", -1.0), ("AP", "", float("nan"))]
+    "bad",
+    [
+        *(("mAP", "", 0.0), ("AP", "APx", 0.0), ("AP", "APf", -1.0), ("AP", "", float("nan"))),
+        *(("few", "APf", 0.0), ("APr", "many", 0.0)),
+    ],
 )
 def test_objectives_are_checked(bad):
     with pytest.raises(ValueError, match="objective"):

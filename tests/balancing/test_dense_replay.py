@@ -78,13 +78,11 @@ def test_plain_detectron2_has_the_same_detections(tmp_path):
     }
     subject, _ = balance_run.plan_balance(cfg, options, output)
     names = ("tau-norm tau 0.5", "logit adjustment tau 1")
-    for candidate in balance_run._calibrations(subject):
+    for candidate in subject.calibrations():
         if candidate.name not in names:
             continue
         limits = PostProcessing(0.01, 0.3)
-        balance_run.write_balanced(
-            output, subject.cfg, subject.model, subject.replay, candidate.classifiers, limits
-        )
+        subject.write(output, candidate.classifiers, limits)
         files = [r["file_name"] for r in DatasetCatalog.get(cfg.DATASETS.TEST[0])][:3]
         find = subject.images()
         for place, found in enumerate(detections_of_plain(output, files, tmp_path)):
@@ -98,5 +96,5 @@ def test_plain_detectron2_has_the_same_detections(tmp_path):
 def test_scores_that_detectron2_has_not_are_refused(tmp_path):
     cfg = trained(tmp_path, change=as_retinanet)
     cfg.LT_DET.LOSS = "gumbel"
-    with pytest.raises(ValueError, match="'gumbel' has columns or scores"):
+    with pytest.raises(ValueError, match="'gumbel', scores by gumbel_scores, not sigmoid"):
         balance_run.run_balance(cfg, BalanceOptions(), tmp_path / "balance")

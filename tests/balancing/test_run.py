@@ -15,10 +15,11 @@ from detectron2.modeling import build_model
 
 from lt_det.balancing import run as balance_run
 from lt_det.balancing.choice import Objective
-from lt_det.balancing.evaluation_cache import EvaluationCache, images_of_all_classes
+from lt_det.balancing.evaluation_cache import EvaluationCache, FrozenDetector
 from lt_det.balancing.frozen_images import FrozenImage
 from lt_det.balancing.options import BalanceOptions
 from lt_det.balancing.run import run_balance
+from lt_det.balancing.subsets import images_of_all_classes
 from lt_det.engine.trainer import LongTailTrainer
 from tests.engine.tiny import tiny_config
 from tests.modeling.small_models import HEADS
@@ -99,13 +100,9 @@ def test_plain_detectron2_has_the_same_detections(tmp_path, kind, ours, loss):
         "calibration",
         "loss",
     }
-    (candidate,) = [c for c in balance_run._calibrations(subject) if c.name == "tau-norm tau 0.5"]
-    limits = balance_run.settings_to_try(
-        subject.replay.own, score_thresholds=(), nms_thresholds=(0.3,)
-    )[1]
-    balance_run.write_balanced(
-        output, subject.cfg, subject.model, subject.replay, candidate.classifiers, limits
-    )
+    (candidate,) = [c for c in subject.calibrations() if c.name == "tau-norm tau 0.5"]
+    limits = subject.settings(OPTIONS)[1]
+    subject.write(output, candidate.classifiers, limits)
     store = subject.cache.fill()
     for place, (boxes, scores, classes) in enumerate(detections_of_plain(output, names, tmp_path)):
         frozen = FrozenImage.of_record(store[place])
@@ -118,15 +115,27 @@ def test_plain_detectron2_has_the_same_detections(tmp_path, kind, ours, loss):
 
 def test_the_start_has_the_figures_of_an_evaluation(tmp_path):
     cfg = trained(tmp_path)
-    balanced = run_balance(cfg, BalanceOptions(train=False), tmp_path / "balance")
-    results = LongTailTrainer.evaluate_checkpoint(cfg)["bbox"]
+    said = []
+    options = BalanceOptions(train=False, evaluate=True)
+    balanced = run_balance(cfg, options, tmp_path / "balance", say=said.append)
+    assert "2 x 8 images" in said[-1]
+    results = LongTailTrainer.evaluate_checkpoint(cfg)
     start = balanced.outcome.rows[0]
     for name in ("AP", "APr"):
-        np.testing.assert_allclose(start[name], results[name], atol=1e-9)
+        np.testing.assert_allclose(start[name], results["bbox"][name], atol=1e-9)
+    # Masks are evaluated through the detector, and the boxes again: as the row says.
+    through = balanced.outcome.evaluated
+    assert set(through["start"]) == set(through["balanced"]) == {"bbox", "segm"}
+    for task in ("bbox", "segm"):
+        np.testing.assert_equal(through["start"][task], dict(results[task]))
+    chosen = balanced.outcome.rows[balanced.outcome.chosen]
+    np.testing.assert_allclose(through["balanced"]["bbox"]["AP"], chosen["AP"], atol=1e-9)
+    assert "| segm, through the model" in balanced.outcome.text()
     record = json.loads((tmp_path / "balance" / "balance_result.json").read_text())
     assert record["start"]["candidate"] == "as trained"
     assert len(record["candidates"]) == len(balanced.outcome.rows)
     assert "trained on" in " ".join(record["notes"])  # the tiny set is both
+    assert record["evaluated"]["start"]["segm"]["AP"] == results["segm"]["AP"]
 
 
 def test_a_stopped_balance_goes_on(tmp_path, monkeypatch):
@@ -205,7 +214,9 @@ def test_the_cache_is_shared_and_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr("lt_det.balancing.evaluation_cache.IMAGES_PER_SHARD", 3)
 
     def cache(name):
-        return EvaluationCache(cfg, model, dicts, beside=str(tmp_path / name), dtype="float32")
+        part = FrozenDetector(cfg, model)
+        beside = str(tmp_path / name)
+        return EvaluationCache(cfg, model, dicts, part, beside=beside, dtype="float32")
 
     assert cache("one").missing() == 8
     stopped = iter(range(4))

@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,14 +27,14 @@ from lt_det.engine.regions.store import (
     ImageRegions,
     RegionShard,
     RegionStore,
+    fill_shard,
+    open_shard,
     write_shard,
 )
 from lt_det.engine.regions.tap import TappedStage, frozen_regions
 from lt_det.evaluation.rank_watch import mark, wait_for_all
 from lt_det.modeling.classifiers.classification_head import classification_heads
-from lt_det.storage.atomic_write import remove_partial_files
 from lt_det.storage.cache_folder import why_not_usable
-from lt_det.storage.locks import file_lock
 from lt_det.tasks import build_task
 from lt_det.tasks.named_image_mapper import NamedImageMapper
 
@@ -122,7 +123,7 @@ def build_region_cache(
     _log_other_caches(beside, folder)
     writer = _ShardWriter(cfg, detector, dicts, folder, mapper=mapper)
     shards = writer.all_shards()
-    opened = {shard: _open_shard(shard.path) for shard in shards}
+    opened = {shard: open_shard(shard.path) for shard in shards}
     # Every rank takes a share of what any rank lacks: they may have a disk each.
     lacking = comm.all_gather([shard for shard, content in opened.items() if content is None])
     todo = sorted({shard for of_rank in lacking for shard in of_rank})
@@ -133,7 +134,7 @@ def build_region_cache(
     writer.write(todo[comm.get_rank() :: comm.get_world_size()], num_missing=len(todo))
     wait_for_all("the region cache", barrier=comm.synchronize)
     for shard in todo:
-        opened[shard] = _open_shard(shard.path)
+        opened[shard] = open_shard(shard.path)
     # Left over where ranks have a disk each: every one needs all.
     left = [shard for shard, content in opened.items() if content is None]
     writer.write(left, num_missing=len(left))
@@ -151,16 +152,6 @@ def _log_other_caches(beside: str, folder: str) -> None:
             beside,
             size / 2**30,
         )
-
-
-def _open_shard(path: str) -> RegionShard | None:
-    try:
-        return RegionShard(path)
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        logger.warning("%s; it is computed anew", error)
-        return None
 
 
 class _Shard(NamedTuple):
@@ -187,7 +178,6 @@ class _ShardWriter:
             raise ValueError(
                 f"region features cannot be kept in {folder}, beside OUTPUT_DIR: {reason}"
             )
-        self._locks = os.path.join(folder, "locks")  # byte i is the lock of shard i
         self._is_measured = False
         self._maps_batches = build_task(cfg).one_class_an_image
         self._ims_per_forward, self._ims_per_shard = 8, IMAGES_PER_SHARD
@@ -231,16 +221,16 @@ class _ShardWriter:
             busy: list[_Shard] = []
             for wait, some in ((False, shards), (True, busy)):
                 for shard in some:
-                    number = number_of[shard.path]
-                    with file_lock(self._locks, number=number, wait=wait) as mine:
-                        if not mine:
-                            busy.append(shard)  # another run is at it
-                            continue
-                        if _open_shard(shard.path) is None:
-                            remove_partial_files(shard.path)
-                            self._compute(shard, bar, num_missing=num_missing)
-                        else:
-                            bar.update(shard.end - shard.start)
+                    done = fill_shard(
+                        shard.path,
+                        number=number_of[shard.path],
+                        compute=partial(self._compute, shard, bar, num_missing=num_missing),
+                        wait=wait,
+                    )
+                    if done == "busy":
+                        busy.append(shard)  # another run is at it
+                    elif done == "there":
+                        bar.update(shard.end - shard.start)
 
     def _compute(self, shard: _Shard, bar: tqdm, *, num_missing: int) -> None:
         position = shard.epoch * len(self._dicts) + shard.start

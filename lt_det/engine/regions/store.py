@@ -7,17 +7,22 @@ the page cache of the machine, shared by all its processes.
 from __future__ import annotations
 
 import json
+import logging
+import os
 import zlib
-from collections.abc import Container, Sequence
-from typing import Any
+from collections.abc import Callable, Container, Sequence
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lt_det.storage.atomic_write import atomic_path
+from lt_det.storage.atomic_write import atomic_path, remove_partial_files
+from lt_det.storage.locks import file_lock
 from lt_det.storage.regular_file import open_regular
+
+logger = logging.getLogger(__name__)
 
 #: One image: for each classifier, features (Ri, D) float32 and labels (Ri,) int64.
 ImageRegions = list[tuple[Tensor, Tensor]]
@@ -133,6 +138,39 @@ class RegionShard:
     def labels(self, image: int) -> Tensor:
         """Return the labels ``(R,)`` int64 that the first classifier sees in an image."""
         return self._labels[0][self._ends[0][image] : self._ends[0][image + 1]].long()
+
+
+def open_shard(path: str) -> RegionShard | None:
+    """Return the shard of a file, None where there is none that is whole."""
+    try:
+        return RegionShard(path)
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        logger.warning("%s; it is computed anew", error)
+        return None
+
+
+def fill_shard(
+    path: str, *, number: int, compute: Callable[[], None], wait: bool = True
+) -> Literal["computed", "there", "busy"]:
+    """Compute a shard where it is missing, one process at a time; return what was done.
+
+    Args:
+        path: of the shard.
+        number: of its lock, in the file "locks" beside it.
+        compute: writes the shard.
+        wait: for a process that computes it; else that is "busy".
+    """
+    locks = os.path.join(os.path.dirname(path), "locks")
+    with file_lock(locks, number=number, wait=wait) as mine:
+        if not mine:
+            return "busy"
+        if open_shard(path) is not None:
+            return "there"
+        remove_partial_files(path)
+        compute()
+        return "computed"
 
 
 class RegionStore(Sequence[ImageRegions]):

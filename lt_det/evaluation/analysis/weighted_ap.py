@@ -18,6 +18,8 @@ from torch.nn.functional import embedding_bag
 from lt_det.evaluation.analysis.matches import Matches
 from lt_det.evaluation.analysis.objects import ObjectPlaces
 
+#: Metric -> group of the classes that it is the mean of; "" is all.
+AP_METRICS: Mapping[str, str] = {"AP": "", "APr": "r", "APc": "c", "APf": "f"}
 #: The metric's.
 RECALL_THRESHOLDS = np.linspace(0.0, 1.0, 101)
 # Levels, times places, times weightings, that are held, and that are worked on at once: those stay
@@ -223,20 +225,22 @@ def thresholds_reached(recall: np.ndarray) -> np.ndarray:
     return guess + 1
 
 
-def group_means(aps: np.ndarray, groups: Sequence[str | None]) -> dict[str, np.ndarray]:
-    """Return "AP", "APr", "APc", "APf" -> ``(B,)``, NaN where no class of the group is defined.
+def group_means(
+    aps: np.ndarray,
+    groups: Sequence[str | None],
+    *,
+    metrics: Mapping[str, str] = AP_METRICS,
+) -> dict[str, np.ndarray]:
+    """Return metric -> ``(B,)``, NaN where no class of the group is defined.
 
     Args:
-        aps: ``(B, K)`` of :func:`class_aps`.
+        aps: ``(B, K)`` of :func:`class_aps`, or other figures of classes.
         groups: "r", "c" or "f" of each class.
+        metrics: names, as :data:`AP_METRICS`.
     """
-    members: Mapping[str, np.ndarray] = {
-        "AP": np.ones(aps.shape[1], dtype=bool),
-        **{f"AP{g}": np.array([group == g for group in groups], dtype=bool) for g in "rcf"},
-    }
     means = {}
-    for name, of_group in members.items():
-        part = aps[:, of_group]
+    for name, wanted in metrics.items():
+        part = aps[:, [not wanted or group == wanted for group in groups]]
         number = (~np.isnan(part)).sum(axis=1)
         total = np.nansum(part, axis=1)
         means[name] = np.where(number > 0, total / np.maximum(number, 1), np.nan)

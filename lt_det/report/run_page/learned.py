@@ -14,6 +14,8 @@ from lt_det.report.svg import Axis, Chart, colour_of, shape_of
 
 _LEVELS = ("as trained", "post-processing", "calibration", "loss", "meta")
 _METRICS = ("AP", "APr", "APc", "APf")
+# Of image classifiers, in the same order.
+_ACCURACIES = ("mean_class", "few", "medium", "many")
 
 
 def learned_weights(material: Material) -> Section | None:
@@ -90,20 +92,16 @@ def _balance(content: Mapping[str, Any], name: str, place: int) -> Section:
             f"Gain on images that were not chosen on (cross-fitted, 95 %): {', '.join(gains)}."
         )
     texts += [str(note) for note in content.get("notes") or []]
-    header = [
-        "candidate",
-        "level",
-        NumberHead("score threshold"),
-        NumberHead("NMS"),
-        *map(NumberHead, _METRICS),
-    ]
+    texts += _through_the_model(content.get("evaluated") or {})
+    limits = {k: d for k, d in {"score threshold": 4, "NMS": 2}.items() if k in start}
+    metrics = _metrics(start)
+    header = ["candidate", "level", *map(NumberHead, (*limits, *metrics))]
     table = [
         [
             Cell(str(row.get("candidate")), kind="long"),
             str(row.get("level")),
-            number_cell(_number(row, "score threshold"), 4),
-            number_cell(_number(row, "NMS"), 2),
-            *(number_cell(_number(row, m)) for m in _METRICS),
+            *(number_cell(_number(row, limit), digits) for limit, digits in limits.items()),
+            *(number_cell(_number(row, m)) for m in metrics),
         ]
         for row in rows
     ]
@@ -128,12 +126,13 @@ def _front(
     start: Mapping[str, Any],
     chosen: Mapping[str, Any],
 ) -> Any:
-    points = [(row, _number(row, "APf"), _number(row, "APr")) for row in rows]
+    _, rare, _, frequent = _metrics(start)
+    points = [(row, _number(row, frequent), _number(row, rare)) for row in rows]
     points = [p for p in points if math.isfinite(p[1]) and math.isfinite(p[2])]
     chart = Chart(
-        Axis.around([x for _, x, _ in points], "APf: frequent classes"),
-        Axis.around([y for *_, y in points], "APr: rare classes"),
-        name="APr against APf of all candidates",
+        Axis.around([x for _, x, _ in points], f"{frequent}: frequent classes"),
+        Axis.around([y for *_, y in points], f"{rare}: rare classes"),
+        name=f"{rare} against {frequent} of all candidates",
         height=330,
     )
     front, best = [], -math.inf
@@ -150,7 +149,7 @@ def _front(
             x, y, colour_of(level), shape=shape_of(level), size=3.4, faint=True, title=_words(row)
         )
     for row, words in ((start, "start"), (chosen, "chosen")):
-        x, y = _number(row, "APf"), _number(row, "APr")
+        x, y = _number(row, frequent), _number(row, rare)
         if math.isfinite(x) and math.isfinite(y):
             level = levels.index(row["level"]) if row.get("level") in levels else 0
             chart.point(x, y, colour_of(level), shape=shape_of(level), size=6.5, title=_words(row))
@@ -169,11 +168,29 @@ def _front(
 
 
 def _words(row: Mapping[str, Any]) -> str:
-    limits = f"score {row.get('score threshold')}, NMS {row.get('NMS')}"
+    limits = f" (score {row.get('score threshold')}, NMS {row['NMS']})" if "NMS" in row else ""
     figures = ", ".join(
-        f"{m} {_number(row, m):.1f}" for m in _METRICS if math.isfinite(_number(row, m))
+        f"{m} {_number(row, m):.1f}" for m in _metrics(row) if math.isfinite(_number(row, m))
     )
-    return f"{row.get('candidate')} ({limits}): {figures}"
+    return f"{row.get('candidate')}{limits}: {figures}"
+
+
+def _metrics(row: Mapping[str, Any]) -> Sequence[str]:
+    """Return the mean over all classes, then the groups, rare first."""
+    return _ACCURACIES if "mean_class" in row else _METRICS
+
+
+def _through_the_model(evaluated: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for each task that start and result were evaluated in."""
+    start, balanced = (evaluated.get(which) or {} for which in ("start", "balanced"))
+    texts = []
+    for task in start:
+        figures = ", ".join(
+            f"{m} {_number(start[task], m):.1f} to {_number(balanced.get(task, {}), m):.1f}"
+            for m in _metrics(start[task])
+        )
+        texts.append(f"Through the whole model, {task}, start to result: {figures}.")
+    return texts
 
 
 def _number(row: Mapping[str, Any], key: str) -> float:

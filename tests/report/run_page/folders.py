@@ -98,18 +98,24 @@ def write_run(
     return folder
 
 
-def write_balance(folder: Path) -> Path:
-    """Write the output of lt-det balance."""
+def write_balance(folder: Path, *, images: bool = False) -> Path:
+    """Write the output of lt-det balance, of a detector or of an image classifier."""
     folder.mkdir(parents=True)
+    names = ("mean_class", "few", "medium", "many") if images else ("AP", "APr", "APc", "APf")
+    limits = {} if images else {"score threshold": 0.001, "NMS": 0.5}
     rows = [
-        {"candidate": name, "level": level, "settings": "", "score threshold": 0.001, "NMS": 0.5,
-         "AP": 10.0 + n, "APr": 1.0 * n, "APc": 10.0, "APf": 20.0 - n}
+        {"candidate": name, "level": level, "settings": "", **limits,
+         **dict(zip(names, (10.0 + n, 1.0 * n, 10.0, 20.0 - n)))}
         for n, (name, level) in enumerate(
             (("as trained", "as trained"), ("tau <b>", "calibration"), ("balms", "meta"))
         )
     ]  # fmt: skip
-    gain = {"APr": {"points": 2.0, "interval_95": [1.0, 3.0]}}
-    content = {"objective": "APr", "chosen": rows[2], "start": rows[0], "cross_fitted_gain": gain,
-               "notes": ["Two halves."], "candidates": rows}  # fmt: skip
+    gain = {names[1]: {"points": 2.0, "interval_95": [1.0, 3.0]}}
+    task = "classification" if images else "segm"
+    evaluated = {which: {task: dict(zip(names, (n, n, n, n)))}
+                 for which, n in (("start", 3.0), ("balanced", 7.5))}  # fmt: skip
+    content = {"objective": names[1], "chosen": rows[2], "start": rows[0],
+               "cross_fitted_gain": gain, "notes": ["Two halves."], "candidates": rows,
+               "evaluated": evaluated}  # fmt: skip
     (folder / "balance_result.json").write_text(json.dumps(content))
     return folder
