@@ -10,7 +10,7 @@ from detectron2.data import DatasetMapper, MetadataCatalog
 from torch import nn
 from tqdm import tqdm
 
-from lt_det.balancing.subject import Subject
+from lt_det.balancing.detector_subject import DetectorSubject
 from lt_det.evaluation.analysis.matches import judge
 from lt_det.evaluation.analysis.objects import Objects
 from lt_det.evaluation.analysis.weighted_ap import class_aps, group_means
@@ -24,7 +24,9 @@ _ABSENT = np.iinfo(np.int64).min
 
 
 @torch.no_grad()
-def mask_figures(detector: nn.Module, subject: Subject, weights: np.ndarray) -> dict[str, Any]:
+def mask_figures(
+    detector: nn.Module, subject: DetectorSubject, weights: np.ndarray
+) -> dict[str, Any]:
     """Return the AP of masks and boxes, of all images and of each resample of them.
 
     One pass of the whole detector over all test images: masks cannot be had from cached regions.
@@ -50,8 +52,7 @@ def mask_figures(detector: nn.Module, subject: Subject, weights: np.ndarray) -> 
     detections = PredictionTable.of_images(images).detections(category_ids=ids, with_masks=True)
     detections = detections.take(np.flatnonzero(detections.category_ids != _ABSENT))
     detections = detections.top_scoring(subject.replay.limit)
-    rows = {int(c): row for row, c in enumerate(objects.category_ids)}
-    groups = subject.groups([rows.get(i, -1) for i in ids])
+    groups = subject.groups()
     means = {
         task: group_means(
             class_aps(objects, judge(objects, detections, iou_type=task).matches, weights), groups

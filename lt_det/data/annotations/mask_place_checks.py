@@ -177,10 +177,10 @@ def _places(annotations: Sequence[Mapping[str, Any]]) -> list[Bounds | str | Non
         for row, (x, y, width, height) in zip(
             coded, mask_utils.toBbox([annotations[row]["segmentation"] for row in coded]).tolist()
         ):
-            box: Any = annotations[row].get("bbox")
-            if is_box(box):
+            own: Any = annotations[row].get("bbox")
+            if is_box(own):
                 is_empty = width == 0 or height == 0
-                places[row] = judged(None if is_empty else (x, y, x + width, y + height), box)
+                places[row] = judged(None if is_empty else (x, y, x + width, y + height), own)
     return places
 
 
