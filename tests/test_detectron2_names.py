@@ -78,7 +78,7 @@ CALLABLES = [
     ),
     (comm, "shared_random_seed", (), "engine/loading/train_stream.py"),
     (EventStorage, "latest", (), "engine/hooks.py"),
-    (EventStorage, "put_scalar", ("smoothing_hint", "cur_iter"), "engine/metrics_file.py"),
+    (EventStorage, "put_scalar", ("smoothing_hint",), "engine/metrics_file.py"),
     (EventStorage, "latest_with_smoothing_hint", ("window_size",), "engine/metrics_file.py"),
     (engine.DefaultTrainer, "build_writers", (), "engine/trainer.py"),
     (Backbone, "output_shape", (), "modeling/timm_backbone.py"),

@@ -67,14 +67,13 @@ class MetricsFile(HookBase, EventWriter):
         # The line of the checkpoint's iteration may have been written after the checkpoint.
         before = [n for n in map(_iteration, read_lines(self._path)) if n < self._start]
         self._last_write = max([int(self._loaded["last_write"]), *before])
+        storage = self.trainer.storage
+        now = storage.iter
         for name, values in self._loaded["values"].items():
             for value, iteration in values:
-                self.trainer.storage.put_scalar(
-                    name,
-                    value,
-                    smoothing_hint=self._loaded["smoothed"][name],
-                    cur_iter=int(iteration),
-                )
+                storage.iter = int(iteration)  # Detectron2 v0.6 takes no other
+                storage.put_scalar(name, value, smoothing_hint=self._loaded["smoothed"][name])
+        storage.iter = now
 
     def write(self) -> None:
         """Write a line for each iteration with scalars that are in no line yet."""
