@@ -66,7 +66,11 @@ def test_formulas_in_names_are_no_formulas_in_the_csv(tmp_path):
 
 def test_a_json_has_a_line_for_each_row(tmp_path):
     rows = [{"name": 'a "b"', "AP": float("nan")}, {"name": "é", "AP": np.float64(0.5)}]
-    value = {"rows": rows, "nested": {"list": [1, float("inf")], "none": [], "empty": {}}, "x": (1,)}
+    value = {
+        "rows": rows,
+        "nested": {"list": [1, float("inf")], "none": [], "empty": {}},
+        "x": (1,),
+    }
     write_json(tmp_path / "file.json", value)
     text = (tmp_path / "file.json").read_text()
     expected = {
