@@ -36,7 +36,7 @@ def add_analysis(
         dataset: its name or path.
     """
     kind = result.iou_type
-    what = f"analysis of {kind} on {dataset} (LT_DET.EVAL.ANALYSIS)"
+    what = f"analysis of {kind} on {dataset}"
     with beside_results(what, files=analysis_files(folder, kind)):
         found = analyse(ground_truth, detections, result, options=options)
         logger.info("Behind %s:\n%s", kind, analysis_table(found))
