@@ -48,13 +48,13 @@ The picture has ten rows, the tables below have all.
 
 
 def load(device: str) -> dict[str, dict[str, Any]]:
-    """Return topic -> content of its file measured on ``device``."""
+    """Return topic -> content of its file measured on ``device``; files of other pages are left."""
     contents = {}
     for path in sorted(RESULTS.glob("*.json")):
         topic, _, suffix = path.stem.partition(".")
         content = json.loads(path.read_text())
         # Beside them lie the records of other tables.
-        if (suffix or "cpu") == device and "machine" in content:
+        if (suffix or "cpu") == device and isinstance(content, dict) and "title" in content:
             contents[topic] = content
     return contents
 
