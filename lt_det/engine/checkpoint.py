@@ -178,8 +178,8 @@ class LongTailCheckpointer(DetectionCheckpointer):
                 raise ValueError(
                     f"checkpoint {filename!r} names a weight {key!r}: expected texts as names"
                 )
-            if isinstance(value, torch.Tensor) and (value.is_meta or value.is_complex()):
-                what = "no values" if value.is_meta else "complex numbers"
+            what = _unlike_weights(value) if isinstance(value, torch.Tensor) else None
+            if what is not None:
                 raise ValueError(
                     f"checkpoint {filename!r} has {what} in {key!r}: save its weights again as "
                     "plain tensors of real numbers"
@@ -244,6 +244,15 @@ def _with_model(data: dict[str, Any]) -> dict[str, Any]:
         return data
     inner = data.get("state_dict")
     return {"model": inner if isinstance(inner, dict) else data}
+
+
+def _unlike_weights(value: torch.Tensor) -> str | None:
+    """Return what makes a tensor none of a detector's weights, or None."""
+    if value.is_meta:
+        return "no values"
+    if value.is_complex():
+        return "complex numbers"
+    return "sparse numbers" if value.layout != torch.strided else None
 
 
 def _address_hint(path: str) -> str:

@@ -2,7 +2,8 @@
 
 ``torch.load(weights_only=True)`` alone is not enough before torch 2.6: it hands TorchScript
 archives to ``torch.jit.load``, whose programs may write files, and unpacks tars.
-From 2.6 on torch refuses both by itself; here they are refused with every version.
+From 2.6 on torch refuses both by itself; here they are refused with every version. And before
+2.10 it believes lengths of tensors: see :mod:`lt_det.storage.declared_storages`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import IO, Any
 
 import torch
 
+from lt_det.storage.declared_storages import check_archive_storages, check_legacy_storages
 from lt_det.storage.regular_file import open_regular
 
 _ZIP = b"PK\x03\x04"
@@ -55,6 +57,7 @@ def load_open_tensors(file: IO[Any]) -> Any:
     try:
         _refuse_programs(file)
         _check_sums(file)
+        _check_storages(file)
         return torch.load(file, map_location="cpu", weights_only=True)
     except OSError as error:
         if error.errno != errno.EINVAL:
@@ -73,6 +76,11 @@ def _check_sums(file: IO[Any]) -> None:
         file.seek(0)
         try:
             with zipfile.ZipFile(file) as archive:
+                if any(one.compress_type for one in archive.infolist()):
+                    # One of a few kilobytes may hold gigabytes.
+                    raise pickle.UnpicklingError(
+                        "its content is compressed, as torch.save has none"
+                    )
                 damaged = archive.testzip()
         except (zipfile.BadZipFile, zlib.error, NotImplementedError, struct.error) as error:
             raise pickle.UnpicklingError(f"it is damaged: {error}") from error
@@ -81,6 +89,16 @@ def _check_sums(file: IO[Any]) -> None:
                 f"it is damaged: {damaged!r} in it does not have the checksum with which it was "
                 "written; take another copy"
             )
+    file.seek(0)
+
+
+def _check_storages(file: IO[Any]) -> None:
+    is_archive = file.read(len(_ZIP)) == _ZIP
+    file.seek(0)
+    if is_archive:
+        check_archive_storages(file)
+    else:
+        check_legacy_storages(file)
     file.seek(0)
 
 

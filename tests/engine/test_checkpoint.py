@@ -133,6 +133,7 @@ def test_foreign_objects_are_refused_and_not_run(tmp_path, ending):
         (3, torch.zeros(2), "names a weight 3: expected texts as names"),
         ("w", torch.zeros(2, device="meta"), "has no values in 'w'"),
         ("w", torch.zeros(2, dtype=torch.complex64), "has complex numbers in 'w'"),
+        ("w", torch.ones(2).to_sparse(), "has sparse numbers in 'w'"),
     ],
 )
 def test_what_is_no_weight_is_named(tmp_path, name, value, words):

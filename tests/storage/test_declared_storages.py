@@ -1,0 +1,136 @@
+"""Files of torch.save whose tensors are said to be larger than the numbers that are there."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import zipfile
+from collections import OrderedDict
+
+import pytest
+import torch
+
+from lt_det.storage.tensor_file import load_tensors
+
+
+class _Storage:
+    def __init__(self, numbers: object, key: str = "0", kind: type = torch.FloatStorage) -> None:
+        self.pid = ("storage", kind, key, "cpu", numbers)
+
+
+class _Pickler(pickle._Pickler):  # type: ignore[name-defined]
+    def persistent_id(self, one):
+        return one.pid if isinstance(one, _Storage) else None
+
+
+class _Tensor:
+    """A tensor of ``numbers`` that begins a storage, and items to set on it."""
+
+    def __init__(self, storage: _Storage, numbers: int, items: list | None = None) -> None:
+        arguments = (storage, 0, (numbers,), (1,), False, OrderedDict())
+        self._reduced = (torch._utils._rebuild_tensor_v2, arguments)
+        if items:
+            self._reduced = (*self._reduced, None, None, iter(items))  # type: ignore[assignment]
+
+    def __reduce__(self):
+        return self._reduced
+
+
+def written(path, tensor, held: int, compression: int = zipfile.ZIP_STORED):
+    pickled = io.BytesIO()
+    _Pickler(pickled, 2).dump({"w": tensor})
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        archive.writestr("a/data.pkl", pickled.getvalue())
+        archive.writestr("a/byteorder", b"little")
+        archive.writestr("a/data/0", bytes(4 * held))
+        archive.writestr("a/version", b"3\n")
+    return path
+
+
+def test_what_is_as_long_as_it_says_is_read(tmp_path):
+    path = written(tmp_path / "w.pth", _Tensor(_Storage(4), 4), 4)
+    assert load_tensors(path)["w"].tolist() == [0] * 4
+
+
+# Some tens of numbers only: a reader that believes them must not end the test run.
+@pytest.mark.parametrize("numbers", [5, 40])
+def test_more_numbers_than_are_there_are_refused(tmp_path, numbers):
+    path = written(tmp_path / "w.pth", _Tensor(_Storage(numbers), numbers), 4)
+    with pytest.raises(pickle.UnpicklingError, match=f"have {4 * numbers} bytes, but 'data/0' "):
+        load_tensors(path)
+
+
+def test_other_types_count_their_own_bytes(tmp_path):
+    path = written(tmp_path / "w.pth", _Tensor(_Storage(4, kind=torch.DoubleStorage), 4), 4)
+    with pytest.raises(pickle.UnpicklingError, match="have 32 bytes, but 'data/0' has 16"):
+        load_tensors(path)
+
+
+def test_items_that_are_set_on_a_tensor_are_refused(tmp_path):
+    path = written(tmp_path / "w.pth", _Tensor(_Storage(4), 4, [(0, 1.5)]), 4)
+    with pytest.raises(pickle.UnpicklingError, match="it is damaged: TypeError"):
+        load_tensors(path)
+
+
+@pytest.mark.parametrize("numbers", [-1, "4", None])
+def test_lengths_that_are_none_are_refused(tmp_path, numbers):
+    path = written(tmp_path / "w.pth", _Tensor(_Storage(numbers), 4), 4)
+    with pytest.raises(pickle.UnpicklingError, match="not described as torch.save does"):
+        load_tensors(path)
+
+
+def test_without_torch_s_reader_the_lengths_are_compared_too(tmp_path, monkeypatch):
+    monkeypatch.delattr(torch._C, "PyTorchFileReader")
+    path = written(tmp_path / "w.pth", _Tensor(_Storage(5), 5), 4)
+    with pytest.raises(pickle.UnpicklingError, match="have 20 bytes, but 'data/0' has 16"):
+        load_tensors(path)
+
+
+def test_compressed_archives_are_refused(tmp_path):
+    tensor = _Tensor(_Storage(4000), 4000)
+    path = written(tmp_path / "w.pth", tensor, 4000, zipfile.ZIP_DEFLATED)
+    with pytest.raises(pickle.UnpicklingError, match="compressed"):
+        load_tensors(path)
+
+
+def test_a_storage_without_numbers_in_the_old_format_is_refused(tmp_path):
+    path = tmp_path / "w.pth"
+    torch.save({"w": torch.ones(8)}, path, _use_new_zipfile_serialization=False)
+    assert load_tensors(path)["w"].tolist() == [1] * 8
+    with open(path, "rb") as file:
+        for _ in range(4):
+            _Skip(file).load()
+        head = path.read_bytes()[: file.tell()]
+    path.write_bytes(head + pickle.dumps([], protocol=2))
+    with pytest.raises(pickle.UnpicklingError, match="no numbers for the storage"):
+        load_tensors(path)
+
+
+class _Skip(pickle.Unpickler):
+    def persistent_load(self, _):
+        return None
+
+    def find_class(self, *_):
+        return lambda *_: None
+
+
+def every_type() -> dict:
+    return {
+        **{
+            str(dtype): torch.ones(3, dtype=dtype)
+            for dtype in (torch.float16, torch.bfloat16, torch.float64, torch.int64, torch.int8)
+        },
+        "flags": torch.tensor([True, False]),
+        "complex": torch.ones(2, dtype=torch.complex64),
+        "empty": torch.zeros(0),
+        "view": torch.arange(9.0)[2:5],
+        "parameter": torch.nn.Parameter(torch.ones(2)),
+    }
+
+
+@pytest.mark.parametrize("as_archive", [True, False])
+def test_every_type_is_read(tmp_path, as_archive):
+    wanted = every_type()
+    torch.save(wanted, tmp_path / "w.pth", _use_new_zipfile_serialization=as_archive)
+    found = load_tensors(tmp_path / "w.pth")
+    assert all(torch.equal(found[key], value) for key, value in wanted.items())
