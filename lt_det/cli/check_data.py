@@ -51,7 +51,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument(
         "--options", nargs="+", default=[], metavar="KEY VALUE", help="on top of the config"
     )
-    parser.add_argument("--quick", action="store_true", help="read headers of images only")
+    parser.add_argument("--quick", action="store_true", help="read headers and ends of images only")
     parser.add_argument("--json", action="store_true", help="print a json for machines")
     parser.add_argument(
         "--fix",

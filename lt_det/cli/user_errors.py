@@ -7,6 +7,8 @@ import os
 import re
 from collections.abc import Iterator
 
+from lt_det.data.images.unusable_image import UnusableImageError
+
 #: Environment variable that asks for tracebacks.
 DEBUG = "LT_DET_DEBUG"
 
@@ -27,7 +29,8 @@ def user_errors() -> Iterator[None]:
     """Turn errors of input in the block into :class:`UserError`.
 
     Those are values, keys, files and missing packages, found before a training begins. An error in
-    the middle of a training keeps its traceback, and with ``LT_DET_DEBUG`` all do.
+    the middle of a training keeps its traceback unless an image file is at fault, and with
+    ``LT_DET_DEBUG`` all do.
 
     Raises:
         UserError: also for one that a process started by the block died of.
@@ -38,7 +41,8 @@ def user_errors() -> Iterator[None]:
         raise
     except Exception as error:
         text = _text(error)
-        if text is None or wants_traceback() or getattr(error, "in_training", False):
+        is_late = getattr(error, "in_training", False) and not isinstance(error, UnusableImageError)
+        if text is None or wants_traceback() or is_late:
             raise
         raise UserError(text) from error
 
@@ -47,6 +51,10 @@ def _text(error: Exception) -> str | None:
     """Return what to tell the user, None for other errors than the user's."""
     if isinstance(error, KeyError) and " " not in str(error.args[0] if error.args else ""):
         return None  # a bare key is no message to a user
+    if isinstance(error, UnusableImageError):
+        # A loader process gives its traceback as text.
+        found = re.findall(rf"^[\w.]*\b{type(error).__name__}: (.*)", str(error), re.M)
+        return found[-1] if found else str(error)
     if isinstance(error, _KINDS):
         # KeyError puts quotes around its text; an OSError of the system has a number first.
         text = str(error.args[0]) if len(error.args) == 1 else str(error)

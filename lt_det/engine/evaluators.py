@@ -14,14 +14,12 @@ from lt_det.data.annotations.class_matching import check_evaluation_json, match_
 from lt_det.data.annotations.datasets import check_registered, class_names_of, use_own_classes
 from lt_det.data.annotations.json_file import check_exists
 from lt_det.data.images.datasets import EVALUATOR_TYPE, HELD_OUT, take_classes
-from lt_det.data.images.depth import deep_images, deep_images_text
 from lt_det.data.images.first_look import check_image_files
-from lt_det.data.records.record_cache import SMALLEST
 from lt_det.data.stats.class_stats import ClassStats
-from lt_det.data.warn_once import warn_once
 from lt_det.engine.best_checkpoint import check_metric, group_of, warn_if_undefined
 from lt_det.engine.detection_limits import check_nms_thresholds
 from lt_det.engine.evaluated_model import classes_of_checkpoint, evaluated_model
+from lt_det.engine.loading.evaluated_images import check_evaluated_images
 from lt_det.engine.score_threshold import threshold_text, warn_of_score_threshold
 from lt_det.evaluation.analysis.options import MODES, options_of_mode
 from lt_det.evaluation.classification.evaluator import ClassificationEvaluator
@@ -162,14 +160,7 @@ def _check_detection_set(cfg: Any, name: str, class_names: Sequence[str] | None)
         _warn_if_undefined(cfg, name, {one for one, count in pairs if count})
     metadata = MetadataCatalog.get(name)
     warn_of_score_threshold(cfg, name, metadata.evaluator_type)
-    json_file = os.fspath(metadata.get("json_file") or "")
-    # The images of a large data set are not looked at: it would be read twice for that.
-    if os.path.isfile(json_file) and os.path.getsize(json_file) < SMALLEST:
-        records = DatasetCatalog.get(name)
-        check_image_files(records, what=f"DATASETS.TEST {name!r}")
-        deep = deep_images(record["file_name"] for record in records)
-        if deep:
-            warn_once(f"DATASETS.TEST, {deep_images_text(deep, name=name)}")
+    check_evaluated_images(name)
 
 
 def prepare_evaluation(cfg: Any, *, resume: bool, check_sets: bool = True) -> Any:
@@ -206,12 +197,13 @@ def _check_images(cfg: Any, name: str, class_names: Sequence[str] | None) -> Non
         )
     if class_names is None:
         class_names_of(name)  # reads it
-        return
-    try:
-        take_classes(name, class_names)
-    except ValueError as error:
-        raise ValueError(f"DATASETS.TEST: {error}") from error
-    if group_of(cfg.LT_DET.BEST_CHECKPOINT):
+    else:
+        try:
+            take_classes(name, class_names)
+        except ValueError as error:
+            raise ValueError(f"DATASETS.TEST: {error}") from error
+    check_image_files(DatasetCatalog.get(name), what=f"DATASETS.TEST {name!r}")
+    if class_names is not None and group_of(cfg.LT_DET.BEST_CHECKPOINT):
         present = {class_names[record["category_id"]] for record in DatasetCatalog.get(name)}
         _warn_if_undefined(cfg, name, present)
 

@@ -16,7 +16,7 @@ from lt_det.data.copy_paste.masks import box_of, mask_of
 from lt_det.data.copy_paste.paste import PlacedObject, pasted_image, pasted_record
 from lt_det.data.copy_paste.sources import PasteSources
 from lt_det.tasks.listed_mapper import PASTED_CLASSES
-from lt_det.tasks.named_image_mapper import NamedImageMapper
+from lt_det.tasks.named_image_mapper import NamedImageMapper, naming_image
 
 
 class CopyPaste:
@@ -101,7 +101,8 @@ class CopyPaste:
         segmentation = record["annotations"][place].get("segmentation")
         if not segmentation:
             raise ValueError(f"{where}: annotation number {place + 1} has no mask")
-        image = read_image(record["file_name"], format=self._format)
+        with naming_image(record):
+            image = read_image(record["file_name"], format=self._format)
         height, width = image.shape[:2]
         mask = mask_of(segmentation, height=height, width=width)
         if not mask.any():

@@ -103,7 +103,7 @@ def test_what_evaluation_would_refuse_is_found_before_training(photos, test, opt
 
 
 def test_lists_of_fewer_labels(tmp_path):
-    (tmp_path / "x.png").write_bytes(b"")
+    Image.new("RGB", (8, 8)).save(tmp_path / "x.png")
     names = {}
     for name, labels in (("train", "0123"), ("val", "02")):
         (tmp_path / f"{name}.txt").write_text("".join(f"x.png {label}\n" for label in labels))

@@ -134,6 +134,18 @@ def test_images_of_16_bits_are_refused_in_training_and_named_in_tests(tmp_path, 
     assert "3.png" in caplog.text
 
 
+@pytest.mark.parametrize("large", [False, True])
+def test_a_cut_image_of_a_test_set_is_refused_before_the_training(tmp_path, monkeypatch, large):
+    cfg = with_test_set(tiny_config(tmp_path), dict.copy, tmp_path)
+    check_test_sets(cfg)
+    path = Path(cfg.LT_DET.DATASETS[0][2]) / "3.png"
+    path.write_bytes(path.read_bytes()[:300])
+    if large:  # its annotations are not read for that
+        monkeypatch.setattr("lt_det.engine.loading.evaluated_images.SMALLEST", 0)
+    with pytest.raises(ValueError, match=rf"DATASETS.TEST '{NAME}': 1 of .*first .*3.png: .*trunc"):
+        check_test_sets(cfg)
+
+
 @pytest.mark.parametrize("register", ["ours", "coco"])
 @pytest.mark.parametrize("flag", ["0", "false", 0, None])
 def test_crowd_flags_written_as_text_do_not_empty_the_training_set(tmp_path, register, flag):

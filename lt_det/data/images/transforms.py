@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lt_det.data.images.depth import unreadable
 from lt_det.data.images.timm_policy import TIMM_POLICIES, TimmPolicy
+from lt_det.data.images.unusable_image import MissingImageError, UnusableImageError
 from lt_det.storage.regular_file import open_regular
 
 ColorOrder = Literal["RGB", "BGR"]
@@ -112,8 +113,8 @@ def read_image(record: Mapping[str, Any]) -> np.ndarray:
     Of 16 bits a pixel the upper eight are taken.
 
     Raises:
-        FileNotFoundError: names the file and the image id.
-        ValueError: if the file is no image.
+        MissingImageError: names the file and the image id.
+        UnusableImageError: if the file is no image.
     """
     if "image" in record:
         return record["image"]
@@ -129,11 +130,11 @@ def read_image(record: Mapping[str, Any]) -> np.ndarray:
                 raise ValueError("it has 32 bits a pixel, of unknown range: save it with 8")
             return np.array(image.convert("RGB"))
     except FileNotFoundError as error:
-        raise FileNotFoundError(
+        raise MissingImageError(
             f"image {record['image_id']}: there is no file {record['file_name']}"
         ) from error
     except unreadable() as error:
-        raise ValueError(
+        raise UnusableImageError(
             f"image {record['image_id']}: {record['file_name']} is no image that can be used: "
             f"{error}"
         ) from error

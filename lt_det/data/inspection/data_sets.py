@@ -107,7 +107,7 @@ def inspect_data_sets(
         val: those that are evaluated.
         image_roots: folder of the images: none leaves images out, one is for all, else one for
             each of ``train`` and then each of ``val``.
-        quick: read headers of images only; cut files and copies are then not found.
+        quick: read headers and ends of images only; copies are then not found.
         masks: what the training is to do with masks.
         threshold: of repeat factor sampling.
         limits: most images of a rare, and of a common class.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from lt_det.data.annotations.schema import has_size
 from lt_det.data.images.depth import deep_images
+from lt_det.data.images.file_end import may_be_cut
 from lt_det.data.inspection.findings import Finding, Harm, of_images
 from lt_det.data.inspection.ids import size_of_texts
 
@@ -31,6 +32,7 @@ class ImageFacts:
         mode: PIL's.
         orientation: EXIF's, None without one.
         has_alpha: whether it has transparency.
+        is_doubtful: whether its end looks cut and it was not decoded.
     """
 
     problem: str = ""
@@ -38,6 +40,7 @@ class ImageFacts:
     mode: str = ""
     orientation: int | None = None
     has_alpha: bool = False
+    is_doubtful: bool = False
 
     @property
     def upright_size(self) -> tuple[int, int]:
@@ -45,25 +48,36 @@ class ImageFacts:
         return self.size[::-1] if self.orientation in _TURNED else self.size
 
 
-def read_images(paths: Sequence[str], *, quick: bool = False) -> list[ImageFacts]:
+def read_images(
+    paths: Sequence[str], *, quick: bool = False, most_decoded: int | None = None
+) -> list[ImageFacts]:
     """Return the facts of image files, with a progress bar.
 
     Args:
         paths: N files.
-        quick: read headers only; cut files are then not found.
+        quick: read headers and ends, and decode only what looks cut.
+        most_decoded: most files to decode with ``quick``, from all over; None for all that look
+            cut. The others are doubtful.
     """
+    facts = list(_each(paths, quick, "Reading image headers" if quick else "Reading images"))
+    doubtful = [row for row, fact in enumerate(facts) if fact.is_doubtful]
+    rows = doubtful[:: -(-len(doubtful) // most_decoded)] if most_decoded and doubtful else doubtful
+    for row, fact in zip(rows, _each([paths[row] for row in rows], False, "Decoding images")):
+        facts[row] = fact
+    return facts
+
+
+def _each(paths: Sequence[str], quick: bool, what: str) -> Iterator[ImageFacts]:
     workers = min(16, 2 * (os.cpu_count() or 1))
     with ThreadPoolExecutor(workers) as pool, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PIL's, about sizes and EXIF; what matters is a finding
-        return list(
-            tqdm(
-                pool.map(lambda path: _facts(path, quick), paths),
-                total=len(paths),
-                desc="Reading image headers" if quick else "Reading images",
-                unit="image",
-                delay=1,
-                leave=False,
-            )
+        yield from tqdm(
+            pool.map(lambda path: _facts(path, quick), paths),
+            total=len(paths),
+            desc=what,
+            unit="image",
+            delay=1,
+            leave=False,
         )
 
 
@@ -177,6 +191,7 @@ def _facts(path: str, quick: bool) -> ImageFacts:
             size, mode = image.size, image.mode
             orientation = _exif(image, quick).get(_ORIENTATION)
             alpha = mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
+            is_doubtful = quick and may_be_cut(path, image)
             if not quick:
                 # Decoding a small version of a JPEG reads all of it, in a third of the time.
                 image.draft(None, (1, 1))
@@ -190,6 +205,7 @@ def _facts(path: str, quick: bool) -> ImageFacts:
         mode=mode,
         orientation=orientation if isinstance(orientation, int) else None,
         has_alpha=alpha,
+        is_doubtful=is_doubtful,
     )
 
 

@@ -56,7 +56,7 @@ def read_labelled_set(
         path: folder of class folders or of splits, or csv.
         split: of either; "" for all of it.
         train: whether it is trained on.
-        quick: read headers of images only.
+        quick: read headers and ends of images only.
     """
     one = LabelledSet(f"{path} ({split})" if split else path, train)
     found = (_read_folder if os.path.isdir(path) else _read_csv)(one, path, split)

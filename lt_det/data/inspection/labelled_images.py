@@ -96,7 +96,7 @@ def inspect_images(
         train: folders of class folders, or csv files, trained on. An only one without ``val`` may
             hold both splits.
         val: the same, evaluated on.
-        quick: read headers of images only; copies of a file are then not found.
+        quick: read headers and ends of images only; copies of a file are then not found.
         limits: most images of a few-shot, and of a medium-shot class.
         splits: one for each of ``train`` and then of ``val``; None finds them.
     """

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 from detectron2.data import build_detection_test_loader, get_detection_dataset_dicts
 from detectron2.data.common import DatasetFromList
 from detectron2.data.samplers import InferenceSampler
@@ -13,7 +12,7 @@ from detectron2.utils import comm
 from torch.utils.data import BatchSampler, DataLoader
 
 from lt_det.data.images.depth import deep_images, deep_images_text
-from lt_det.data.images.first_look import check_image_files
+from lt_det.data.images.first_look import check_image_files, some_of
 from lt_det.data.records.dataset_dicts import build_train_dicts
 from lt_det.data.records.stored_records import StoredRecords
 from lt_det.data.sampling.samplers import classes_of_images
@@ -24,9 +23,6 @@ from lt_det.engine.loading.shared_images import warn_of_shared_images
 from lt_det.engine.loading.train_stream import PositionedBatches, TrainStream
 from lt_det.tasks import build_task
 from lt_det.tasks.train_samplers import build_train_sampler, class_balanced_sampler
-
-# Records whose image is checked before the training, over all of the data set.
-_LOOKED_AT = 5000
 
 
 def build_train_stream(
@@ -45,17 +41,18 @@ def build_train_stream(
             that pastes first.
 
     Raises:
-        ValueError: without a ``mapper``, if images are missing, have another size than their json
-            says or more than 8 bits a channel, or objects lack the mask that MODEL.MASK_ON asks
-            for.
+        ValueError: without a ``mapper``, if images are missing, cut, have another size than their
+            json says or more than 8 bits a channel, or objects lack the mask that MODEL.MASK_ON
+            asks for.
     """
     if dicts is None:
         dicts = build_train_dicts(cfg)
-        warn_of_shared_images(cfg, _some(dicts))
+        warn_of_shared_images(cfg, some_of(dicts))
     task = build_task(cfg)
+    name = ", ".join(cfg.DATASETS.TRAIN)
+    if mapper is None:
+        check_image_files(dicts, what=f"DATASETS.TRAIN {name!r}")
     if mapper is None and not task.one_class_an_image:
-        name = ", ".join(cfg.DATASETS.TRAIN)
-        check_image_files(_some(dicts), what=f"DATASETS.TRAIN {name!r}")
         _check_depth(dicts, name=name)
         if cfg.MODEL.MASK_ON:
             _check_masks(dicts, mask_format=cfg.INPUT.MASK_FORMAT)
@@ -77,14 +74,14 @@ def build_train_stream(
 
 def _check_depth(dicts: Sequence[dict], *, name: str) -> None:
     """Raise for images that Detectron2's mapper would clip; of many records it looks at some."""
-    deep = deep_images(record.get("file_name", "") for record in _some(dicts))
+    deep = deep_images(record.get("file_name", "") for record in some_of(dicts))
     if deep:
         raise ValueError(f"DATASETS.TRAIN, {deep_images_text(deep, name=name)}")
 
 
 def _check_masks(dicts: Sequence[dict], *, mask_format: str) -> None:
     """Raise for objects that Detectron2's mapper cannot make masks of; it looks at some records."""
-    for record in _some(dicts):
+    for record in some_of(dicts):
         kept = [one for one in record.get("annotations", ()) if not one.get("iscrowd", 0)]
         masks = [one.get("segmentation") for one in kept]
         if not all(masks):
@@ -99,11 +96,6 @@ def _check_masks(dicts: Sequence[dict], *, mask_format: str) -> None:
                 f"{record.get('image_id')} in DATASETS.TRAIN are run-length encoded: set "
                 "INPUT.MASK_FORMAT bitmask"
             )
-
-
-def _some(dicts: Sequence[dict]) -> Iterator[dict]:
-    rows = np.unique(np.linspace(0, len(dicts) - 1, min(len(dicts), _LOOKED_AT)).astype(int))
-    return (dicts[row] for row in rows.tolist())
 
 
 def build_meta_stream(cfg: Any, stream: TrainStream, *, ims_per_batch: int) -> TrainStream:

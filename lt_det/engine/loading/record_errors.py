@@ -6,6 +6,8 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from lt_det.data.images.unusable_image import UnusableImageError
+
 # Annotations that are mapped one by one to find the guilty one.
 _TRIED = 1000
 
@@ -25,11 +27,18 @@ def naming_record(record: Any, mapper: Callable[[Any], Any]) -> Iterator[None]:
 
     Raises:
         RecordError: from the error of the block.
+        UnusableImageError: as it is, it names its image, unless an annotation is at fault.
     """
     try:
         yield
     except RecordError:
         raise
+    except UnusableImageError as error:
+        # The mapper says so of whatever values it stumbles over: it may be an annotation.
+        cause = error.__cause__
+        if not isinstance(cause, ValueError) or not _guilty(record, mapper):
+            raise
+        raise RecordError(_text(record, mapper, cause)) from error
     except Exception as error:
         if not isinstance(record, Mapping) or "file_name" not in record:
             raise
@@ -46,7 +55,10 @@ def name_records(records: Sequence[Any], mapper: Callable[[Any], Any], error: Ex
 
     Raises:
         RecordError: from ``error``; returns where no record fails by itself.
+        UnusableImageError: ``error`` itself, it names its image.
     """
+    if isinstance(error, UnusableImageError):
+        raise error
     for record in records:
         if isinstance(record, Mapping) and "file_name" in record:
             try:

@@ -1,10 +1,12 @@
-"""Say once that a log cannot be written, in the place of a traceback for each of its lines."""
+"""Logs without useless tracebacks: of lines that cannot be written, and of broken images."""
 
 from __future__ import annotations
 
 import logging
 import sys
 from collections.abc import Callable, Iterable
+
+from lt_det.data.images.unusable_image import UnusableImageError
 
 
 def say_once(handlers: Iterable[logging.Handler]) -> None:
@@ -22,6 +24,21 @@ def say_once(handlers: Iterable[logging.Handler]) -> None:
         if stream not in (sys.stdout, sys.stderr, None) and isinstance(name, str):
             usual = handler.handleError
             handler.handleError = _saying(name, said, usual)  # type: ignore[method-assign, assignment]
+
+
+def keep_image_errors_off_terminal(handlers: Iterable[logging.Handler]) -> None:
+    """Write tracebacks of unusable images to files only; the command line ends with their text.
+
+    Args:
+        handlers: of loggers.
+    """
+    for handler in handlers:
+        if getattr(handler, "stream", None) in (sys.stdout, sys.stderr):
+            handler.addFilter(_is_no_image_error)
+
+
+def _is_no_image_error(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and isinstance(record.exc_info[1], UnusableImageError))
 
 
 def _saying(

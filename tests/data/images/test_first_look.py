@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -43,3 +45,18 @@ def test_what_would_stop_a_run_is_named(record, tmp_path):
     assert "41 x 30 in the json, 40 x 30 in the file;" in said
     assert "40 x 30 in the json, 30 x 40 in the file (its EXIF orientation turns it)" in said
     assert said.count("\n") == 0
+
+
+def test_cut_images_are_named_and_much_data_is_looked_at_in_part(record, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    with open(record["file_name"], "r+b") as file:
+        file.truncate(os.path.getsize(record["file_name"]) - 10)
+    with pytest.raises(ValueError, match=r"x: 1 of 1 images .*a\.jpg: image file is trunc"):
+        check_image_files([record], what="x")
+    assert "looked at before" not in caplog.text
+    monkeypatch.setattr("lt_det.data.images.first_look._LOOKED_AT", 2)
+    monkeypatch.setattr("lt_det.data.images.first_look._DECODED", 1)
+    with pytest.raises(ValueError, match="x: 1 of 2 images"):
+        check_image_files([record] * 5, what="x")
+    assert "x: 2 of 5 images were looked at before the start" in caplog.text
+    assert "x: 1 images do not end as their format says and were not decoded" in caplog.text

@@ -352,11 +352,13 @@ def test_image_files_are_opened(folder):
     assert rotated.first == ("image 4 (4.jpg): json 40 x 30, file 30 x 40",)
 
 
-def test_quick_reads_headers_only(folder):
+def test_quick_finds_cut_files_by_their_end(folder):
     path = folder / "images" / "3.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (30, 40, 3), np.uint8)).save(path)
     path.write_bytes(path.read_bytes()[:200])
-    assert inspect(folder, good(), images=True, quick=True).is_usable
+    found = inspect(folder, good(), images=True, quick=True)
+    assert not found.is_usable
+    assert "broken-image" in {one.kind for one in found.findings}
     assert kinds(inspect(folder, good(), images=True)) == {"broken-image"}
 
 

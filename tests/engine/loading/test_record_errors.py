@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from detectron2.data import DatasetCatalog
 
+from lt_det.data.images.unusable_image import UnusableImageError
 from lt_det.engine.loading.record_errors import RecordError
 from lt_det.engine.trainer import LongTailTrainer
 from tests.engine.digits import digits_config
@@ -42,16 +43,23 @@ def test_an_annotation_is_named(tmp_path, workers):
     assert f"bbox {records[4]['annotations'][1]['bbox']}" in text
 
 
-def test_a_cut_image_is_named_without_an_annotation(tmp_path):
+def test_a_cut_image_is_named_once_and_without_an_annotation(tmp_path, monkeypatch):
     cfg = tiny_config(tmp_path)
     records = records_of(cfg)
     path = Path(records[2]["file_name"])
     path.write_bytes(path.read_bytes()[:300])
-    with pytest.raises(RecordError, match=r"image 3 \(.*3.png\) cannot be used for training"):
+    with pytest.raises(ValueError, match=r"DATASETS.TRAIN.*1 of .* first .*3.png: .*truncated"):
         first_batches(cfg, records)
+    # As if it broke after the start.
+    monkeypatch.setattr("lt_det.engine.loading.build.check_image_files", lambda *_, **__: None)
+    with pytest.raises(UnusableImageError) as caught:
+        first_batches(cfg, records)
+    text = str(caught.value)
+    assert text.startswith(f"image 3: {path} cannot be used (OSError: image file is truncated")
+    assert text.count("cannot be used") == text.count(str(path)) == text.count("check-data") == 1
 
 
-def test_an_image_to_classify_is_named(tmp_path):
+def test_an_image_to_classify_is_named(tmp_path, monkeypatch):
     cfg = digits_config(tmp_path)
     (tmp_path / "a.png").write_text("x")
     records = list(DatasetCatalog.get(cfg.DATASETS.TRAIN[0]))
@@ -59,7 +67,10 @@ def test_an_image_to_classify_is_named(tmp_path):
         {**{k: v for k, v in r.items() if k != "image"}, "file_name": str(tmp_path / "a.png")}
         for r in records
     ]
-    with pytest.raises(RecordError, match="a.png"):
+    with pytest.raises(ValueError, match=r"DATASETS.TRAIN.*a\.png"):
+        first_batches(cfg, records)
+    monkeypatch.setattr("lt_det.engine.loading.build.check_image_files", lambda *_, **__: None)
+    with pytest.raises(UnusableImageError, match=r"^image \S+: \S*a\.png is no image"):
         first_batches(cfg, records)
 
 

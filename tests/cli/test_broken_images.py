@@ -1,0 +1,81 @@
+"""An image that breaks while a run goes on ends it with one line, from loader processes too."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import torch
+from detectron2.engine import TrainerBase
+
+from lt_det.cli.commands import main
+from lt_det.cli.user_errors import UserError, user_errors
+from lt_det.data.images.unusable_image import MissingImageError, UnusableImageError
+from lt_det.engine.startup.setup import load_config
+from tests.cli.test_commands import write_config
+
+TEXT = "image 3: a.jpg cannot be used (OSError: image file is truncated): save the image again"
+
+
+class BrokenLater(TrainerBase):
+    """A trainer in Detectron2's loop, which logs the traceback of what ends it."""
+
+    def __init__(self, cfg):
+        super().__init__()
+        self.cfg, self.start_iter, self.max_iter = cfg, 0, 2
+
+    def resume_or_load(self, *, resume):
+        pass
+
+    def train(self):
+        super().train(self.start_iter, self.max_iter)
+
+    def run_step(self):
+        raise UnusableImageError(TEXT) from OSError("image file is truncated")
+
+
+class Broken(torch.utils.data.Dataset):
+    def __init__(self, kind):
+        self.kind = kind
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        raise self.kind(TEXT) from OSError("image file is truncated")
+
+
+def in_training(loader):
+    try:
+        next(iter(loader))
+    except Exception as error:
+        vars(error)["in_training"] = True
+        raise
+
+
+@pytest.mark.parametrize("kind", [UnusableImageError, MissingImageError])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_the_line_names_the_image_once(kind, workers):
+    loader = torch.utils.data.DataLoader(Broken(kind), num_workers=workers)
+    with pytest.raises(UserError) as caught, user_errors():
+        in_training(loader)
+    assert str(caught.value) == TEXT
+
+
+def test_a_training_ends_with_one_line(tmp_path, monkeypatch, capsys):
+    config = write_config(tmp_path, "config")
+    folder = load_config(config).OUTPUT_DIR
+
+    monkeypatch.setattr("lt_det.engine.run.LongTailTrainer", BrokenLater)
+    # Its report of the machine takes long.
+    monkeypatch.setattr("lt_det.engine.startup.setup.default_setup", lambda *_: None)
+    assert main(["train", "--config-file", config]) == 1
+    for handler in logging.getLogger("detectron2").handlers:
+        handler.flush()
+    out, err = capsys.readouterr()
+    assert "Traceback" not in out + err
+    assert err.splitlines()[-1] == f"lt-det train: error: {TEXT} (--debug shows the traceback)"
+    with open(f"{folder}/log.txt", encoding="utf-8") as file:
+        assert "Traceback" in file.read()  # for whoever wants it
+    with pytest.raises(UnusableImageError):
+        main(["train", "--debug", "--config-file", config])
