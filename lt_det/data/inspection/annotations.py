@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from lt_det.data.annotations.areas import area_is_text, area_of, image_sizes, mended_areas
+from lt_det.data.annotations.areas import area_doubts, area_is_text, image_sizes, mended_areas
 from lt_det.data.annotations.box_checks import box_findings
 from lt_det.data.annotations.checks import (
-    box_is_valid,
     image_size_rows,
     is_crowd,
     wrong_annotations,
@@ -185,6 +184,7 @@ def _flags(file: str, annotations: Sequence[Mapping[str, Any]]) -> list[Finding]
 def _areas(file: str, content: Mapping[str, Any]) -> list[Finding]:
     annotations = content["annotations"]
     rows = mended_areas(annotations, image_sizes(content["images"]))[1]
+    doubts = area_doubts(annotations, rows)
     texts = [row for row, one in enumerate(annotations) if area_is_text(one.get("area"))]
     texts = sorted(set(texts) - set(rows.tolist()))
     absent = [row for row in rows.tolist() if annotations[row].get("area") is None]
@@ -199,7 +199,7 @@ def _areas(file: str, content: Mapping[str, Any]) -> list[Finding]:
         file, annotations, texts, harm="warning", kind="area-type", show="area", mendable=True,
         what="'area' is text in place of a number", advice="lt_det reads it, other tools stop",
     )  # fmt: skip
-    found += _wide_areas(file, annotations, set(rows.tolist()))
+    found += [one for doubt in doubts for one in of_doubt(file, annotations, doubt)]
     for rows_, harm, kind, what in cases:
         found += of_annotations(
             file, annotations, rows_, harm=harm, kind=kind, what=what, mendable=True,
@@ -207,29 +207,3 @@ def _areas(file: str, content: Mapping[str, Any]) -> list[Finding]:
             show="area" if kind == "wrong-area" else "",
         )  # fmt: skip
     return found
-
-
-def _wide_areas(
-    file: str, annotations: Sequence[Mapping[str, Any]], mended: set[int]
-) -> list[Finding]:
-    """Return the areas that are larger than their boxes, where most are."""
-    wide = [
-        row
-        for row, one in enumerate(annotations)
-        if row not in mended
-        and box_is_valid(one.get("bbox"))
-        and not is_crowd(one)
-        and area_of(one) > 2 * one["bbox"][2] * one["bbox"][3] + 10
-    ]
-    if len(wide) <= len(annotations) / 2:
-        return []
-    return of_annotations(
-        file,
-        annotations,
-        wide,
-        harm="warning",
-        kind="area-larger-than-box",
-        show="area",
-        what="'area' is more than twice that of the box",
-        advice="in another unit, or of an image of another size? AP by size is then wrong",
-    )
