@@ -12,9 +12,9 @@ from lt_det.data.annotations.areas import area_doubts, area_is_text, image_sizes
 from lt_det.data.annotations.box_checks import box_findings
 from lt_det.data.annotations.checks import (
     image_size_rows,
-    is_crowd,
     wrong_annotations,
 )
+from lt_det.data.annotations.crowds import HINT, LOST, MANY, is_clear, is_crowd, share_text
 from lt_det.data.annotations.mask_place_checks import mask_place_doubts
 from lt_det.data.annotations.mask_places import FINE, mask_place
 from lt_det.data.annotations.naming import Doubt
@@ -153,25 +153,37 @@ def _ids(file: str, annotations: Sequence[Mapping[str, Any]]) -> list[Finding]:
 
 
 def _flags(file: str, annotations: Sequence[Mapping[str, Any]]) -> list[Finding]:
-    strange = [one.get("iscrowd", 0) not in (0, 1, None) for one in annotations]
-    crowds = [is_crowd(one) for one in annotations]
+    unclear = np.array([not is_clear(one) for one in annotations], dtype=bool)
+    strange = np.array([one.get("iscrowd", 0) not in (0, 1, None) for one in annotations])
+    crowds = np.array([is_crowd(one) for one in annotations], dtype=bool)
+    many = crowds.sum() > MANY * len(annotations)
     found = of_annotations(
-        file, annotations, np.array(strange), harm="warning", kind="iscrowd-type", show="iscrowd",
+        file, annotations, strange & ~unclear, harm="warning", kind="iscrowd-type", show="iscrowd",
         what="'iscrowd' is not 0 or 1", mendable=True,
-        advice=f"{sum(map(all, zip(strange, crowds)))} of these are taken as crowds, which are not "
+        advice=f"{(strange & ~unclear & crowds).sum()} of these are taken as crowds, which are not "
         "trained on: write 0 or 1",
     )  # fmt: skip
-    if all(crowds):
+    found += of_annotations(
+        file, annotations, unclear, harm="warning", kind="iscrowd-unclear", show="iscrowd",
+        what="'iscrowd' is neither 0 nor 1, nor a text for one of the two",
+        advice=f"{(unclear & crowds).sum()} of these are taken as crowds, which are not trained "
+        "on. Which one is meant is a guess: write 0 or 1",
+    )  # fmt: skip
+    if crowds.all():
         found += of_annotations(
-            file, annotations, np.array(crowds), harm="error", kind="all-crowds",
-            what="'iscrowd' is 1 in all of them; crowds are neither trained on nor evaluated",
-            advice="set it to 0 if each is one object (masks of SAM and CVAT come so)",
+            file, annotations, crowds, harm="error", kind="all-crowds",
+            what=f"all of them are crowds; {LOST}",
+            advice=HINT,
         )  # fmt: skip
-    elif any(crowds):
+    elif many:
         found += of_annotations(
-            file, annotations, np.array(crowds), harm="note", kind="crowds",
-            what="crowds", advice="they are neither trained on nor evaluated",
+            file, annotations, crowds, harm="warning", kind="many-crowds",
+            what=f"{share_text(crowds)} are crowds; {LOST}", advice=HINT,
         )  # fmt: skip
+    else:
+        found += of_annotations(
+            file, annotations, crowds, harm="note", kind="crowds", what="crowds", advice=LOST
+        )
     absent = ["iscrowd" not in one for one in annotations]
     if any(absent) and not all(absent):
         found += of_annotations(

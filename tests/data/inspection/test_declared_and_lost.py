@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lt_det.data.annotations.areas import areas_of
-from lt_det.data.annotations.checks import check_annotations
+from lt_det.data.annotations.checks import check_annotations, is_trained_on
 from lt_det.data.inspection.data_sets import inspect_data_sets
 from lt_det.data.inspection.ids import as_int, free_numbers, whole_numbers
 
@@ -107,6 +107,11 @@ FAULTS = {
     "area above the image": (lambda c: c["annotations"][0].update(area=1201), "wrong-area",
                              "warning", True),
     "areas as fractions": (fractions, "wrong-area", "warning", True),
+    "every fifth a crowd": (dogs(iscrowd=True), "many-crowds", "warning", False),
+    **{f"crowd {flag!r}": (dogs(iscrowd=flag), "iscrowd-unclear", "warning", False)
+       for flag in (-1, 0.5, 2, "maybe")},
+    **{f"crowd {flag!r}": (lambda c, flag=flag: c["annotations"][0].update(iscrowd=flag),
+                           "iscrowd-type", "warning", True) for flag in ("false", "no", "0.0")},
     "areas of one pixel": (every("annotations", area=1), "area-far-below-mask", "warning", False),
     "areas of boxes of one pixel": (every("annotations", area=1, segmentation=[]),
                                     "area-far-below-mask", "warning", False),
@@ -174,3 +179,15 @@ def test_areas_that_no_image_holds_are_not_believed():
     assert areas_of(annotations[:3], {}, name="x").tolist() == [70, 1200, 1201]
     small = [{"image_id": 1, "bbox": [0, 0, 1, 1], "area": 0.5}]
     assert areas_of(small, {1: (30, 40)}, name="x").tolist() == [0.5]
+
+
+def test_what_is_no_clear_flag_stays_and_is_trained_on_as_it_is_said(tmp_path):
+    content = good()
+    dogs(iscrowd=0.5)(content)
+    inspection = inspected(tmp_path, content)
+    mended = inspection.files[0].mended
+    assert [one["iscrowd"] for one in mended["annotations"]] == [0, 0, 0, 0, 0.5]
+    assert "iscrowd" not in inspection.files[0].changes
+    (finding,) = (one for one in inspection.findings if one.kind == "iscrowd-unclear")
+    assert "1 of these are taken as crowds" in finding.advice
+    assert not is_trained_on(mended["annotations"][-1])
