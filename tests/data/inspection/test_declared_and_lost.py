@@ -12,7 +12,7 @@ import pytest
 from lt_det.data.annotations.areas import areas_of
 from lt_det.data.annotations.checks import check_annotations, is_trained_on
 from lt_det.data.inspection.data_sets import inspect_data_sets
-from lt_det.data.inspection.ids import as_int, free_numbers, whole_numbers
+from lt_det.data.inspection.ids import as_int, colliding, free_numbers, whole_numbers
 
 
 def good() -> dict:
@@ -107,6 +107,10 @@ FAULTS = {
     "area above the image": (lambda c: c["annotations"][0].update(area=1201), "wrong-area",
                              "warning", True),
     "areas as fractions": (fractions, "wrong-area", "warning", True),
+    "image 1 as text, too": (lambda c: c["images"][1].update(id="1"), "image-ids-collide", "error",
+                             False),
+    "class 1 as text, too": (lambda c: c["categories"][1].update(id="1"), "category-ids-collide",
+                             "error", False),
     "every fifth a crowd": (dogs(iscrowd=True), "many-crowds", "warning", False),
     **{f"crowd {flag!r}": (dogs(iscrowd=flag), "iscrowd-unclear", "warning", False)
        for flag in (-1, 0.5, 2, "maybe")},
@@ -160,6 +164,16 @@ def test_a_validation_class_of_crowds_has_no_object(tmp_path):
     assert finding.first == ("dog",)
     declared((9, 9), (0, 0))(val)  # LVIS writes those of the training set into it
     assert not [f for f in inspected(tmp_path, good(), val).findings if "declared" in f.kind]
+
+
+@pytest.mark.parametrize("key", ["image", "category"])
+def test_ids_that_are_one_number_are_not_called_mendable(key, tmp_path):
+    content = good()
+    where = {"image": "images", "category": "categories"}[key]
+    content[where][1]["id"] = "1"
+    found = inspected(tmp_path, content).findings
+    assert not [one.kind for one in found if one.kind.startswith(f"{key}-id") and one.mendable]
+    assert colliding([1, 1, 2.0, 2, "3", None, "x"]) == {}
 
 
 def test_ids_are_mended_within_64_bits():
