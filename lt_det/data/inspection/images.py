@@ -115,6 +115,7 @@ def name_findings(
     names: Mapping[int, str],
     *,
     image_root: str,
+    used: Container[str] = (),
 ) -> list[Finding]:
     """Return what is wrong with file names.
 
@@ -124,6 +125,7 @@ def name_findings(
         paths: N paths of :func:`~lt_det.data.inspection.file_names.image_paths`.
         names: its second value.
         image_root: folder, for the text.
+        used: as :func:`~lt_det.data.inspection.file_names.near_names` takes it.
     """
     missing = [
         row
@@ -134,7 +136,7 @@ def name_findings(
     at = {row: path for row in missing if (path := paths[row]) is not None}
     details = {row: reason_for_none(at[row]) for row in list(at)[:NUM_NAMED]}
     shown = [images[row].get("file_name") for row in details]
-    near = near_names(shown, image_root) if details else {}
+    near = near_names(shown, image_root, used=used) if details else {}
     for row, file_name in zip(list(details), shown):
         if file_name in near:
             details[row] += f"; there is {near[file_name]}"

@@ -17,7 +17,7 @@ from lt_det.data.images.lists import (
     files_of_classes,
 )
 from lt_det.data.images.system_files import is_system_file
-from lt_det.data.inspection.file_names import near_names
+from lt_det.data.inspection.file_names import near_names, place
 from lt_det.data.inspection.findings import Finding, Harm
 from lt_det.data.inspection.image_files import ImageFacts, read_images
 
@@ -160,6 +160,7 @@ def _files(one: LabelledSet, folder: str, *, quick: bool) -> list[Finding]:
     read = iter(read_images([p for p, is_there in zip(one.paths, there) if is_there], quick=quick))
     one.facts = [next(read) if is_there else None for is_there in there]
     facts = one.facts
+    used = {place(path) for path in one.paths}
     slashes = any("\\" in path for path, is_there in zip(one.paths, there) if not is_there)
     of_png = [path.lower().endswith(".png") for path in one.paths]
     cases: list[tuple[Harm, str, list[bool], str, str]] = [
@@ -187,7 +188,7 @@ def _files(one: LabelledSet, folder: str, *, quick: bool) -> list[Finding]:
     for harm, kind, wrong, what, advice in cases:
         paths = [p for p, is_wrong in zip(one.paths, wrong) if is_wrong]
         if kind == "missing-image":
-            near = near_names(paths[:NUM_NAMED], folder) if paths else {}
+            near = near_names(paths[:NUM_NAMED], folder, used=used) if paths else {}
             paths = [f"{p} (there is {near[p]})" if p in near else p for p in paths]
         if paths:
             found.append(_finding(one, harm, kind, what, advice, paths, len(there), "images"))
