@@ -21,6 +21,7 @@ from lt_det.data.annotations.naming import Doubt
 from lt_det.data.inspection.findings import Finding, Harm, of_annotations, of_doubt
 from lt_det.data.inspection.ids import is_int, repeated
 from lt_det.data.inspection.mended_masks import box_of_mask, can_be_nested
+from lt_det.data.inspection.object_copies import copy_findings
 
 _UNKNOWN = ("unknown-image", "unknown-category")
 
@@ -120,15 +121,6 @@ def _ids(file: str, annotations: Sequence[Mapping[str, Any]]) -> list[Finding]:
     absent = [i for i, value in enumerate(ids) if value is None]
     twice = repeated(value for value in ids if value is not None)
     texts = [i for i, value in enumerate(ids) if value is not None and not is_int(value)]
-    boxes = [
-        (one.get("image_id"), one.get("category_id"), str(one.get("bbox"))) for one in annotations
-    ]
-    seen: set[Any] = set()
-    copies = []
-    for row, box in enumerate(boxes):
-        if box in seen:
-            copies.append(row)
-        seen.add(box)
     return [
         *of_annotations(
             file, annotations, [i for i, value in enumerate(ids) if value in twice],
@@ -144,11 +136,7 @@ def _ids(file: str, annotations: Sequence[Mapping[str, Any]]) -> list[Finding]:
             file, annotations, absent, harm="note", kind="absent-annotation-id",
             what="no 'id'", advice="lt_det does without, other tools do not", mendable=True,
         ),
-        *of_annotations(
-            file, annotations, copies, harm="warning", kind="same-object-twice", show="bbox",
-            what="same image, class and box as another",
-            advice="exported or merged twice? Each is counted, and evaluated, as an object",
-        ),
+        *copy_findings(file, annotations),
     ]  # fmt: skip
 
 
