@@ -88,13 +88,14 @@ def area_doubts(annotations: Sequence[Mapping[str, Any]], mended: np.ndarray) ->
             if mask is None or mask > FAR_BELOW * areas[row]:
                 far_below.append(row)
                 of_masks += mask is not None
-    many = of_masks > _MANY_MASKS * len(annotations) or len(far_below) > _MANY_BOXES * len(annotations)
+    total = len(annotations)
+    many = of_masks > _MANY_MASKS * total or len(far_below) > _MANY_BOXES * total
     end = "in another unit, or of an image of another size? AP by size is then wrong"
     return [
         Doubt(kind, what, rows, end, show="area")
         for kind, what, rows, is_said in (
             ("area-larger-than-box", "'area' is more than twice that of the box", wide,
-             len(wide) > _MANY_BOXES * len(annotations)),
+             len(wide) > _MANY_BOXES * total),
             ("area-far-below-mask", "'area' is less than a tenth of that of the mask, or of "
              "a box without one", np.array(far_below, dtype=np.int64), many),
         )

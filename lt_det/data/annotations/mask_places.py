@@ -137,7 +137,7 @@ def area_of_mask(segmentation: Any) -> float | None:
 def is_far_below(area: Any, box: Any) -> bool:
     """Return whether the file's area is so small for a box that it may be far below the mask's."""
     try:
-        return is_box(box) and 0 < float(area) and FAR_BELOW * float(area) + 10 < box[2] * box[3]
+        return is_box(box) and float(area) > 0 and FAR_BELOW * float(area) + 10 < box[2] * box[3]
     except (TypeError, ValueError, OverflowError):
         return False
 

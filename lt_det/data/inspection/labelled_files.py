@@ -10,12 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from lt_det.data.annotations.naming import NUM_NAMED
-from lt_det.data.images.lists import (
-    IMAGE_EXTENSIONS,
-    SPLIT_NAMES,
-    csv_rows,
-    files_of_classes,
-)
+from lt_det.data.images.lists import IMAGE_EXTENSIONS, csv_rows, files_of_classes
+from lt_det.data.images.split_names import are_splits, is_split
 from lt_det.data.images.system_files import is_system_file
 from lt_det.data.inspection.file_names import near_names, place
 from lt_det.data.inspection.findings import Finding, Harm
@@ -95,7 +91,7 @@ def _read_folder(one: LabelledSet, path: str, split: str) -> list[Finding]:
                      f"({', '.join(IMAGE_EXTENSIONS)})", "training stops there: remove the folder "
                      "or put images into it", empty, len(members), "classes")
         )  # fmt: skip
-    if not split and members and set(members) <= SPLIT_NAMES:
+    if not split and are_splits(members):
         found.append(
             _finding(one, "error", "splits-as-classes", "the folders look like splits, not like "
                      "classes", "name the folder of one split, or have a train and a val",
@@ -142,7 +138,7 @@ def _read_csv(one: LabelledSet, path: str, split: str) -> list[Finding]:
             _finding(one, "warning", "splits-unused", "the column 'split' is not used: all rows "
                      "are taken", f"call the splits train and val, not {seen[:NUM_NAMED]}")
         )  # fmt: skip
-    chosen = [row for row in good if not split or row["split"] == split]
+    chosen = [row for row in good if not split or is_split(row["split"], split)]
     folder = os.path.dirname(path)
     one.paths = [os.path.join(folder, row["path"]) for row in chosen]
     one.labels = np.array([ids[row["label"]] for row in chosen], dtype=np.int64)

@@ -207,9 +207,9 @@ def test_many_crowds_are_warned_of_with_their_share(flag, crowds, said):
     for one in content["annotations"][:crowds]:
         one["iscrowd"] = flag
     warnings = check_annotations(content, name="x")
-    assert [one.startswith(f"{5 * crowds} % of the annotations are crowds") for one in warnings] == (
-        [True] * said
-    )
+    assert [
+        one.startswith(f"{5 * crowds} % of the annotations are crowds") for one in warnings
+    ] == ([True] * said)
     assert all("CVAT" in one for one in warnings)
 
 

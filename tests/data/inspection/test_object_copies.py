@@ -13,9 +13,9 @@ def kinds(box, *, apart=0.0, category=1, copied=20) -> dict[str, int]:
     """Return kind -> count for 20 objects, one an image, and copies of some."""
     annotations = [{"image_id": i, "category_id": 1, "bbox": box} for i in range(20)]
     near = [side + apart for side in box]
-    annotations += [
-        {"image_id": i, "category_id": category, "bbox": near} for i in range(20)
-    ][:copied]
+    annotations += [{"image_id": i, "category_id": category, "bbox": near} for i in range(20)][
+        :copied
+    ]
     return {one.kind: one.count for one in copy_findings("f", annotations)}
 
 
