@@ -127,7 +127,8 @@ def area_of_mask(segmentation: Any) -> float | None:
     """
     if isinstance(segmentation, dict) and segmentation:
         counts = segmentation.get("counts")
-        return float(sum(counts[1::2])) if 0 <= sum_of_runs(counts) <= _MOST_PIXELS else 0.0
+        is_list = isinstance(counts, list) and 0 <= sum_of_runs(counts) <= _MOST_PIXELS
+        return float(sum(counts[1::2])) if is_list and counts is not None else 0.0
     if not isinstance(segmentation, list):
         return None
     polygons = [polygon for polygon in segmentation if polygon_is_valid(polygon)]
