@@ -12,15 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from lt_det.data.annotations.box_checks import FARTHEST
-from lt_det.data.annotations.checks import box_is_valid
+from lt_det.data.annotations.box_checks import FARTHEST, box_array
+from lt_det.data.annotations.checks import box_is_valid, is_crowd
 from lt_det.data.annotations.mask_checks import polygon_is_valid
-from lt_det.data.annotations.naming import named
+from lt_det.data.annotations.mask_places import AREA, FAR_BELOW, area_of_mask
+from lt_det.data.annotations.naming import Doubt, named
 from lt_det.data.annotations.schema import has_size
 from lt_det.data.warn_once import warn_of
 
 # Boxes from so many px on are no object of less than a pixel.
 _PIXELS = 4.0
+# Share of annotations from which on they are doubted: few are slips of the hand.
+_MANY_MASKS, _MANY_BOXES = 0.1, 0.5
 
 
 def areas_of(
@@ -56,8 +59,48 @@ def checked_areas(
 def check_areas(
     annotations: Sequence[Mapping[str, Any]], sizes: Mapping[Any, tuple[int, int]]
 ) -> list[str]:
-    """Return what :func:`areas_of` would warn of, without warning."""
-    return checked_areas(annotations, sizes)[1]
+    """Return what :func:`areas_of` would warn of and :func:`area_doubts`, without warning."""
+    _, mended = mended_areas(annotations, sizes)
+    doubts = area_doubts(annotations, mended)
+    return _finding(annotations, mended) + [doubt.text(annotations) for doubt in doubts]
+
+
+def area_doubts(annotations: Sequence[Mapping[str, Any]], mended: np.ndarray) -> list[Doubt]:
+    """Return the areas far above those of boxes or far below those of masks, where many are.
+
+    Args:
+        annotations: of a json; where masks were dropped, with what is left in their place.
+        mended: indices of those whose area is not the file's.
+    """
+    boxes, is_box = box_array([one.get("bbox") for one in annotations], box_is_valid)
+    areas = np.array([area_of(one) for one in annotations], dtype=np.float64)
+    in_box = boxes[:, 2] * boxes[:, 3]
+    is_box &= np.array([not is_crowd(one) for one in annotations], dtype=bool)
+    is_box[mended] = False
+    wide = np.flatnonzero(is_box & (areas > 2 * in_box + 10))
+    far_below, of_masks = [], 0
+    # A mask is within its box: few need a look.
+    below = np.flatnonzero(is_box & (areas > 0) & (FAR_BELOW * areas + 10 < in_box))
+    if len(below) > _MANY_MASKS * len(annotations):
+        for row in below.tolist():
+            one = annotations[row]
+            mask = one.get(AREA, area_of_mask(one.get("segmentation")))
+            if mask is None or mask > FAR_BELOW * areas[row]:
+                far_below.append(row)
+                of_masks += mask is not None
+    total = len(annotations)
+    many = of_masks > _MANY_MASKS * total or len(far_below) > _MANY_BOXES * total
+    end = "in another unit, or of an image of another size? AP by size is then wrong"
+    return [
+        Doubt(kind, what, rows, end, show="area")
+        for kind, what, rows, is_said in (
+            ("area-larger-than-box", "'area' is more than twice that of the box", wide,
+             len(wide) > _MANY_BOXES * total),
+            ("area-far-below-mask", "'area' is less than a tenth of that of the mask, or of "
+             "a box without one", np.array(far_below, dtype=np.int64), many),
+        )
+        if is_said
+    ]  # fmt: skip
 
 
 def image_sizes(images: Sequence[Mapping[str, Any]]) -> dict[Any, tuple[int, int]]:

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from lt_det.data.annotations.box_checks import FARTHEST, box_array, box_findings
-from lt_det.data.annotations.crowds import is_crowd
+from lt_det.data.annotations.crowds import crowd_warnings, is_crowd
 from lt_det.data.annotations.mask_checks import MASK_PROBLEMS, mask_is_usable, mask_problem
 from lt_det.data.annotations.mask_place_checks import mask_place_doubts
-from lt_det.data.annotations.naming import NUM_NAMED, Doubt, named
+from lt_det.data.annotations.naming import NUM_NAMED, Doubt
 from lt_det.data.annotations.run_lengths import wrong_run_lengths
 from lt_det.data.annotations.schema import check_entries, check_fields
 
@@ -130,20 +130,7 @@ def check_annotations(json_dict: Mapping[str, Any], *, name: str) -> list[str]:
         if doubt.is_error:
             raise ValueError(f"{where}: {doubt.text(annotations)}")
     warnings = [doubt.text(annotations) for doubt in doubts]
-    flags = [one.get("iscrowd", 0) for one in annotations]
-    strange = [flag not in (0, 1, None) for flag in flags]
-    if any(strange):
-        crowds = sum(is_crowd(one) for one, odd in zip(annotations, strange) if odd)
-        warnings.append(
-            f"'iscrowd' is not 0 or 1 in {named(annotations, strange, show='iscrowd')}; {crowds} "
-            "of these are taken as crowds"
-        )
-    if annotations and all(map(is_crowd, annotations)):
-        warnings.append(
-            f"all {len(annotations)} annotations are crowds, which are neither trained on nor "
-            "evaluated: set 'iscrowd' to 0 if each is one object"
-        )
-    return warnings
+    return warnings + crowd_warnings(annotations)
 
 
 def wrong_annotations(

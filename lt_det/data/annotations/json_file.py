@@ -12,7 +12,13 @@ from typing import Any
 
 from lt_det.data.annotations.file_kinds import foreign_kind, wide_encoding
 from lt_det.data.annotations.mask_checks import mask_is_usable, mask_problem
-from lt_det.data.annotations.mask_places import PLACE, mask_place
+from lt_det.data.annotations.mask_places import (
+    AREA,
+    PLACE,
+    area_of_mask,
+    is_far_below,
+    mask_place,
+)
 from lt_det.data.annotations.naming import NUM_NAMED
 from lt_det.data.annotations.run_lengths import sum_of_runs
 from lt_det.storage.regular_file import check_regular, open_regular
@@ -163,13 +169,15 @@ def _drop_masks(node: dict[str, Any]) -> dict[str, Any]:
     """Keep of a segmentation what the checks ask of it later; all of one that is none.
 
     Of polygons that is whether Detectron2 would drop them; of run lengths size and sum; of both
-    whether they fit their box.
+    whether they fit their box, and the area where the file's may be far too small.
     """
     mask = node.get("segmentation")
     if mask_problem(mask) is not None:
         return node
     if mask:
         node[PLACE] = mask_place(mask, node.get("bbox"))
+        if is_far_below(node.get("area"), node.get("bbox")):
+            node[AREA] = area_of_mask(mask)
     if isinstance(mask, dict) and mask:
         if isinstance(mask["counts"], list):
             node["segmentation"] = {"size": mask["size"], "counts": [sum_of_runs(mask["counts"])]}

@@ -16,6 +16,10 @@ from lt_det.data.annotations.run_lengths import sum_of_runs
 
 #: Key that a reader which drops masks leaves in their place, with what :func:`mask_place` says.
 PLACE = "lt_det: place of the mask"
+#: The same for its area in px, where the file's may be far below it.
+AREA = "lt_det: area of the mask"
+#: An area so many times below that of its mask, or of a box without a mask, is no hidden object.
+FAR_BELOW = 10.0
 #: Return values of :func:`mask_place`.
 FINE, EMPTY = "fine", "empty"
 
@@ -116,14 +120,43 @@ def bounds_of_polygons(polygons: Sequence[Sequence[float]]) -> Bounds:
     return (min(xs), min(ys), max(xs), max(ys))
 
 
+def area_of_mask(segmentation: Any) -> float | None:
+    """Return the area of a mask in px, of polygons the sum; None where there is none.
+
+    That of compressed runs, which would be decoded, is 0.
+    """
+    if isinstance(segmentation, dict) and segmentation:
+        counts = segmentation.get("counts")
+        is_list = isinstance(counts, list) and 0 <= sum_of_runs(counts) <= _MOST_PIXELS
+        return float(sum(counts[1::2])) if is_list and counts is not None else 0.0
+    if not isinstance(segmentation, list):
+        return None
+    polygons = [polygon for polygon in segmentation if polygon_is_valid(polygon)]
+    return sum(abs(_twice_area(one)) for one in polygons) / 2 if polygons else None
+
+
+def is_far_below(area: Any, box: Any) -> bool:
+    """Return whether the file's area is so small for a box that it may be far below the mask's."""
+    try:
+        return is_box(box) and float(area) > 0 and FAR_BELOW * float(area) + 10 < box[2] * box[3]
+    except (TypeError, ValueError, OverflowError):
+        return False
+
+
+def _twice_area(polygon: Sequence[float]) -> float:
+    """Return twice the area of a polygon, negative for one of the two ways around it."""
+    xs, ys = polygon[0::2], polygon[1::2]
+    turns = sum(map(mul, xs, ys[1:])) - sum(map(mul, xs[1:], ys))
+    return float(turns + xs[-1] * ys[0] - xs[0] * ys[-1])
+
+
 def _is_line(polygon: Sequence[float]) -> bool:
     """Return whether all points, up to six, lie on one line."""
     if len(polygon) > _LONGEST_LINE:
         return False  # drawn, not written
     xs, ys = polygon[0::2], polygon[1::2]
-    # Twice the area; 0 of a line, and of a figure of eight.
-    turns = sum(map(mul, xs, ys[1:])) - sum(map(mul, xs[1:], ys)) + xs[-1] * ys[0] - xs[0] * ys[-1]
-    if abs(turns) > 1e-6 * (max(map(abs, xs)) + max(map(abs, ys)) + 1):
+    # 0 of a line, and of a figure of eight.
+    if abs(_twice_area(polygon)) > 1e-6 * (max(map(abs, xs)) + max(map(abs, ys)) + 1):
         return False
     x, y = xs[0], ys[0]
     far, dx, dy = max((math.hypot(a - x, b - y), a - x, b - y) for a, b in zip(xs, ys))

@@ -14,6 +14,7 @@ import numpy as np
 
 from lt_det.data.annotations.checks import NUM_NAMED
 from lt_det.data.images.small_images import check_file
+from lt_det.data.images.split_names import are_splits, is_split, train_and_val
 from lt_det.data.images.system_files import is_system_file
 from lt_det.data.images.table import ImageTable
 from lt_det.storage.regular_file import open_regular
@@ -22,9 +23,7 @@ logger = logging.getLogger(__name__)
 
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".webp", ".tif", ".tiff")
 
-_TRAIN, _VAL = ("train", "training"), ("val", "valid", "validation", "test", "testing")
-#: Folders of these names are no classes.
-SPLIT_NAMES = {*_TRAIN, *_VAL}
+_COLUMNS = ("path", "label", "split")
 
 
 def read_list(path: str, image_root: str, *, name: str) -> ImageTable:
@@ -142,7 +141,7 @@ def read_csv(path: str, split: str, *, name: str) -> ImageTable:
     numbers = all(label.isdecimal() for label in found)
     # "01" and "1" are two classes, in an order of their own.
     class_names = sorted(found, key=lambda c: (int(c), c)) if numbers else sorted(found)
-    chosen = [row for row in rows if not split or row["split"] == split]
+    chosen = [row for row in rows if not split or is_split(row["split"], split)]
     if not chosen:
         raise ValueError(
             f"data set {name!r}: no row of {path} has split {split!r}; there are "
@@ -172,6 +171,12 @@ def csv_rows(
     reader = csv.DictReader(io.StringIO(_read_text(path, name=name), newline=""))
     try:
         header = [column.strip() for column in reader.fieldnames or []]
+        # "Path" is path, where there is no "path" beside it.
+        plain = [column.lower() for column in header]
+        header = [
+            low if low in _COLUMNS and plain.count(low) == 1 else column
+            for column, low in zip(header, plain)
+        ]
         reader.fieldnames = header
         rows = [{c: (row[c] or "").strip() for c in header} for row in reader]
     except csv.Error as error:
@@ -208,7 +213,7 @@ def read_folders(path: str, split: str, *, name: str) -> ImageTable:
             f"data set {name!r}: there is no folder {os.path.abspath(root)}: {hint}"
         )
     members = files_of_classes(root)
-    if not split and members and set(members) <= SPLIT_NAMES:
+    if not split and are_splits(members):
         logger.warning(
             "Data set %r: the classes of %s would be %s, which look like splits: name one as the "
             "split (fourth entry) of the data set",
@@ -255,9 +260,7 @@ def find_splits(path: str) -> tuple[str, str]:
         names = {entry.name for entry in os.scandir(path) if entry.is_dir()}
     else:
         names = {row.get("split", "") for row in csv_rows(path, (), name=path)[0]}
-    train = next((name for name in _TRAIN if name in names), "")
-    val = next((name for name in _VAL if name in names), "")
-    return (train, val) if train and val else ("", "")
+    return train_and_val(names)
 
 
 def _read_text(path: str, *, name: str) -> str:

@@ -8,20 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from lt_det.data.annotations.areas import area_is_text, area_of, image_sizes, mended_areas
+from lt_det.data.annotations.areas import area_doubts, area_is_text, image_sizes, mended_areas
 from lt_det.data.annotations.box_checks import box_findings
 from lt_det.data.annotations.checks import (
-    box_is_valid,
     image_size_rows,
-    is_crowd,
     wrong_annotations,
 )
+from lt_det.data.annotations.crowds import HINT, LOST, MANY, is_clear, is_crowd, share_text
 from lt_det.data.annotations.mask_place_checks import mask_place_doubts
 from lt_det.data.annotations.mask_places import FINE, mask_place
 from lt_det.data.annotations.naming import Doubt
 from lt_det.data.inspection.findings import Finding, Harm, of_annotations, of_doubt
 from lt_det.data.inspection.ids import is_int, repeated
 from lt_det.data.inspection.mended_masks import box_of_mask, can_be_nested
+from lt_det.data.inspection.object_copies import copy_findings
 
 _UNKNOWN = ("unknown-image", "unknown-category")
 
@@ -121,15 +121,6 @@ def _ids(file: str, annotations: Sequence[Mapping[str, Any]]) -> list[Finding]:
     absent = [i for i, value in enumerate(ids) if value is None]
     twice = repeated(value for value in ids if value is not None)
     texts = [i for i, value in enumerate(ids) if value is not None and not is_int(value)]
-    boxes = [
-        (one.get("image_id"), one.get("category_id"), str(one.get("bbox"))) for one in annotations
-    ]
-    seen: set[Any] = set()
-    copies = []
-    for row, box in enumerate(boxes):
-        if box in seen:
-            copies.append(row)
-        seen.add(box)
     return [
         *of_annotations(
             file, annotations, [i for i, value in enumerate(ids) if value in twice],
@@ -145,34 +136,42 @@ def _ids(file: str, annotations: Sequence[Mapping[str, Any]]) -> list[Finding]:
             file, annotations, absent, harm="note", kind="absent-annotation-id",
             what="no 'id'", advice="lt_det does without, other tools do not", mendable=True,
         ),
-        *of_annotations(
-            file, annotations, copies, harm="warning", kind="same-object-twice", show="bbox",
-            what="same image, class and box as another",
-            advice="exported or merged twice? Each is counted, and evaluated, as an object",
-        ),
+        *copy_findings(file, annotations),
     ]  # fmt: skip
 
 
 def _flags(file: str, annotations: Sequence[Mapping[str, Any]]) -> list[Finding]:
-    strange = [one.get("iscrowd", 0) not in (0, 1, None) for one in annotations]
-    crowds = [is_crowd(one) for one in annotations]
+    unclear = np.array([not is_clear(one) for one in annotations], dtype=bool)
+    strange = np.array([one.get("iscrowd", 0) not in (0, 1, None) for one in annotations])
+    crowds = np.array([is_crowd(one) for one in annotations], dtype=bool)
+    many = crowds.sum() > MANY * len(annotations)
     found = of_annotations(
-        file, annotations, np.array(strange), harm="warning", kind="iscrowd-type", show="iscrowd",
+        file, annotations, strange & ~unclear, harm="warning", kind="iscrowd-type", show="iscrowd",
         what="'iscrowd' is not 0 or 1", mendable=True,
-        advice=f"{sum(map(all, zip(strange, crowds)))} of these are taken as crowds, which are not "
+        advice=f"{(strange & ~unclear & crowds).sum()} of these are taken as crowds, which are not "
         "trained on: write 0 or 1",
     )  # fmt: skip
-    if all(crowds):
+    found += of_annotations(
+        file, annotations, unclear, harm="warning", kind="iscrowd-unclear", show="iscrowd",
+        what="'iscrowd' is neither 0 nor 1, nor a text for one of the two",
+        advice=f"{(unclear & crowds).sum()} of these are taken as crowds, which are not trained "
+        "on. Which one is meant is a guess: write 0 or 1",
+    )  # fmt: skip
+    if crowds.all():
         found += of_annotations(
-            file, annotations, np.array(crowds), harm="error", kind="all-crowds",
-            what="'iscrowd' is 1 in all of them; crowds are neither trained on nor evaluated",
-            advice="set it to 0 if each is one object (masks of SAM and CVAT come so)",
+            file, annotations, crowds, harm="error", kind="all-crowds",
+            what=f"all of them are crowds; {LOST}",
+            advice=HINT,
         )  # fmt: skip
-    elif any(crowds):
+    elif many:
         found += of_annotations(
-            file, annotations, np.array(crowds), harm="note", kind="crowds",
-            what="crowds", advice="they are neither trained on nor evaluated",
+            file, annotations, crowds, harm="warning", kind="many-crowds",
+            what=f"{share_text(crowds)} are crowds; {LOST}", advice=HINT,
         )  # fmt: skip
+    else:
+        found += of_annotations(
+            file, annotations, crowds, harm="note", kind="crowds", what="crowds", advice=LOST
+        )
     absent = ["iscrowd" not in one for one in annotations]
     if any(absent) and not all(absent):
         found += of_annotations(
@@ -185,6 +184,7 @@ def _flags(file: str, annotations: Sequence[Mapping[str, Any]]) -> list[Finding]
 def _areas(file: str, content: Mapping[str, Any]) -> list[Finding]:
     annotations = content["annotations"]
     rows = mended_areas(annotations, image_sizes(content["images"]))[1]
+    doubts = area_doubts(annotations, rows)
     texts = [row for row, one in enumerate(annotations) if area_is_text(one.get("area"))]
     texts = sorted(set(texts) - set(rows.tolist()))
     absent = [row for row in rows.tolist() if annotations[row].get("area") is None]
@@ -199,7 +199,7 @@ def _areas(file: str, content: Mapping[str, Any]) -> list[Finding]:
         file, annotations, texts, harm="warning", kind="area-type", show="area", mendable=True,
         what="'area' is text in place of a number", advice="lt_det reads it, other tools stop",
     )  # fmt: skip
-    found += _wide_areas(file, annotations, set(rows.tolist()))
+    found += [one for doubt in doubts for one in of_doubt(file, annotations, doubt)]
     for rows_, harm, kind, what in cases:
         found += of_annotations(
             file, annotations, rows_, harm=harm, kind=kind, what=what, mendable=True,
@@ -207,29 +207,3 @@ def _areas(file: str, content: Mapping[str, Any]) -> list[Finding]:
             show="area" if kind == "wrong-area" else "",
         )  # fmt: skip
     return found
-
-
-def _wide_areas(
-    file: str, annotations: Sequence[Mapping[str, Any]], mended: set[int]
-) -> list[Finding]:
-    """Return the areas that are larger than their boxes, where most are."""
-    wide = [
-        row
-        for row, one in enumerate(annotations)
-        if row not in mended
-        and box_is_valid(one.get("bbox"))
-        and not is_crowd(one)
-        and area_of(one) > 2 * one["bbox"][2] * one["bbox"][3] + 10
-    ]
-    if len(wide) <= len(annotations) / 2:
-        return []
-    return of_annotations(
-        file,
-        annotations,
-        wide,
-        harm="warning",
-        kind="area-larger-than-box",
-        show="area",
-        what="'area' is more than twice that of the box",
-        advice="in another unit, or of an image of another size? AP by size is then wrong",
-    )

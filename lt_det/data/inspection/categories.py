@@ -7,7 +7,7 @@ from typing import Any
 
 from lt_det.data.annotations.naming import NUM_NAMED
 from lt_det.data.inspection.findings import Finding, Harm
-from lt_det.data.inspection.ids import as_int, is_int, repeated, whole_numbers
+from lt_det.data.inspection.ids import as_int, colliding, is_int, repeated, whole_numbers
 
 
 def category_findings(
@@ -29,6 +29,7 @@ def category_findings(
         ]  # fmt: skip
     ids, names = [c.get("id") for c in categories], [c.get("name") for c in categories]
     twice_ids, twice_names = repeated(ids) - {None}, repeated(names) - {None}
+    same_number = colliding(ids)
     folded = repeated({str(name): " ".join(str(name).lower().split()) for name in names}.values())
     cases: list[tuple[Harm, str, list[bool], str, str, bool]] = [
         (
@@ -39,6 +40,11 @@ def category_findings(
             "error", "category-id-type", [i is not None and not is_int(i) for i in ids],
             "'id' is no whole number of 64 bits", "write numbers, here and in 'category_id'",
             None not in ids and not twice_ids and whole_numbers(ids) is not None,
+        ),
+        (
+            "error", "category-ids-collide", [row in same_number for row in range(len(ids))],
+            "'id' is the same number as that of another, written otherwise (as text '7' and 7)",
+            "give every class its own number, here and in 'category_id'", False,
         ),
         ("error", "repeated-category-id", [i in twice_ids for i in ids],
          "'id' occurs more than once", "give every class its own id", False),

@@ -11,7 +11,7 @@ from lt_det.data.annotations.checks import check_annotations
 from lt_det.data.inspection.annotations import annotation_findings
 from lt_det.data.inspection.categories import category_findings, root_category, root_entry
 from lt_det.data.inspection.declared import declared_findings
-from lt_det.data.inspection.file_names import image_paths
+from lt_det.data.inspection.file_names import image_paths, place
 from lt_det.data.inspection.files import JsonFile, read_json_file
 from lt_det.data.inspection.findings import Finding, has_error, sorted_by_harm
 from lt_det.data.inspection.image_files import ImageFacts, image_file_findings, read_images
@@ -34,6 +34,7 @@ class InspectedFile:
         train: whether it is trained on, not only evaluated.
         image_root: folder of its images; None to leave them out.
         paths: of its images, None for those without a name; in the order of the json.
+        used: places of the image files of all jsons.
         facts: path -> what the image file says of itself, of the files that are there.
         mended: a mended copy.
         changes: what mending changed -> how often.
@@ -43,6 +44,7 @@ class InspectedFile:
     train: bool
     image_root: str | None = None
     paths: list[str | None] = field(default_factory=list)
+    used: set[str] = field(default_factory=set)
     facts: dict[str, ImageFacts] = field(default_factory=dict)
     mended: dict[str, Any] | None = None
     changes: dict[str, int] = field(default_factory=dict)
@@ -82,7 +84,7 @@ class Inspection:
                 copy = InspectedFile(
                     JsonFile(file.json.path, file.mended), file.train, file.image_root
                 )
-                copy.facts = file.facts
+                copy.facts, copy.used = file.facts, file.used
                 own = _inspect(copy, file.mended, root=None, quick=True, masks=masks, reread=False)
                 found += own
                 if not has_error(own):
@@ -127,8 +129,10 @@ def inspect_data_sets(
     files = [
         InspectedFile(read_json_file(path), index < len(train)) for index, path in enumerate(paths)
     ]
+    used: set[str] = set()
     for file, image_root in zip(files, roots):
-        file.image_root = os.fspath(image_root)
+        file.image_root, file.used = os.fspath(image_root), used
+        used.update(_named_files(file))
     findings = [one for file in files for one in file.json.findings]
     known = [file.json.content for file in files if file.json.content is not None]
     root = root_category(known) if known else None
@@ -142,6 +146,14 @@ def inspect_data_sets(
     mended = [[f.mended for f in files if f.mended and f.train is kind] for kind in (True, False)]
     outlook = outlook_of(*mended, threshold=threshold, limits=limits) if mended[0] else None
     return Inspection(sorted_by_harm(findings + across), outlook, files, across)
+
+
+def _named_files(file: InspectedFile) -> list[str]:
+    """Return the places where the images of a json are, were they there."""
+    images = file.json.content["images"] if file.json.content is not None else []
+    names = [one.get("file_name") for one in images]
+    root = file.image_root or ""
+    return [place(os.path.join(root, name)) for name in names if isinstance(name, str) and name]
 
 
 def _inspect(
@@ -174,7 +186,9 @@ def _inspect(
             for row in rows_without_size(images).tolist()
             if row in facts and not facts[row].problem
         }
-        found += name_findings(path, images, file.paths, names, image_root=file.image_root)
+        found += name_findings(
+            path, images, file.paths, names, image_root=file.image_root, used=file.used
+        )
         found += image_file_findings(path, images, there, facts, train=file.train)
         found += size_mending(path, images, sizes)
     file.mended, file.changes = mended_json(content, root=root, file_names=names, sizes=sizes)

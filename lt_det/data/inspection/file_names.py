@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import PureWindowsPath
 from typing import Any
 from urllib.parse import unquote
@@ -74,14 +75,24 @@ def _path(rule: Any, image: Mapping[str, Any]) -> str | None:
         return None  # no name, and an id that is no number
 
 
-def near_names(file_names: Sequence[Any], image_root: str) -> dict[str, str]:
+def near_names(
+    file_names: Sequence[Any], image_root: str, *, used: Container[str] = ()
+) -> dict[str, str]:
     """Return file name -> a similar one that is there: another ending, or some other letters.
+
+    The numbers in it are the same: names in a row are other images.
 
     Args:
         file_names: that lead nowhere; few, as each is compared with all that are there.
         image_root: folder of the images.
+        used: :func:`place` of files that other entries name, which are not meant.
     """
-    there = [path for paths in _files_under(image_root).values() for path in paths]
+    there = [
+        path
+        for paths in _files_under(image_root).values()
+        for path in paths
+        if place(os.path.join(image_root, path)) not in used
+    ]
     stems = {_plain(os.path.splitext(os.path.basename(path))[0]): path for path in there}
     names = {_plain(os.path.basename(path)): path for path in there[:_MOST_COMPARED]}
     found = {}
@@ -90,11 +101,21 @@ def near_names(file_names: Sequence[Any], image_root: str) -> dict[str, str]:
             continue
         name = _plain(_parts(file_name)[-1]) if _parts(file_name) else ""
         same = stems.get(os.path.splitext(name)[0])
-        close = difflib.get_close_matches(name, names, n=1, cutoff=0.8)
+        alike = [one for one in names if _numbers(one) == _numbers(name)]
+        close = difflib.get_close_matches(name, alike, n=1, cutoff=0.8)
         near = same if same is not None else names[close[0]] if close else None
         if near is not None and os.path.isfile(os.path.join(image_root, near)):
             found[file_name] = near
     return found
+
+
+def place(path: str) -> str:
+    """Return a path as it is compared with others."""
+    return os.path.normpath(os.path.abspath(path))
+
+
+def _numbers(name: str) -> list[str]:
+    return [digits.lstrip("0") for digits in re.findall(r"\d+", name)]
 
 
 def reason_for_none(path: str) -> str:

@@ -53,6 +53,25 @@ def whole_numbers(ids: Sequence[Any]) -> dict[Any, int] | None:
     return {value: next(free) if number is None else number for value, number in numbers.items()}
 
 
+def colliding(ids: Sequence[Any]) -> dict[int, str]:
+    """Return row -> text, of ids that are one whole number written in two ways: 7 and "7".
+
+    Args:
+        ids: of images or of categories.
+    """
+    by_number: dict[int, list[Any]] = {}
+    for value in dict.fromkeys(ids):
+        number = as_int(value)
+        if number is not None:
+            by_number.setdefault(number, []).append(value)
+    other = {v: o for same in by_number.values() for v in same for o in same if o != v}
+    return {
+        row: f"is {value!r}, another is {other[value]!r}"
+        for row, value in enumerate(ids)
+        if value in other
+    }
+
+
 def free_numbers(taken: Collection[int]) -> Iterator[int]:
     """Yield ids that are not taken: those after the largest, from 1 on where it is too large."""
     largest = max(taken, default=0)

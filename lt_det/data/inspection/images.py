@@ -11,7 +11,7 @@ from lt_det.data.annotations.naming import NUM_NAMED
 from lt_det.data.annotations.schema import has_size, size_text
 from lt_det.data.inspection.file_names import near_names, reason_for_none
 from lt_det.data.inspection.findings import Finding, of_images
-from lt_det.data.inspection.ids import as_int, is_int, repeated, size_of_texts
+from lt_det.data.inspection.ids import as_int, colliding, is_int, repeated, size_of_texts
 
 
 def entry_findings(
@@ -27,6 +27,7 @@ def entry_findings(
     images = content["images"]
     ids = [image.get("id") for image in images]
     twice = repeated(ids) - {None}
+    same_number = colliding(ids)
     names = [str(image.get("file_name") or image.get("coco_url")) for image in images]
     same_file = repeated(name for name in names if name != "None")
     annotated = {one.get("image_id") for one in content["annotations"]}
@@ -51,8 +52,13 @@ def entry_findings(
             kind="image-id-type",
             what="'id' is no whole number of 64 bits",
             mendable=all(type(i) in (str, float, int) for i in ids
-                                                         if not is_int(i)),
+                         if not is_int(i)) and not same_number and _all_copies(images, twice),
             advice="training and evaluation need numbers, here and in 'image_id'",
+        ),
+        *of_images(
+            file, images, sorted(same_number), harm="error", kind="image-ids-collide",
+            what="'id' is the same number as that of another image, written otherwise",
+            advice="give every image its own number, here and in 'image_id'", details=same_number,
         ),
         *_sizes(file, images, known_sizes),
         *of_images(
@@ -109,6 +115,7 @@ def name_findings(
     names: Mapping[int, str],
     *,
     image_root: str,
+    used: Container[str] = (),
 ) -> list[Finding]:
     """Return what is wrong with file names.
 
@@ -118,6 +125,7 @@ def name_findings(
         paths: N paths of :func:`~lt_det.data.inspection.file_names.image_paths`.
         names: its second value.
         image_root: folder, for the text.
+        used: as :func:`~lt_det.data.inspection.file_names.near_names` takes it.
     """
     missing = [
         row
@@ -128,7 +136,7 @@ def name_findings(
     at = {row: path for row in missing if (path := paths[row]) is not None}
     details = {row: reason_for_none(at[row]) for row in list(at)[:NUM_NAMED]}
     shown = [images[row].get("file_name") for row in details]
-    near = near_names(shown, image_root) if details else {}
+    near = near_names(shown, image_root, used=used) if details else {}
     for row, file_name in zip(list(details), shown):
         if file_name in near:
             details[row] += f"; there is {near[file_name]}"

@@ -10,14 +10,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from lt_det.data.annotations.naming import NUM_NAMED
-from lt_det.data.images.lists import (
-    IMAGE_EXTENSIONS,
-    SPLIT_NAMES,
-    csv_rows,
-    files_of_classes,
-)
+from lt_det.data.images.lists import IMAGE_EXTENSIONS, csv_rows, files_of_classes
+from lt_det.data.images.split_names import are_splits, is_split
 from lt_det.data.images.system_files import is_system_file
-from lt_det.data.inspection.file_names import near_names
+from lt_det.data.inspection.file_names import near_names, place
 from lt_det.data.inspection.findings import Finding, Harm
 from lt_det.data.inspection.image_files import ImageFacts, read_images
 
@@ -95,7 +91,7 @@ def _read_folder(one: LabelledSet, path: str, split: str) -> list[Finding]:
                      f"({', '.join(IMAGE_EXTENSIONS)})", "training stops there: remove the folder "
                      "or put images into it", empty, len(members), "classes")
         )  # fmt: skip
-    if not split and members and set(members) <= SPLIT_NAMES:
+    if not split and are_splits(members):
         found.append(
             _finding(one, "error", "splits-as-classes", "the folders look like splits, not like "
                      "classes", "name the folder of one split, or have a train and a val",
@@ -142,7 +138,7 @@ def _read_csv(one: LabelledSet, path: str, split: str) -> list[Finding]:
             _finding(one, "warning", "splits-unused", "the column 'split' is not used: all rows "
                      "are taken", f"call the splits train and val, not {seen[:NUM_NAMED]}")
         )  # fmt: skip
-    chosen = [row for row in good if not split or row["split"] == split]
+    chosen = [row for row in good if not split or is_split(row["split"], split)]
     folder = os.path.dirname(path)
     one.paths = [os.path.join(folder, row["path"]) for row in chosen]
     one.labels = np.array([ids[row["label"]] for row in chosen], dtype=np.int64)
@@ -160,6 +156,7 @@ def _files(one: LabelledSet, folder: str, *, quick: bool) -> list[Finding]:
     read = iter(read_images([p for p, is_there in zip(one.paths, there) if is_there], quick=quick))
     one.facts = [next(read) if is_there else None for is_there in there]
     facts = one.facts
+    used = {place(path) for path in one.paths}
     slashes = any("\\" in path for path, is_there in zip(one.paths, there) if not is_there)
     of_png = [path.lower().endswith(".png") for path in one.paths]
     cases: list[tuple[Harm, str, list[bool], str, str]] = [
@@ -187,7 +184,7 @@ def _files(one: LabelledSet, folder: str, *, quick: bool) -> list[Finding]:
     for harm, kind, wrong, what, advice in cases:
         paths = [p for p, is_wrong in zip(one.paths, wrong) if is_wrong]
         if kind == "missing-image":
-            near = near_names(paths[:NUM_NAMED], folder) if paths else {}
+            near = near_names(paths[:NUM_NAMED], folder, used=used) if paths else {}
             paths = [f"{p} (there is {near[p]})" if p in near else p for p in paths]
         if paths:
             found.append(_finding(one, harm, kind, what, advice, paths, len(there), "images"))

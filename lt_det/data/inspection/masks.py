@@ -25,7 +25,8 @@ def mask_findings(file: str, content: Mapping[str, Any], *, use: MaskUse) -> lis
     """
     annotations = content["annotations"]
     masks = [one.get("segmentation") for one in annotations]
-    is_rle = np.array([isinstance(mask, dict) and bool(mask) for mask in masks], dtype=bool)
+    is_rle = np.array([isinstance(mask, dict) and bool(mask) and mask_problem(mask) is None
+                       for mask in masks], dtype=bool)  # fmt: skip
     # What is none at all, and what is malformed, is said where annotations are.
     none = np.array([not mask for mask in masks], dtype=bool)
     counted = np.array([not is_crowd(one) for one in annotations], dtype=bool)

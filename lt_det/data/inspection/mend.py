@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from lt_det.data.annotations.areas import area_is_text, image_sizes, mended_areas
-from lt_det.data.annotations.checks import is_crowd
+from lt_det.data.annotations.crowds import is_clear, is_crowd
 from lt_det.data.annotations.mask_place_checks import fraction_in_pixels
 from lt_det.data.annotations.schema import has_size
 from lt_det.data.inspection.categories import root_entry
@@ -171,7 +171,7 @@ def _mend_fields(annotation: dict[str, Any], changes: dict[str, int]) -> None:
             annotation["bbox"] = box
             _count(changes, "boxes, from masks")
     flag = annotation.get("iscrowd")
-    if not (is_int(flag) and flag in (0, 1)):
+    if is_clear(annotation) and not (is_int(flag) and flag in (0, 1)):
         annotation["iscrowd"] = int(is_crowd(annotation))
         _count(changes, "iscrowd")
 

@@ -124,6 +124,11 @@ def _finding(
     ]
     if len(known) != len(names):
         pairs.insert(0, f"{len(known)} classes there, {len(names)} here")
+    for where, ours, others in (("here", names, known), ("there", known, names)):
+        only = [repr(name) for name in ours if name not in others]
+        if only and len(known) != len(names):
+            more = ", ..." if len(only) > NUM_NAMED else ""
+            pairs[0] += f" (only {where}: {', '.join(only[:NUM_NAMED])}{more})"
     return Finding(
         harm, kind, file, f"classes in the order of their ids are not those of {other}", advice,
         len(pairs), 0, "differences", tuple(pairs[:NUM_NAMED]),

@@ -9,12 +9,16 @@ from typing import Any
 
 import torch
 from detectron2.evaluation import inference_context
+from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from lt_det.engine.prediction.image_files import ImageFile
 from lt_det.storage.regular_file import check_regular
+
+# Words about a side of 0 pixels.
+_NO_PIXELS = ("height and width must be > 0", "sizes should be greater than 0")
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,19 @@ class _Samples(Dataset):
             # Without the advice for data sets that a mapper wraps it in.
             cause = error.__cause__ or error
             reason = " ".join(str(cause).split()) or type(cause).__name__
-            return BrokenImage(image.name, reason)
+            return BrokenImage(image.name, _of_thin_image(image.path, reason) or reason)
+
+
+def _of_thin_image(path: str, reason: str) -> str | None:
+    """Return what resizing an image to no pixels means, in place of what Pillow or torch says."""
+    if not any(words in reason for words in _NO_PIXELS):
+        return None
+    with Image.open(path) as image:
+        width, height = image.size
+    return (
+        f"{width} x {height} pixels: too thin for the size of the test (INPUT.MIN_SIZE_TEST, "
+        "MAX_SIZE_TEST), to which it is resized"
+    )
 
 
 def predictions(

@@ -183,22 +183,34 @@ def test_masks_that_are_none_are_refused_also_where_masks_are_not_kept(
         (0, False, False), (1, True, False), (None, False, False), (False, False, False),
         (True, True, False), (0.0, False, False), ("0", False, True), ("1", True, True),
         ("false", False, True), (" False ", False, True), ("", False, True), ("true", True, True),
-        (2, True, True), ("maybe", True, True),
+        (2, True, True), ("maybe", True, True), (-1, True, True), (0.5, True, True),
     ],
 )  # fmt: skip
 def test_crowd_flags_are_taken_as_they_are_meant(flag, crowd, warned):
-    content = boxes_set(good_boxes(2))
+    content = boxes_set(good_boxes(20))
     content["annotations"][1]["iscrowd"] = flag
     assert is_crowd(content["annotations"][1]) == crowd
     warnings = check_annotations(content, name="x")
     assert len(warnings) == warned
-    assert not warned or "'iscrowd' is not 0 or 1 in 1 of 2" in warnings[0]
-    assert count_json(content, name="x").instance_counts == (2 - crowd,)
+    assert not warned or "'iscrowd' is not 0 or 1 in 1 of 20" in warnings[0]
+    assert count_json(content, name="x").instance_counts == (20 - crowd,)
 
 
 def test_all_crowds_are_warned_of():
     (warning,) = check_annotations(boxes_set(good_boxes(2), iscrowd=1), name="x")
     assert "all 2 annotations are crowds" in warning
+
+
+@pytest.mark.parametrize(("flag", "crowds", "said"), [(1, 2, False), (1, 3, True), (True, 5, True)])
+def test_many_crowds_are_warned_of_with_their_share(flag, crowds, said):
+    content = boxes_set(good_boxes(20))
+    for one in content["annotations"][:crowds]:
+        one["iscrowd"] = flag
+    warnings = check_annotations(content, name="x")
+    assert [
+        one.startswith(f"{5 * crowds} % of the annotations are crowds") for one in warnings
+    ] == ([True] * said)
+    assert all("CVAT" in one for one in warnings)
 
 
 @pytest.mark.parametrize("count", [class_stats_of_json, evaluation_stats_of_json])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
 import pytest
 
-from lt_det.data.annotations.areas import areas_of, image_sizes
+from lt_det.data.annotations.areas import area_doubts, areas_of, check_areas, image_sizes
+from lt_det.data.annotations.json_file import read_annotation_json
 
 SIZES = {1: (64, 64)}
 #: The lower left half of a square of 20 px: 200 of its 400 px, and a diagonal.
@@ -67,3 +69,31 @@ def test_the_warning_counts_all_names_a_few_and_is_given_once(caplog):
 def test_an_image_without_an_id_stops_no_sizes():
     images = [{"height": 2, "width": 3}, {"id": 1, "height": 4, "width": 5}, {"id": 2}]
     assert image_sizes(images)[1] == (4, 5)
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "wrong", "said"),
+    [
+        (TRIANGLE, 5, True),
+        ({"size": [64, 64], "counts": [1000, 200, 2896]}, 5, True),
+        (TRIANGLE, 1, False),
+        ([], 21, True),
+        ([], 4, False),
+        # A thin mask, and what is seen of a hidden object.
+        ([[10, 10, 11, 10, 30, 30, 29, 30]], 40, False),
+        ([[10, 10, 13, 10, 13, 13, 10, 13]], 40, False),
+    ],
+)
+def test_areas_far_below_the_mask_are_said_before_a_training_too(
+    segmentation, wrong, said, tmp_path
+):
+    given = [
+        annotation(id=i, area=15 if i < wrong else 200, segmentation=segmentation)
+        for i in range(40)
+    ]
+    assert len(area_doubts(given, np.zeros(0, dtype=np.int64))) == said
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"images": [], "annotations": given}))
+    dropped = read_annotation_json(path, name="x", keep_segmentations=False)["annotations"]
+    warnings = check_areas(dropped, SIZES)
+    assert ["AP by size is then wrong" in one for one in warnings] == [True] * said

@@ -10,6 +10,7 @@ from PIL import Image
 
 from lt_det.data.images.lists import (
     csv_rows,
+    find_splits,
     read_csv,
     read_folders,
     read_inaturalist,
@@ -107,6 +108,17 @@ def test_csv_with_names_and_splits(images):
         read_csv(str(path), "", name="c")
 
 
+def test_columns_and_splits_of_a_csv_in_any_spelling(images):
+    path = images / "all.csv"
+    path.write_text("Path,LABEL,Split\na/0.png,dog,Train\na/1.png,dog,train\nb c/2.png,cat,Valid\n")
+    assert find_splits(str(path)) == ("train", "Valid")
+    assert [len(read_csv(str(path), s, name="c").labels) for s in ("train", "Valid")] == [2, 1]
+    # Only what names a split is one; a column of the very name is taken.
+    path.write_text("Path,path,label,split\nx,a/0.png,dog,A\nx,a/1.png,dog,a\n")
+    assert len(read_csv(str(path), "a", name="c").labels) == 1
+    assert find_splits(str(path)) == ("", "")
+
+
 def test_tree_of_folders(images):
     table = read_folders(str(images), "", name="f")
     assert table.class_names == ("a", "b c")
@@ -175,7 +187,7 @@ def test_folders_that_are_no_classes(images, caplog):
     (images / ".cache").mkdir()
     assert read_folders(str(images), "", name="f").class_names == ("a", "b c")
     assert not caplog.records
-    (images / "a").rename(images / "train")
+    (images / "a").rename(images / "Train")
     (images / "b c").rename(images / "val")
     read_folders(str(images), "", name="f")
     assert "look like splits" in caplog.text

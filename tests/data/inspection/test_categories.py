@@ -81,3 +81,20 @@ def test_a_class_may_have_the_name_of_its_parent(tmp_path):
     assert not inspect(tmp_path, train=content, val=content)[1][
         "repeated-category-name", "train.json"
     ].mendable
+
+
+def test_an_unused_class_of_one_split_is_named(tmp_path):
+    more = good()
+    more["categories"].append({"id": 9, "name": "extra"})
+    found = inspect(tmp_path, train=good(), val=more)[1][("class-ids-differ", "val.json")]
+    assert found.first == (f"{len(good()['categories'])} classes there, "
+                           f"{len(more['categories'])} here (only here: 'extra')",)  # fmt: skip
+
+
+def test_a_dict_that_is_no_mask_is_not_called_run_length_encoded(tmp_path):
+    via = good()
+    for one in via["annotations"]:
+        one["segmentation"] = {"x": [1, 9, 9], "y": [1, 1, 9]}
+    kinds = {kind for kind, _ in inspect(tmp_path, train=via, val=good())[1]}
+    assert "mask-malformed" in kinds
+    assert "masks-encoded" not in kinds

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from lt_det.data.annotations.areas import areas_of
-from lt_det.data.annotations.checks import check_annotations
+from lt_det.data.annotations.checks import check_annotations, is_trained_on
 from lt_det.data.inspection.data_sets import inspect_data_sets
-from lt_det.data.inspection.ids import as_int, free_numbers, whole_numbers
+from lt_det.data.inspection.ids import as_int, colliding, free_numbers, whole_numbers
 
 
 def good() -> dict:
@@ -107,6 +107,18 @@ FAULTS = {
     "area above the image": (lambda c: c["annotations"][0].update(area=1201), "wrong-area",
                              "warning", True),
     "areas as fractions": (fractions, "wrong-area", "warning", True),
+    "image 1 as text, too": (lambda c: c["images"][1].update(id="1"), "image-ids-collide", "error",
+                             False),
+    "class 1 as text, too": (lambda c: c["categories"][1].update(id="1"), "category-ids-collide",
+                             "error", False),
+    "every fifth a crowd": (dogs(iscrowd=True), "many-crowds", "warning", False),
+    **{f"crowd {flag!r}": (dogs(iscrowd=flag), "iscrowd-unclear", "warning", False)
+       for flag in (-1, 0.5, 2, "maybe")},
+    **{f"crowd {flag!r}": (lambda c, flag=flag: c["annotations"][0].update(iscrowd=flag),
+                           "iscrowd-type", "warning", True) for flag in ("false", "no", "0.0")},
+    "areas of one pixel": (every("annotations", area=1), "area-far-below-mask", "warning", False),
+    "areas of boxes of one pixel": (every("annotations", area=1, segmentation=[]),
+                                    "area-far-below-mask", "warning", False),
     "areas above boxes": (every("annotations", area=900), "area-larger-than-box", "warning", False),
     "empty name": (lambda c: c["categories"][0].update(name=" "), "empty-category-name", "warning",
                    False),
@@ -154,6 +166,16 @@ def test_a_validation_class_of_crowds_has_no_object(tmp_path):
     assert not [f for f in inspected(tmp_path, good(), val).findings if "declared" in f.kind]
 
 
+@pytest.mark.parametrize("key", ["image", "category"])
+def test_ids_that_are_one_number_are_not_called_mendable(key, tmp_path):
+    content = good()
+    where = {"image": "images", "category": "categories"}[key]
+    content[where][1]["id"] = "1"
+    found = inspected(tmp_path, content).findings
+    assert not [one.kind for one in found if one.kind.startswith(f"{key}-id") and one.mendable]
+    assert colliding([1, 1, 2.0, 2, "3", None, "x"]) == {}
+
+
 def test_ids_are_mended_within_64_bits():
     assert as_int(2**63 - 1) == 2**63 - 1
     assert as_int(2**63) is as_int(str(2**63)) is as_int(1e30) is as_int("9" * 5000) is None
@@ -171,3 +193,15 @@ def test_areas_that_no_image_holds_are_not_believed():
     assert areas_of(annotations[:3], {}, name="x").tolist() == [70, 1200, 1201]
     small = [{"image_id": 1, "bbox": [0, 0, 1, 1], "area": 0.5}]
     assert areas_of(small, {1: (30, 40)}, name="x").tolist() == [0.5]
+
+
+def test_what_is_no_clear_flag_stays_and_is_trained_on_as_it_is_said(tmp_path):
+    content = good()
+    dogs(iscrowd=0.5)(content)
+    inspection = inspected(tmp_path, content)
+    mended = inspection.files[0].mended
+    assert [one["iscrowd"] for one in mended["annotations"]] == [0, 0, 0, 0, 0.5]
+    assert "iscrowd" not in inspection.files[0].changes
+    (finding,) = (one for one in inspection.findings if one.kind == "iscrowd-unclear")
+    assert "1 of these are taken as crowds" in finding.advice
+    assert not is_trained_on(mended["annotations"][-1])

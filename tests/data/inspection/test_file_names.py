@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import unicodedata
 
 import pytest
 
+from lt_det.data.inspection.data_sets import inspect_data_sets
 from lt_det.data.inspection.file_names import image_paths, near_names, reason_for_none
 from lt_det.data.inspection.images import name_findings
 from lt_det.data.inspection.labelled_images import inspect_images
@@ -68,14 +70,31 @@ def test_a_link_to_nothing_is_not_put_in_the_place_of_itself(folder):
 
 
 def test_near_names_are_said(folder):
-    assert near_names(["IMG_7.png", "IMG_17.JPG", "quite else.tif", None], str(folder)) == {
-        "IMG_7.png": "IMG_7.JPG",
-        "IMG_17.JPG": "IMG_7.JPG",
-    }
+    names = ["IMG_7.png", "IMG_007.JPG", "IMGS_7.JPG", "IMG_17.JPG", "quite else.tif", None]
+    assert near_names(names, str(folder)) == dict.fromkeys(names[:3], "IMG_7.JPG")
     images = [{"id": 1, "file_name": "IMG_7.png"}]
     paths, names = image_paths(images, str(folder))
     (one,) = name_findings("f", images, paths, names, image_root=str(folder))
     assert "there is IMG_7.JPG" in one.first[0]
+
+
+def test_a_file_of_another_entry_is_not_offered(tmp_path):
+    picture(tmp_path / "v003.png", 10)
+    categories = [{"id": 1, "name": "cat"}]
+    for split in "tv":
+        images = [{"id": 1, "file_name": f"{split}003.png", "width": 8, "height": 8}]
+        content = {"images": images, "annotations": [], "categories": categories}
+        (tmp_path / f"{split}.json").write_text(json.dumps(content))
+    train, val = tmp_path / "t.json", tmp_path / "v.json"
+    for jsons, offered in (([train], True), ([train, val], False)):
+        found = inspect_data_sets(jsons[:1], jsons[1:], image_roots=[tmp_path])
+        (one,) = (f for f in found.findings if f.kind == "missing-image")
+        assert ("there is v003.png" in one.first[0]) == offered
+        (one,) = (f for f in found.findings_after_mending() if f.kind == "missing-image")
+        assert ("there is v003.png" in one.first[0]) == offered
+    (tmp_path / "t.csv").write_text("path,label\nv003.png,x\nt003.png,y\n")
+    found = {one.kind: one for one in inspect_images([str(tmp_path / "t.csv")]).findings}
+    assert "there is" not in found["missing-image"].first[0]
 
 
 def test_near_names_are_said_of_a_csv(tmp_path):

@@ -167,16 +167,18 @@ def test_broken_images_are_named_and_stop_nothing(run, tmp_path, capsys):
     (photos / "text.jpg").write_text("no image")
     (photos / "notes.txt").write_text("no image either")
     os.mkfifo(photos / "pipe.png")
+    Image.new("RGB", (40_000, 3)).save(photos / "thin.png")
     words = ["predict", str(photos), "--weights", output, "--output", str(photos / "out")]
     assert main(words) == 1
     captured = capsys.readouterr()
     assert "2 images predicted." in captured.out
-    assert "3 images could not be read:\n  cut.png: " in captured.err
+    assert "thin.png: 40000 x 3 pixels: too thin for the size of the test" in captured.err
+    assert "4 images could not be read:\n  cut.png: " in captured.err
     assert "text.jpg: cannot identify" in captured.err
     assert "pipe.png is a named pipe" in captured.err
     assert (photos / "out" / "pictures" / "deep" / "1.png").is_file()
     # The pictures of a call before are no images.
-    for name in ("cut.png", "text.jpg", "pipe.png"):
+    for name in ("cut.png", "text.jpg", "pipe.png", "thin.png"):
         (photos / name).unlink()
     assert main(words) == 0
     assert "2 images predicted." in capsys.readouterr().out
