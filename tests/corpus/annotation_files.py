@@ -262,7 +262,7 @@ def _categories() -> Iterator[Case]:
         yield _category("name", value, "name")
     for value in (None, 3, [1], [None], {"a": 1}, True):
         yield _category("synonyms", value, "synonyms")
-    for value in (None, 3, [1], {"a": 1}, True):
+    for value in (None, 3, [1], {"a": 1}, True, "R", "rare", "rr", "\x1b", ""):
         yield _category("frequency", value, "frequency")
     for key in ("image_count", "instance_count"):
         for value in (HUGE, BEYOND, -1):
