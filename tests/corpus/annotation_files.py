@@ -122,6 +122,10 @@ def _files() -> Iterator[Case]:
         ("bytes that are no utf-8", b'{"images": "\xff\xfe"}', "utf-8"),
         ("a number of 5,000 digits", b'{"images": ' + b"1" * 5000 + b"}", "json|4300|list"),
         ("zeros", b"\0" * 100, "json"),
+        *(
+            (f"{key} twice", f'{text[:-1]}, "{key}": []}}'.encode(), f"'{key}' is .*more than once")
+            for key in ("images", "annotations", "categories")
+        ),
         ("html", b"<html><body>404</body></html>", "json"),
     ):
         yield Case(f"file: {name}", content, message)
