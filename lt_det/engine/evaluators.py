@@ -21,6 +21,7 @@ from lt_det.engine.detection_limits import check_nms_thresholds
 from lt_det.engine.evaluated_model import classes_of_checkpoint, evaluated_model
 from lt_det.engine.loading.evaluated_images import check_evaluated_images
 from lt_det.engine.score_threshold import threshold_text, warn_of_score_threshold
+from lt_det.engine.startup.number_bounds import check_bounds, check_lvis_limit
 from lt_det.evaluation.analysis.options import MODES, options_of_mode
 from lt_det.evaluation.classification.evaluator import ClassificationEvaluator
 from lt_det.evaluation.coco_evaluator import LongTailCOCOEvaluator
@@ -141,6 +142,7 @@ def check_test_sets(cfg: Any, *, class_names: Sequence[str] | None = None) -> No
             _check_images(cfg, name, class_names)
         _check_classes(task, name)
         if kind == "lvis":
+            check_lvis_limit(cfg, name)
             try:
                 check_backend(cfg.LT_DET.EVAL.BACKEND)
             except (ImportError, ValueError) as error:
@@ -172,12 +174,14 @@ def prepare_evaluation(cfg: Any, *, resume: bool, check_sets: bool = True) -> An
         check_sets: False where evaluators of another kind do that.
 
     Raises:
-        ValueError: as :func:`~lt_det.engine.evaluated_model.classes_of_checkpoint`, or as
+        ValueError: as :func:`~lt_det.engine.startup.number_bounds.check_bounds`,
+            :func:`~lt_det.engine.evaluated_model.classes_of_checkpoint` or
             :func:`check_test_sets`.
         KeyError: as the latter.
         FileNotFoundError: as the latter.
         ImportError: as the latter.
     """
+    check_bounds(cfg)
     cfg, class_names = classes_of_checkpoint(cfg, resume=resume)
     if check_sets:
         check_test_sets(cfg, class_names=class_names)

@@ -14,6 +14,7 @@ from lt_det.projects.input_size import image_size, longest_side
 from lt_det.projects.machine import Machine, Model, Work
 
 #: Images whose records are pickled to know what all take.
+_KEPT = ("bbox", "category_id", "iscrowd", "segmentation")  # in a record, of an annotation
 _SOME = 1000
 
 
@@ -87,9 +88,13 @@ def _record_bytes(contents: Sequence[Mapping[str, Any]]) -> float:
     for content in contents:
         annotations = content["annotations"]
         rows = np.linspace(0, len(annotations) - 1, min(_SOME, len(annotations))).astype(int)
-        some = sum(len(pickle.dumps(annotations[row], protocol=4)) for row in rows.tolist())
+        some = sum(len(pickle.dumps(_kept(annotations[row]), protocol=4)) for row in rows.tolist())
         total += some * len(annotations) / max(len(rows), 1) + 200.0 * len(content["images"])
     return total
+
+
+def _kept(annotation: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: annotation[key] for key in _KEPT if key in annotation}
 
 
 def _time(seconds: float) -> str:

@@ -67,7 +67,7 @@ def content_hash(path: str | os.PathLike[str], *, cache_dir: str | os.PathLike[s
             known = json.load(file)
         if known["state"] == state:
             return str(known["sha256"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         pass  # no note, or a broken one: it is written anew
     started = time.time()
     digest = hash_file(path)

@@ -122,6 +122,10 @@ def _files() -> Iterator[Case]:
         ("bytes that are no utf-8", b'{"images": "\xff\xfe"}', "utf-8"),
         ("a number of 5,000 digits", b'{"images": ' + b"1" * 5000 + b"}", "json|4300|list"),
         ("zeros", b"\0" * 100, "json"),
+        *(
+            (f"{key} twice", f'{text[:-1]}, "{key}": []}}'.encode(), f"'{key}' is .*more than once")
+            for key in ("images", "annotations", "categories")
+        ),
         ("html", b"<html><body>404</body></html>", "json"),
     ):
         yield Case(f"file: {name}", content, message)
@@ -262,7 +266,7 @@ def _categories() -> Iterator[Case]:
         yield _category("name", value, "name")
     for value in (None, 3, [1], [None], {"a": 1}, True):
         yield _category("synonyms", value, "synonyms")
-    for value in (None, 3, [1], {"a": 1}, True):
+    for value in (None, 3, [1], {"a": 1}, True, "R", "rare", "rr", "\x1b", ""):
         yield _category("frequency", value, "frequency")
     for key in ("image_count", "instance_count"):
         for value in (HUGE, BEYOND, -1):

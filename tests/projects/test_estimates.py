@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 from lt_det.data.inspection.outlook import outlook_of
@@ -32,3 +33,13 @@ def test_a_gpu_has_a_memory_of_a_batch():
     assert "of its 24" in texts[2]
     assert "a ResNet-50" in texts[0]
     assert "an evaluation" not in classification_estimates(500, 0, 64.0, gpu)[0]
+
+
+def test_fields_that_no_record_keeps_play_no_role():
+    """Nor do they stop it: pickle refuses values that json nests deeply."""
+    content, deep = good(4), good(4)
+    for annotation in deep["annotations"]:
+        annotation["note"] = json.loads("[" * 800 + "]" * 800)
+    cpu, stats = Machine("cpu", 2), outlook_of([content], []).train
+    expected = detection_estimates([content], [], stats, cpu, draws=1000)
+    assert detection_estimates([deep], [], stats, cpu, draws=1000) == expected

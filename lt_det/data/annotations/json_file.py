@@ -20,6 +20,7 @@ from lt_det.data.annotations.mask_places import (
     mask_place,
 )
 from lt_det.data.annotations.naming import NUM_NAMED
+from lt_det.data.annotations.repeated_lists import RepeatedListError, hooks, may_repeat_lists
 from lt_det.data.annotations.run_lengths import sum_of_runs
 from lt_det.storage.regular_file import check_regular, open_regular
 
@@ -48,7 +49,7 @@ def read_annotation_json(
 
     Raises:
         FileNotFoundError: names the path and the environment variable ``DETECTRON2_DATASETS``.
-        ValueError: if the file is no json, no json object, or nested too deeply.
+        ValueError: if the file is no json, no json object, nested too deeply, or has a list twice.
     """
     check_exists(json_file, name=name)
     if not keep_segmentations:
@@ -58,12 +59,16 @@ def read_annotation_json(
         logger.info("Reading %s (%.1f GB), which takes a while", json_file, size / 2**30)
     try:
         with open_regular(json_file, "r", encoding="utf-8-sig") as file:
-            content = json.load(file, object_hook=object_hook)
+            keywords, check = hooks(object_hook=object_hook, may_repeat=may_repeat_lists(json_file))
+            content = json.load(file, **keywords)
+        check()
     except RecursionError as error:
         raise ValueError(
             f"data set {name!r}: {os.fspath(json_file)} is nested too deeply for a json of "
             "annotations; download or write it again"
         ) from error
+    except RepeatedListError as error:
+        raise ValueError(f"data set {name!r}: {os.fspath(json_file)}: {error}") from error
     except ValueError as error:  # includes UnicodeDecodeError
         kind = _kind_of(json_file) or (f"no valid json: {error}", "download or write it again")
         raise ValueError(

@@ -93,7 +93,7 @@ FIELDS: dict[str, tuple[Field, ...]] = {
         Field("id", is_id, _ID, needed=True),
         Field("name", is_text, _TEXT, needed=True),
         Field("synonyms", _list_of(is_text), "a list of texts"),
-        Field("frequency", is_text, "a text: r, c or f"),
+        Field("frequency", lambda v: v in ("r", "c", "f"), "r, c or f, or absent"),
         # Others than whole numbers are as good as absent: the class is counted.
         Field("image_count", lambda v: type(v) is not int or 0 <= v <= _HIGHEST, "at least 0"),
         Field("instance_count", lambda v: type(v) is not int or 0 <= v <= _HIGHEST, "at least 0"),

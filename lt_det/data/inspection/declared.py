@@ -9,7 +9,7 @@ from lt_det.data.annotations.checks import is_trained_on
 from lt_det.data.annotations.naming import NUM_NAMED, shortened
 from lt_det.data.inspection.findings import Finding
 from lt_det.data.stats.declared_counts import declared_counts
-from lt_det.data.stats.frequency_groups import GROUP_NAMES, frequency_groups
+from lt_det.data.stats.frequency_groups import frequency_groups
 
 _KEYS = ("image_count", "instance_count")
 
@@ -74,18 +74,16 @@ def _frequencies(file: str, categories: Sequence[Mapping[str, Any]]) -> list[Fin
     with_it = [c for c in categories if c.get("frequency") is not None]
     if not with_it:
         return []
-    wrong = [
-        f"{shortened(c.get('name'))}: {shortened(c.get('frequency'))}"
-        for c in categories
-        if c.get("frequency") not in GROUP_NAMES
-    ]
-    if not wrong:
+    # Other values than r, c and f are errors of their type, and are not here any more.
+    lacking = [shortened(c.get("name")) for c in categories if c.get("frequency") is None]
+    if not lacking:
         return []
     return [
         _of_categories(
-            file, categories, wrong, "warning", "frequency-unknown",
-            "'frequency' is none of r, c and f", "lt_det groups by counted images where it trains; "
-            "an evaluation by the json alone stops there: correct or remove it in all",
+            file, categories, lacking, "warning", "frequency-unknown",
+            "no 'frequency' of r, c or f, which others have", "lt_det groups by counted images "
+            "where it trains; an evaluation by the json alone stops there: add it, or remove it "
+            "in all",
         )
     ]  # fmt: skip
 

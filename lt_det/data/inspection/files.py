@@ -11,6 +11,7 @@ from typing import Any
 
 from lt_det.data.annotations.file_kinds import foreign_kind, wide_encoding
 from lt_det.data.annotations.naming import shortened
+from lt_det.data.annotations.repeated_lists import RepeatedListError, hooks
 from lt_det.data.annotations.schema import LISTS, first_entries, wrong_fields
 from lt_det.data.inspection.findings import Finding
 from lt_det.storage.regular_file import open_regular
@@ -124,7 +125,12 @@ def _parsed(file: JsonFile, data: bytes) -> Any:
         name = "-".join(wide.split("-")[:2])
         file.add("encoding", f"the file is {name}", "write it as utf-8", mendable=True)
     try:
-        return json.loads(text)
+        keywords, check = hooks()
+        content = json.loads(text, **keywords)
+        check()
+        return content
+    except RepeatedListError as error:
+        file.add("repeated-list", str(error), "else all objects of the others are lost")
     except RecursionError:
         file.add("foreign-json", "the json is nested too deeply", "export in COCO's format")
     except ValueError as error:

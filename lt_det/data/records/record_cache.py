@@ -24,7 +24,7 @@ from lt_det.storage.regular_file import check_regular
 logger = logging.getLogger(__name__)
 
 # Goes into the key: raise it when the same json would give other records.
-_CACHE_VERSION = 3
+_CACHE_VERSION = 4
 # Smaller files (bytes) are parsed in less than a second: not worth a file in the cache.
 SMALLEST = 8 * 2**20
 

@@ -41,7 +41,7 @@ from lt_det.storage.regular_file import open_regular
 logger = logging.getLogger(__name__)
 
 # Goes into the key: raise it when the same json would be counted, or warned of, differently.
-_CACHE_VERSION = 4
+_CACHE_VERSION = 5
 
 
 def class_stats_of_json(

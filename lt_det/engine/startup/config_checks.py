@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from torch import nn
 from lt_det.config import default_keys
 from lt_det.config_errors import naming_keys
 from lt_det.engine.meta.build import METHODS
+from lt_det.engine.startup.number_bounds import check_bounds
 from lt_det.engine.startup.output_folder import check_output_folder
 from lt_det.losses import get_loss
 from lt_det.losses.base_criterion import BaseCriterion
@@ -41,44 +41,14 @@ def check_config(cfg: Any) -> None:
             "LT_DET.REGION_CACHE.ENABLED needs all below the classifier frozen: set "
             "LT_DET.DECOUPLED True"
         )
+    check_bounds(cfg)
     ranks = comm.get_world_size()
-    for key, value, least in (
-        ("SOLVER.IMS_PER_BATCH", cfg.SOLVER.IMS_PER_BATCH, 1),
-        ("SOLVER.MAX_ITER", cfg.SOLVER.MAX_ITER, 1),
-        ("SOLVER.CHECKPOINT_PERIOD", cfg.SOLVER.CHECKPOINT_PERIOD, 1),
-        ("LT_DET.META.IMS_PER_BATCH", node.META.IMS_PER_BATCH, 0),
-        ("LT_DET.EARLY_STOPPING", node.EARLY_STOPPING, 0),
-        ("LT_DET.META.BANK_IMAGES", node.META.BANK_IMAGES, 1),
-        ("LT_DET.REGION_CACHE.EPOCHS", node.REGION_CACHE.EPOCHS, 1),
-        ("LT_DET.REGION_CACHE.SEED", node.REGION_CACHE.SEED, 0),
+    for key, value in (
+        ("SOLVER.IMS_PER_BATCH", cfg.SOLVER.IMS_PER_BATCH),
+        ("LT_DET.META.IMS_PER_BATCH", node.META.IMS_PER_BATCH),
     ):
-        if value < least:
-            raise ValueError(f"{key} must be at least {least}, got {value}")
-        if value % ranks and key.endswith("IMS_PER_BATCH"):
+        if value % ranks:
             raise ValueError(f"{key} {value} must be a multiple of the {ranks} processes")
-    for key, number in (
-        ("LT_DET.CLASSIFIER.SCALE", node.CLASSIFIER.SCALE),
-        ("LT_DET.META.LR", node.META.LR),
-    ):
-        if not 0 < number < math.inf:
-            raise ValueError(f"{key} must be a finite number above 0, got {number}")
-    solver = cfg.SOLVER
-    for key, number in (
-        ("LT_DET.META.BANK_RENEWAL", node.META.BANK_RENEWAL),
-        ("SOLVER.BASE_LR", solver.BASE_LR),
-        ("SOLVER.WEIGHT_DECAY", solver.WEIGHT_DECAY),
-        ("SOLVER.WARMUP_FACTOR", solver.WARMUP_FACTOR),
-        ("SOLVER.WARMUP_ITERS", solver.WARMUP_ITERS),
-        ("SOLVER.GAMMA", solver.GAMMA),
-    ):
-        if not 0 <= number < math.inf:
-            raise ValueError(f"{key} must be a finite number of at least 0, got {number}")
-    if not 0 <= solver.MOMENTUM < 1:
-        raise ValueError(f"SOLVER.MOMENTUM must be at least 0 and below 1, got {solver.MOMENTUM}")
-    if not all(0 < std < math.inf for std in cfg.MODEL.PIXEL_STD):
-        raise ValueError(
-            f"MODEL.PIXEL_STD must be finite numbers above 0, got {list(cfg.MODEL.PIXEL_STD)}"
-        )
     if not cfg.OUTPUT_DIR:
         raise ValueError('OUTPUT_DIR is "": set it to the folder that the results go to')
     if not cfg.DATASETS.TRAIN:

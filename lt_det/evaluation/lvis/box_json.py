@@ -15,6 +15,7 @@ import numpy as np
 from lt_det.data.annotations.areas import area_is_usable
 from lt_det.data.annotations.json_file import check_exists, read_annotation_json
 from lt_det.data.annotations.mask_checks import mask_problem
+from lt_det.data.annotations.repeated_lists import may_repeat_lists
 from lt_det.storage.regular_file import open_regular
 
 _SPACE = r"[ \t\r\n]*"
@@ -49,7 +50,8 @@ def read_box_json(json_file: str | os.PathLike[str], *, name: str) -> dict[str, 
         with open_regular(json_file, "r", encoding="utf-8-sig") as file:
             text = _POLYGONS.sub(_WITHOUT, file.read())
         has_masks = _OTHER_MASK.search(text)
-        content = json.loads(text, object_hook=_with_needed_mask if has_masks else None)
+        if not may_repeat_lists(json_file):  # else it is read below, which says so
+            content = json.loads(text, object_hook=_with_needed_mask if has_masks else None)
     except (RecursionError, ValueError):
         pass  # said below, with the place in the file
     if not isinstance(content, dict) or not _areas_are_usable(content.get("annotations", [])):

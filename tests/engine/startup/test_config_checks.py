@@ -23,6 +23,7 @@ from tests.engine.tiny import tiny_config, write_tiny_lvis
     ("keys", "message"),
     [
         ({"SOLVER__IMS_PER_BATCH": 0}, "SOLVER.IMS_PER_BATCH must be at least 1, got 0"),
+        ({"TEST__DETECTIONS_PER_IMAGE": -2}, "TEST.DETECTIONS_PER_IMAGE must .* LVIS's metric"),
         ({"LT_DET__META__IMS_PER_BATCH": -2}, "META.IMS_PER_BATCH must be at least 0, got -2"),
         (
             {"LT_DET__META__BANK_RENEWAL": -0.1},
@@ -34,7 +35,7 @@ from tests.engine.tiny import tiny_config, write_tiny_lvis
         ({"SOLVER__WARMUP_ITERS": -5}, "SOLVER.WARMUP_ITERS must be a finite number of at least 0"),
         ({"SOLVER__GAMMA": -1.0}, "SOLVER.GAMMA must be a finite number of at least 0, got -1.0"),
         ({"SOLVER__MOMENTUM": 2.0}, "SOLVER.MOMENTUM must be at least 0 and below 1, got 2.0"),
-        ({"MODEL__PIXEL_STD": [1.0, 0.0, 1.0]}, "MODEL.PIXEL_STD must be finite numbers above 0"),
+        ({"MODEL__PIXEL_STD": [1.0, 0.0, 1.0]}, "PIXEL_STD must each be a finite number above 0"),
         ({"MODEL__DEVICE": "quantum"}, "MODEL.DEVICE 'quantum' is none: expected such as cuda"),
         ({"LT_DET__META__BANK_IMAGES": 0}, "LT_DET.META.BANK_IMAGES must be at least 1, got 0"),
         ({"LT_DET__REGION_CACHE__EPOCHS": 0}, "REGION_CACHE.EPOCHS must be at least 1, got 0"),
