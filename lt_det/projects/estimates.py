@@ -13,8 +13,8 @@ from lt_det.projects.facts import facts_of_jsons
 from lt_det.projects.input_size import image_size, longest_side
 from lt_det.projects.machine import Machine, Model, Work
 
-#: Images whose records are pickled to know what all take.
 _KEPT = ("bbox", "category_id", "iscrowd", "segmentation")  # in a record, of an annotation
+#: Images whose records are pickled to know what all take.
 _SOME = 1000
 
 
