@@ -86,6 +86,68 @@ def test_without_torch_s_reader_the_lengths_are_compared_too(tmp_path, monkeypat
         load_tensors(path)
 
 
+class _Call:
+    def __init__(self, made: object, *arguments: object) -> None:
+        self._reduced = (made, arguments)
+
+    def __reduce__(self):
+        return self._reduced
+
+
+class _Filled(OrderedDict):
+    """An OrderedDict in the pickle that says of itself what a type of storage does."""
+
+    def __reduce__(self):
+        return (OrderedDict, (), {"item_size": 4, "dtype": torch.float32})
+
+
+@pytest.mark.parametrize(
+    ("crafted", "words"),
+    [
+        (_Call(torch.FloatTensor, 8), "makes a torch.FloatTensor"),
+        (_Tensor(_Storage(4, kind=_Filled()), 4), "not described as torch.save does"),
+        (_Tensor(_Storage(4), 5), "reaches to byte 20 of 16"),
+    ],
+    ids=["memory without a storage", "a type that the file makes up", "beyond its storage"],
+)
+def test_memory_that_the_file_does_not_fill_is_refused(tmp_path, crafted, words):
+    with pytest.raises(pickle.UnpicklingError, match=words):
+        load_tensors(written(tmp_path / "w.pth", crafted, 4))
+
+
+def old_format(path, tensors: dict, keys: list[str], held: list[list[float]]):
+    """Write a file of the format before torch 1.6."""
+    with open(path, "wb") as file:
+        for start in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}):
+            pickle.dump(start, file, protocol=2)
+        _Pickler(file, 2).dump(tensors)
+        pickle.dump(keys, file, protocol=2)
+        for numbers in held:
+            file.write(len(numbers).to_bytes(8, "little") + torch.tensor(numbers).numpy().tobytes())
+    return path
+
+
+def old_tensor(numbers: int, *, of: int = 2, view: tuple | None = None) -> _Tensor:
+    storage = _Storage(of)
+    storage.pid = (*storage.pid, view)  # type: ignore[assignment]
+    return _Tensor(storage, numbers)
+
+
+def test_tensors_of_the_old_format_lie_within_their_storage(tmp_path):
+    two = [[1.0, 2.0]]
+    good = old_format(tmp_path / "a", {"w": old_tensor(2)}, ["0"], two)
+    assert load_tensors(good)["w"].tolist() == [1, 2]
+    beyond = old_format(tmp_path / "b", {"w": old_tensor(64)}, ["0"], two)
+    with pytest.raises(pickle.UnpicklingError, match="reaches to byte 256 of 8"):
+        load_tensors(beyond)
+    lengths = {"v": old_tensor(2), "w": old_tensor(64, of=64)}
+    with pytest.raises(pickle.UnpicklingError, match="gives the storage '0' two lengths"):
+        load_tensors(old_format(tmp_path / "c", lengths, ["0"], two))
+    view = {"w": old_tensor(2, view=("V", 0, 2))}
+    with pytest.raises(pickle.UnpicklingError, match="not described as torch.save does"):
+        load_tensors(old_format(tmp_path / "d", view, ["0", "V"], two))
+
+
 def test_compressed_archives_are_refused(tmp_path):
     tensor = _Tensor(_Storage(4000), 4000)
     path = written(tmp_path / "w.pth", tensor, 4000, zipfile.ZIP_DEFLATED)
