@@ -181,7 +181,7 @@ def prepare_evaluation(cfg: Any, *, resume: bool, check_sets: bool = True) -> An
         FileNotFoundError: as the latter.
         ImportError: as the latter.
     """
-    check_bounds(cfg)
+    check_bounds(cfg, trains=False)
     cfg, class_names = classes_of_checkpoint(cfg, resume=resume)
     if check_sets:
         check_test_sets(cfg, class_names=class_names)

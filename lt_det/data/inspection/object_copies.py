@@ -41,7 +41,7 @@ def copy_findings(file: str, annotations: Sequence[Mapping[str, Any]]) -> list[F
             found.add(classes[row])
     found_twice = of_annotations(
         file, annotations, same, harm="warning", kind="same-object-twice", show="bbox",
-        what="same image, class and box as another, to half a pixel",
+        what="same image, class and box as another, rounded to half a pixel",
         advice="exported or merged twice? Each is counted, and evaluated, as an object",
     )  # fmt: skip
     if other.sum() <= _MANY * len(annotations):

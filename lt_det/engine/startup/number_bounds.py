@@ -17,8 +17,8 @@ _ONE_OR_MORE = (
 # A side of 0 is Detectron2's word for images that keep their size.
 _ZERO_OR_MORE = (
     "LT_DET.META.IMS_PER_BATCH", "LT_DET.EARLY_STOPPING", "LT_DET.REGION_CACHE.SEED",
-    "DATALOADER.NUM_WORKERS", "TEST.EVAL_PERIOD", "VIS_PERIOD", "INPUT.MIN_SIZE_TRAIN",
-    "INPUT.MIN_SIZE_TEST", "MODEL.PROPOSAL_GENERATOR.MIN_SIZE", "MODEL.RETINANET.NUM_CONVS",
+    "DATALOADER.NUM_WORKERS", "INPUT.MIN_SIZE_TRAIN", "INPUT.MIN_SIZE_TEST",
+    "MODEL.PROPOSAL_GENERATOR.MIN_SIZE", "MODEL.RETINANET.NUM_CONVS",
 )  # fmt: skip
 _FINITE_ABOVE_ZERO = ("LT_DET.CLASSIFIER.SCALE", "LT_DET.META.LR", "MODEL.PIXEL_STD")
 _FINITE = (
@@ -50,21 +50,27 @@ _BOUNDS: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
     (_AT_MOST_ONE, lambda v: -math.inf < v <= 1, "a finite number of at most 1"),
     (("SOLVER.MOMENTUM",), lambda v: 0 <= v < 1, "at least 0 and below 1"),
 )
+_OF_TRAINING = ("SOLVER.", "LT_DET.META.")
 _OF_CLIPPING = ("SOLVER.CLIP_GRADIENTS.CLIP_VALUE", "SOLVER.CLIP_GRADIENTS.NORM_TYPE")
 
 
-def check_bounds(cfg: Any) -> None:
+def check_bounds(cfg: Any, *, trains: bool = True) -> None:
     """Raise if a number of a config is out of its bounds; what Detectron2 documents is within.
 
     Keys that this Detectron2 has not, and those that are None, are passed over.
+
+    Args:
+        cfg: config.
+        trains: False leaves out the keys of the solver and of the meta learner.
 
     Raises:
         ValueError: names the key, its bounds and what it is.
     """
     for keys, fits, expected in _BOUNDS:
         for key in keys:
-            _check(cfg, key, fits, expected)
-    if cfg.SOLVER.CLIP_GRADIENTS.ENABLED:
+            if trains or not key.startswith(_OF_TRAINING):
+                _check(cfg, key, fits, expected)
+    if trains and cfg.SOLVER.CLIP_GRADIENTS.ENABLED:
         for key in _OF_CLIPPING:
             _check(cfg, key, lambda v: v > 0, "above 0")
     # 0 keeps none. Of less Faster R-CNN keeps all, RetinaNet all but the last.

@@ -1,4 +1,4 @@
-"""Objects that are there twice, to half a pixel, under one class or two."""
+"""Objects that are there twice, rounded to half a pixel, under one class or two."""
 
 from __future__ import annotations
 

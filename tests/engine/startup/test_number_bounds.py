@@ -15,7 +15,6 @@ CLIPPED = {"SOLVER__CLIP_GRADIENTS__ENABLED": True}
     ("key", "value", "expected"),
     [
         ("TEST.DETECTIONS_PER_IMAGE", 0, "at least 1, or below 0 for all"),
-        ("TEST.EVAL_PERIOD", -1, "at least 0"),
         ("DATALOADER.NUM_WORKERS", -1, "at least 0"),
         ("INPUT.MIN_SIZE_TRAIN", (64, -1), "at least 0"),
         ("INPUT.MAX_SIZE_TRAIN", 0, "at least 1"),
@@ -64,6 +63,7 @@ def test_retinanet_has_no_word_for_all_detections():
     "keys",
     [
         {"TEST__EVAL_PERIOD": 0},
+        {"TEST__EVAL_PERIOD": -1, "VIS_PERIOD": -1},
         {"INPUT__MIN_SIZE_TEST": 0},
         {"MODEL__ROI_HEADS__SCORE_THRESH_TEST": 0.0},
         {"MODEL__RETINANET__FOCAL_LOSS_ALPHA": -1.0},
@@ -73,3 +73,12 @@ def test_retinanet_has_no_word_for_all_detections():
 )
 def test_what_detectron2_documents_is_within(keys):
     check_bounds(small_config(**keys))
+
+
+def test_an_evaluation_asks_nothing_of_the_solver():
+    keys = {"SOLVER__MAX_ITER": 0, "LT_DET__META__LR": 0.0}
+    check_bounds(small_config(**keys), trains=False)
+    with pytest.raises(ValueError, match="SOLVER.MAX_ITER must be at least 1, got 0"):
+        check_bounds(small_config(**keys))
+    with pytest.raises(ValueError, match="NMS_THRESH_TEST"):
+        check_bounds(small_config(MODEL__ROI_HEADS__NMS_THRESH_TEST=-1.0), trains=False)
