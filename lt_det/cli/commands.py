@@ -81,7 +81,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if "--debug" in words:
         words.remove("--debug")
+        before = os.environ.get(DEBUG)
         os.environ[DEBUG] = "1"  # for the processes that a training starts
+        try:
+            return main(words)
+        finally:
+            if before is None:
+                del os.environ[DEBUG]
+            else:
+                os.environ[DEBUG] = before
     name = _parser().parse_args(words[:1]).command
     command = {command.name: command for command in COMMANDS}[name]
     try:

@@ -106,8 +106,6 @@ def test_missing_files_are_one_line(tmp_path, capsys):
 def test_debug_shows_the_traceback(monkeypatch):
     with pytest.raises(FileNotFoundError):
         main(["train", "--debug", "--config-file", "no.yaml"])
-    assert wants_traceback()  # the processes that it starts see it as well
-    monkeypatch.setenv("LT_DET_DEBUG", "0")
     monkeypatch.setenv("LT_DET_DEBUG", "1")
     with pytest.raises(FileNotFoundError):
         main(["train", "--config-file", "no.yaml"])
@@ -178,3 +176,12 @@ def test_evaluate_prints_and_writes_the_table_of_json_files(tmp_path, capsys):
     assert "100.000" in out
     assert "rare 4 of 6" in out
     assert (tmp_path / "out" / "per_category_bbox.csv").is_file()
+
+
+def test_debug_is_of_one_call(monkeypatch):
+    monkeypatch.delenv("LT_DET_DEBUG", raising=False)
+    seen = []
+    monkeypatch.setattr("lt_det.cli.report.main", lambda _: seen.append(os.environ["LT_DET_DEBUG"]))
+    assert main(["report", "--debug", "run"]) == 0
+    assert seen == ["1"]  # the processes that it starts see it as well
+    assert not wants_traceback()
