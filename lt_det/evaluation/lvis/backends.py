@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 import types
 from collections.abc import Iterator
 from typing import Any
@@ -181,7 +182,8 @@ def lvis_api_precision(
     for record in records:
         # With both present the area, so small/medium/large, would be the box's for masks too.
         record.pop("bbox" if iou_type == "segm" else "segmentation", None)
-    with _quiet(lvis), _numpy_float_for(lvis.eval):
+    # By its place: after an import that failed halfway the package has no attribute of that name.
+    with _quiet(lvis), _numpy_float_for(sys.modules[lvis.LVISEval.__module__]):
         results = lvis.LVISResults(truth, records, max_dets=max_dets)
         evaluation = lvis.LVISEval(truth, results, iou_type)
         evaluation.evaluate()
@@ -229,7 +231,6 @@ def _import_lvis() -> Any:
     handlers = list(root.handlers)
     try:
         import lvis
-        import lvis.eval
     except ModuleNotFoundError as error:
         if error.name == "lvis":
             raise ImportError(
