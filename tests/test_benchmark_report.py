@@ -36,3 +36,8 @@ def test_the_page_has_each_record_once(report):
         assert report["table"](content, gpu.get(topic), checked) in page, (
             "run python benchmarks/report.py"
         )
+
+
+def test_every_row_of_the_picture_was_measured(report):
+    found = report["headlines"](report["load"]("cpu"))
+    assert [row["shown"] for row in found] == list(report["HEADLINES"].values())
