@@ -16,13 +16,14 @@ from lt_det.balancing.candidates import Candidate, Recipe
 from lt_det.balancing.image_replay import parameters_of
 from lt_det.balancing.replay import Classifiers
 from lt_det.data.records.dataset_dicts import build_train_dicts
+from lt_det.data.sampling.repeat_threshold import repetition
 from lt_det.engine import hooks as our_hooks
 from lt_det.engine.loading.build import build_train_stream
 from lt_det.engine.regions.store import ImageRegions
 from lt_det.engine.trainer import LongTailTrainer
 from lt_det.modeling.calibration import LogitMoments
 from lt_det.modeling.classifiers.classification_head import classification_heads
-from lt_det.tasks import build_task
+from lt_det.tasks import build_class_stats, build_task
 
 # Steps of the schedule, as shares of the iterations.
 _WARMUP, _STEP = 0.0125, 0.75
@@ -64,6 +65,9 @@ def training_config(cfg: Any, recipe: Recipe, *, iterations: int, dtype: str) ->
         recipe: loss, sampler, weights, meta learner.
         iterations: of SOLVER.IMS_PER_BATCH images.
         dtype: of the cached features.
+
+    A DATALOADER.REPEAT_THRESHOLD that repeats no image gives way to one that does, where the recipe
+    samples by repeat factors (:func:`lt_det.data.sampling.repeat_threshold.repetition`).
     """
     cfg = cfg.clone()
     cfg.defrost()
@@ -86,6 +90,12 @@ def training_config(cfg: Any, recipe: Recipe, *, iterations: int, dtype: str) ->
     cfg.SOLVER.STEPS = (step,) if step else ()
     cfg.SOLVER.WARMUP_ITERS = int(_WARMUP * iterations)
     cfg.merge_from_list(list(recipe.options))
+    if cfg.LT_DET.SAMPLER.NAME == "repeat_factor":
+        stats = build_class_stats(cfg)
+        rarest = min((n for n in stats.image_counts if n), default=0) / max(stats.num_images, 1)
+        if rarest >= cfg.DATALOADER.REPEAT_THRESHOLD:  # it would repeat nothing
+            found = repetition(stats.image_counts, images=stats.num_images)
+            cfg.DATALOADER.REPEAT_THRESHOLD = found.threshold
     cfg.freeze()
     return cfg
 

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 
+from lt_det.data.sampling.repeat_threshold import repetition
 from lt_det.projects.detector_model import anchor_settings, base_config, is_small, model_settings
 from lt_det.projects.facts import DetectionFacts, Files, relative_to
 from lt_det.projects.input_size import image_size, longest_side, size_settings
@@ -20,7 +21,7 @@ from lt_det.projects.schedule import (
     schedule_settings,
 )
 from lt_det.projects.start_weights import StartWeights
-from lt_det.projects.tail import detection_losses, group_limits, repetition
+from lt_det.projects.tail import detection_losses, group_limits
 
 # Share of the time of a training with two stages.
 _FIRST_SHARE = 0.75

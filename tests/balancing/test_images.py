@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from lt_det.balancing.candidates import Recipe
 from lt_det.balancing.image_subject import ImageSubject
 from lt_det.balancing.options import BalanceOptions, objective_of
 from lt_det.balancing.run import plan_balance, run_balance
+from lt_det.balancing.training import training_config
 from lt_det.balancing.truth import ImageTruth, Predicted
 from lt_det.data.records.dataset_dicts import build_train_dicts
 from lt_det.engine.loading.build import build_test_loader
@@ -202,3 +204,20 @@ def test_what_cannot_be_balanced_is_refused_before_anything_is_computed(
         run_balance(cfg, BalanceOptions(objective=objective, **options), tmp_path / "balance")
     assert not list(tmp_path.rglob("*.safetensors"))
     assert not (tmp_path / "balance").exists()
+
+
+def test_repeat_factors_get_a_threshold_that_repeats(tmp_path):
+    cfg = digits_config(tmp_path)
+    stats = build_task(cfg).class_stats()
+    rarest = min(stats.image_counts) / stats.num_images
+    options = ("LT_DET.LOSS", "softmax_ce", "LT_DET.SAMPLER.NAME")
+
+    def threshold(sampler, given):
+        cfg.DATALOADER.REPEAT_THRESHOLD = given
+        recipe = Recipe("sampled", "loss", (*options, sampler))
+        found = training_config(cfg, recipe, iterations=10, dtype="float32")
+        return found.DATALOADER.REPEAT_THRESHOLD
+
+    assert threshold("repeat_factor", 0.0) > 2 * rarest
+    assert threshold("repeat_factor", 1.5 * rarest) == 1.5 * rarest
+    assert threshold("square_root", 0.0) == 0.0

@@ -12,6 +12,7 @@ import yaml
 from PIL import Image
 
 from lt_det.cli.commands import main
+from lt_det.data.sampling.repeat_threshold import repetition
 from lt_det.data.stats.class_stats import ClassStats
 from lt_det.engine.startup.config_checks import check_config
 from lt_det.engine.startup.setup import load_config, read_config
@@ -21,7 +22,7 @@ from lt_det.projects.machine import Machine
 from lt_det.projects.recipe import Recipe
 from lt_det.projects.schedule import budget_text, plan, schedule_settings, seconds_of
 from lt_det.projects.start_weights import detector_weights
-from lt_det.projects.tail import group_limits, repetition
+from lt_det.projects.tail import group_limits
 from lt_det.projects.yaml_file import yaml_text
 
 CPU = Machine("cpu", 2)
