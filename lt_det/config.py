@@ -171,7 +171,7 @@ def add_lt_det_config(cfg: CfgNode) -> None:
     node.META.BETAS = [0.9, 0.999]
     # Update psi every so many iterations.
     node.META.INTERVAL = 1
-    # "plain": the uncorrected loss of the same kind (paper). "balanced": LT_DET.LOSS (release).
+    # "plain": -log of the test's scores, uncorrected (paper). "balanced": LT_DET.LOSS (release).
     node.META.LOSS = "plain"
     # "sgd": one plain gradient step. "optimizer": with momentum and weight decay (release).
     node.META.INNER_STEP = "sgd"

@@ -11,7 +11,7 @@ import difflib
 from lt_det.losses import eql, equalization, eureka, halted_focal
 from lt_det.losses.acsl import acsl_loss
 from lt_det.losses.activations import sigmoid_beside_background, softmax_times_objectness
-from lt_det.losses.bags import bags_columns, bags_loss, bags_scores
+from lt_det.losses.bags import bags_columns, bags_loss, bags_plain_loss, bags_scores
 from lt_det.losses.balanced_sigmoid import balanced_sigmoid_loss
 from lt_det.losses.balanced_softmax import balanced_softmax_loss
 from lt_det.losses.bonus import bonus_of_margin
@@ -31,7 +31,7 @@ from lt_det.losses.gumbel import gumbel_logit, gumbel_loss, gumbel_scores
 from lt_det.losses.halted_focal import sigmoid_halted_focal_loss, softmax_halted_focal_loss
 from lt_det.losses.iif import iif_loss, iif_scores
 from lt_det.losses.ldam import ldam_loss
-from lt_det.losses.seesaw import SeenLabels, seesaw_loss
+from lt_det.losses.seesaw import SeenLabels, seesaw_loss, seesaw_plain_loss
 from lt_det.losses.spec import LossSpec
 
 _EUREKA = "OpenReview 7Yhok3vJpU"
@@ -84,6 +84,7 @@ LOSSES: dict[str, LossSpec] = {
         "arXiv:2012.08548, Eq. 5-7",
         columns=("background",),
         scores=sigmoid_beside_background,
+        plain=sigmoid_ce_loss,
         state=WeightedGradientSums,
     ),
     "seesaw": LossSpec(
@@ -92,6 +93,7 @@ LOSSES: dict[str, LossSpec] = {
         "arXiv:2008.10032, Eq. 3-7",
         columns=("object", "background"),
         scores=softmax_times_objectness,
+        plain=seesaw_plain_loss,
         state=SeenLabels,
     ),
     "eql": LossSpec(
@@ -107,6 +109,7 @@ LOSSES: dict[str, LossSpec] = {
         takes_out_prior=True,
         columns=("background",),
         scores=sigmoid_beside_background,
+        plain=sigmoid_ce_loss,
     ),
     "efl": LossSpec(efl_loss, "sigmoid", "arXiv:2201.02593, Eq. 4-6", state=FocalGradientSums),
     "gumbel": LossSpec(
@@ -114,6 +117,7 @@ LOSSES: dict[str, LossSpec] = {
         "sigmoid",
         "arXiv:2207.10936, Eq. 5-8",
         scores=gumbel_scores,
+        plain=gumbel_loss,
         logit_of=gumbel_logit,
     ),
     "gol": LossSpec(
@@ -121,6 +125,7 @@ LOSSES: dict[str, LossSpec] = {
         "sigmoid",
         "arXiv:2207.10936",
         scores=gumbel_scores,
+        plain=gumbel_loss,
         logit_of=gumbel_logit,
     ),
     "acsl": LossSpec(
@@ -135,6 +140,7 @@ LOSSES: dict[str, LossSpec] = {
         "arXiv:2006.10408, Eq. 3-6",
         columns=bags_columns,
         scores=bags_scores,
+        plain=bags_plain_loss,
     ),
     "equilibrium": LossSpec(
         equilibrium_loss,
@@ -150,10 +156,12 @@ LOSSES: dict[str, LossSpec] = {
         "arXiv:2209.04861",
         columns=("background",),
         scores=iif_scores,
+        plain=iif_loss,
     ),
 }
 
-#: The loss without any correction, for each kind: what a meta loss or a baseline uses.
+#: The loss without any correction, for each kind: the baselines. Of a loss with scores of its own
+#: it is ``plain`` of its row.
 PLAIN_LOSS = {"softmax": "softmax_ce", "sigmoid": "sigmoid_ce"}
 
 

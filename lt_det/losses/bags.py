@@ -75,22 +75,50 @@ def bags_loss(
     check_labels(logits, labels)
     if not 0.0 <= others_ratio < math.inf:
         raise ValueError(f"others_ratio must be at least 0 and finite, got {others_ratio}")
-    log_scores, group = _log_scores(logits, class_counts, bounds=bounds, background=background)
-    num_classes, num_groups = len(class_counts), len(bounds) + 1
-    foreground = labels < num_classes
-    own = labels.clamp(max=num_classes - 1)
-    groups = torch.arange(num_groups, device=logits.device)
-    member = (group[own][:, None] == groups) & foreground[:, None]
-    wanted = (others_ratio * member.sum(dim=0).double()).floor()
-    used = (member | drawn_rows(~member, wanted, generator=generator)).to(log_scores)
-    correct = torch.where(
-        member, log_scores.gather(1, own[:, None]), log_scores[:, num_classes:][:, :num_groups]
+    correct, member = _log_correct(
+        logits, labels, class_counts, bounds=bounds, background=background
     )
+    wanted = (others_ratio * member.sum(dim=0).double()).floor()
+    used = (member | drawn_rows(~member, wanted, generator=generator)).to(correct)
     share = used * (len(labels) / used.sum(dim=0).clamp(min=1))
     loss = -(correct * share).sum(dim=1)
     if background:
-        loss = loss + softmax_ce_loss(logits[:, -2:], (~foreground).long())
+        loss = loss + softmax_ce_loss(logits[:, -2:], (labels >= len(class_counts)).long())
     return reduce_loss(loss, reduction)
+
+
+def bags_plain_loss(
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    class_counts: Tensor,
+    bounds: Sequence[float] = BOUNDS,
+    background: bool = False,
+) -> Tensor:
+    """Return the cross-entropies of all groups, and objectness, in nats; nothing is drawn.
+
+    Its terms are ``-log`` of the label's score (:func:`bags_scores`) and, for each group that the
+    label is not in, ``-log`` of the score of others: a class of another group is an error as well.
+
+    Args:
+        logits: as :func:`bags_loss`.
+        labels: likewise.
+        class_counts: likewise.
+        bounds: likewise.
+        background: likewise.
+
+    Returns:
+        ``(N,)``.
+
+    Raises:
+        ValueError: as there.
+    """
+    check_labels(logits, labels)
+    correct, _ = _log_correct(logits, labels, class_counts, bounds=bounds, background=background)
+    loss = -correct.sum(dim=1)
+    if background:
+        loss = loss + softmax_ce_loss(logits[:, -2:], (labels >= len(class_counts)).long())
+    return loss
 
 
 def bags_scores(
@@ -106,6 +134,24 @@ def bags_scores(
         return scores
     objectness = logits[:, -2:].softmax(dim=1)
     return torch.cat([scores * objectness[:, :1], objectness[:, 1:]], dim=1)
+
+
+def _log_correct(
+    logits: Tensor,
+    labels: Tensor,
+    class_counts: Tensor,
+    *,
+    bounds: Sequence[float],
+    background: bool,
+) -> tuple[Tensor, Tensor]:
+    """Return log scores ``(N, G)`` of the label in each group, and whether it is a class there."""
+    log_scores, group = _log_scores(logits, class_counts, bounds=bounds, background=background)
+    num_classes, num_groups = len(class_counts), len(bounds) + 1
+    own = labels.clamp(max=num_classes - 1)
+    groups = torch.arange(num_groups, device=logits.device)
+    member = (group[own][:, None] == groups) & (labels < num_classes)[:, None]
+    others = log_scores[:, num_classes:][:, :num_groups]
+    return torch.where(member, log_scores.gather(1, own[:, None]), others), member
 
 
 def _log_scores(

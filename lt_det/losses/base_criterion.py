@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 from torch import Tensor, nn
 
+from lt_det.losses.cross_entropy import sigmoid_ce_loss, softmax_ce_loss
 from lt_det.losses.image_lists import ImageLists
 from lt_det.losses.reduction import Reduction
 from lt_det.losses.spec import Columns, Kind
@@ -59,6 +60,29 @@ class BaseCriterion(nn.Module):
         if self.kind == "softmax":
             return self(logits, labels)
         return self(logits, self._targets(logits, labels)).sum(dim=1)
+
+    def plain_row_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return ``(N,)`` losses without any correction: of the scores that a prediction has.
+
+        Neither class weights nor margins, factors, draws or a state have a part in it. It is
+        ``-log`` of the probability that :meth:`scores` give what is right, of each column by itself
+        for sigmoid kinds. For scores by softmax or sigmoid that is the cross-entropy.
+
+        Args:
+            logits: as for :meth:`row_losses`.
+            labels: likewise.
+        """
+        if self.kind == "softmax":
+            return self._plain(logits, labels)
+        return self._plain(logits, self._targets(logits, labels)).sum(dim=1)
+
+    def _plain(self, logits: Tensor, targets: Tensor) -> Tensor:
+        cross_entropy = softmax_ce_loss if self.kind == "softmax" else sigmoid_ce_loss
+        return cross_entropy(logits, targets)
+
+    def has_plain_loss(self, *, background: bool) -> bool:
+        """Return whether :meth:`plain_row_losses` is of the scores; see :meth:`scoring`."""
+        return self.scoring(background=background) == self.kind
 
     def mean_loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the mean of :meth:`row_losses`, a scalar; 0 with a graph for an empty batch.

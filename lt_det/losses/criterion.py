@@ -84,10 +84,9 @@ class Criterion(KeptDtypes, BaseCriterion):
         super().__init__()
         counts: Tensor | None = None
         if class_counts is not None:
-            # A LazyConfig holds plain numbers only.
             if isinstance(class_counts, Tensor):
                 counts = class_counts
-            else:
+            else:  # a LazyConfig holds plain numbers only
                 counts = torch.tensor([float(c) for c in class_counts], dtype=torch.float64)
             check_class_counts(counts.cpu(), num_columns=counts.numel(), num_images=None)
         self.spec = get_loss(name)
@@ -126,14 +125,9 @@ class Criterion(KeptDtypes, BaseCriterion):
         counts = {"class_counts": torch.ones(2, dtype=torch.float64), "num_images": 3}
         logits = torch.zeros(1, 2)
         targets = logits if self.kind == "sigmoid" else torch.zeros(1, dtype=torch.int64)
-        # Some losses draw numbers.
-        with torch.random.fork_rng(devices=[]):
-            self.spec.function(
-                logits,
-                targets,
-                **{name: counts[name] for name in self._needed},
-                **self.hyperparameters,
-            )
+        with torch.random.fork_rng(devices=[]):  # some losses draw numbers
+            bound = {name: counts[name] for name in self._needed}
+            self.spec.function(logits, targets, **bound, **self.hyperparameters)
 
     def fit_head(self, num_classes: int, *, background: bool) -> None:
         """Learn of the head; see :meth:`BaseCriterion.fit_head`. A state starts here."""
@@ -158,12 +152,20 @@ class Criterion(KeptDtypes, BaseCriterion):
 
     def scores(self, logits: Tensor) -> Tensor:
         """Return the scores; see :meth:`BaseCriterion.scores`."""
-        bound = {}
+        arguments = {"background": self.background, **self.hyperparameters}
         if self.spec.scores_are_bound:
-            bound = {"class_counts": self._counts(logits), "num_images": self.num_images}
-        return self.spec.scores_of(
-            logits, background=self.background, **bound, **self.hyperparameters
-        )
+            arguments |= {"class_counts": self._counts(logits), "num_images": self.num_images}
+        return self.spec.scores_of(logits, **arguments)
+
+    def _plain(self, logits: Tensor, targets: Tensor) -> Tensor:
+        if self.spec.plain is None:
+            return super()._plain(logits, targets)
+        arguments = {"background": self.background, **self.hyperparameters, **self._bound(logits)}
+        return self.spec.plain_of(logits, targets, **arguments)
+
+    def has_plain_loss(self, *, background: bool) -> bool:
+        """Return whether there is one; see :meth:`BaseCriterion.has_plain_loss`."""
+        return self.spec.plain is not None or super().has_plain_loss(background=background)
 
     def step(self, logits: Tensor, targets: Tensor) -> AbstractContextManager[None]:
         """Return a context in which the state moves; see :meth:`BaseCriterion.step`."""
@@ -230,8 +232,7 @@ class Criterion(KeptDtypes, BaseCriterion):
         dtype = torch.promote_types(logits.dtype, torch.float32)  # as the losses
         weights = row_weights(self._weights(self.class_weights, logits).to(dtype), targets)
         if self.mean_is_over_weights:
-            if reduction == "mean":
-                # Then the mean over rows is what is asked for.
+            if reduction == "mean":  # then the mean over rows is what is asked for
                 weights = weights * (weights.numel() / weights.sum())
             if self.spec.weighs_base:
                 arguments["base_weights"] = weights
@@ -271,8 +272,7 @@ class Criterion(KeptDtypes, BaseCriterion):
 
     def _counts(self, logits: Tensor) -> Tensor:
         counts = self._load()[0] if self.class_counts is None else self.class_counts
-        if counts.device != logits.device:
-            # Logits of another device than the model's.
+        if counts.device != logits.device:  # logits of another device than the model's
             self.class_counts = counts = counts.to(logits.device)
         return counts
 

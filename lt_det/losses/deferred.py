@@ -114,6 +114,14 @@ class DeferredCriterion(BaseCriterion):
         """Return the scores; see :meth:`BaseCriterion.scores`."""
         return self.after.scores(logits)
 
+    def plain_row_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return those of ``after``, as the scores; see :meth:`BaseCriterion.plain_row_losses`."""
+        return self.after.plain_row_losses(logits, labels)
+
+    def has_plain_loss(self, *, background: bool) -> bool:
+        """Return whether the scores have one; see :meth:`BaseCriterion.has_plain_loss`."""
+        return self.after.has_plain_loss(background=background)
+
     def step(self, logits: Tensor, targets: Tensor) -> AbstractContextManager[None]:
         """Return the context of this iteration's loss; the state of the other one stays."""
         return self.current().step(logits, targets)

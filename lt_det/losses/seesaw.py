@@ -106,3 +106,13 @@ def seesaw_loss(
     if background:
         loss = loss + softmax_ce_loss(logits[:, num_classes:], (~foreground).long())
     return reduce_loss(loss, reduction)
+
+
+def seesaw_plain_loss(logits: Tensor, labels: Tensor, *, background: bool = False) -> Tensor:
+    """Return ``-log`` of the label's score, ``(N,)``: no class is spared; see :func:`seesaw_loss`.
+
+    It is the softmax over the classes and objectness; without a background the former alone.
+    """
+    if not background:
+        return softmax_ce_loss(logits, labels)
+    return seesaw_loss(logits, labels, p=0.0, q=0.0, background=True)

@@ -50,6 +50,11 @@ class LossSpec:
             hyper-parameters. None: softmax or sigmoid, as the kind.
         logit_of: probability to logit, the inverse of ``scores`` for one class of a sigmoid kind,
             for the bias at the start. None: that of the sigmoid.
+        plain: the loss without any correction, ``f(logits, labels_or_targets, *, ...)``,
+            element-wise as ``function``: ``-log`` of the probability that ``scores`` give what is
+            right. Gets what it asks for of ``background``, :data:`BOUND_ARGUMENTS` that the loss
+            needs and the hyper-parameters. None: the cross-entropy of the kind, which a loss with
+            ``scores`` has none of.
         state: class of the running state; None: the loss has none.
         wants_cosine: whether the loss is meant for the bounded logits of a cosine classifier.
         knows_background: whether the loss treats a last column that is the background in another
@@ -72,6 +77,7 @@ class LossSpec:
     columns: Columns | Callable[..., Columns] | None = None
     scores: Callable[..., Tensor] | None = None
     logit_of: Callable[[Tensor], Tensor] | None = None
+    plain: Callable[..., Tensor] | None = None
     state: type[LossState] | None = None
     wants_cosine: bool = False
     knows_background: bool = field(init=False)
@@ -81,6 +87,7 @@ class LossSpec:
     defaults: Mapping[str, Any] = field(init=False, repr=False, compare=False)
     takes: tuple[str, ...] = field(init=False)
     _scores_take: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    _plain_takes: tuple[str, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Read the signatures, once: heads ask at each training batch.
@@ -98,7 +105,9 @@ class LossSpec:
             if parameter.kind is parameter.KEYWORD_ONLY
             and name not in (*_NOT_HYPERPARAMETERS, *provided)
         }
+        names = (*BOUND_ARGUMENTS, *defaults)
         scores_take = inspect.signature(self._scores).parameters
+        plain_takes = inspect.signature(self.plain).parameters if self.plain else {}
         for name, value in (
             ("knows_background", "background" in parameters),
             ("weighs_base", "base_weights" in parameters),
@@ -106,7 +115,8 @@ class LossSpec:
             ("counts_background", self.kind == "softmax" and self.columns is None),
             ("defaults", defaults),
             ("takes", tuple(name for name in BOUND_ARGUMENTS if name in parameters)),
-            ("_scores_take", tuple(n for n in (*BOUND_ARGUMENTS, *defaults) if n in scores_take)),
+            ("_scores_take", tuple(n for n in names if n in scores_take)),
+            ("_plain_takes", tuple(n for n in ("background", *names) if n in plain_takes)),
         ):
             object.__setattr__(self, name, value)  # frozen
         if self.weighs_classes_by and self.weighs_classes_by not in defaults:
@@ -141,6 +151,11 @@ class LossSpec:
         """
         taken = {name: arguments[name] for name in self._scores_take}
         return self._scores(logits, background=background, **taken)
+
+    def plain_of(self, logits: Tensor, targets: Tensor, **arguments: Any) -> Tensor:
+        """Return the loss :attr:`plain`, which there must be; it gets what it takes of the rest."""
+        assert self.plain is not None
+        return self.plain(logits, targets, **{name: arguments[name] for name in self._plain_takes})
 
     @property
     def scores_are_bound(self) -> bool:

@@ -14,8 +14,6 @@ from detectron2.utils.events import get_event_storage
 from torch import Tensor, nn
 
 from lt_det.engine.regions.tap import RegionTap, TappedStage
-from lt_det.losses import PLAIN_LOSS
-from lt_det.losses.criterion import Criterion
 from lt_det.losses.image_lists import without_hidden
 from lt_det.losses.state import frozen_states
 from lt_det.meta.hypergradient import Regions
@@ -56,13 +54,14 @@ class MetaStepModel(nn.Module):
             meta_batches: regions to compute the meta loss on.
             optimizer: of the classifier.
             interval: psi moves every so many iterations.
-            meta_loss: "plain" (paper) or "balanced" (release).
+            meta_loss: "plain" (paper), see :meth:`BaseCriterion.plain_row_losses`, or "balanced"
+                (release), the loss itself.
             whole_network: the inner step is that of all parameters and not of the classifier
                 alone; for image classifiers.
 
         Raises:
-            ValueError: if ``meta_loss`` or ``interval`` is out of range, or a loss is divided by
-                the sum of its class weights.
+            ValueError: if ``meta_loss`` or ``interval`` is out of range, a loss has no plain one,
+                or is divided by the sum of its class weights.
         """
         super().__init__()
         if meta_loss not in ("plain", "balanced"):
@@ -74,11 +73,17 @@ class MetaStepModel(nn.Module):
         self._meta_batches, self._optimizer = meta_batches, optimizer
         self._interval, self._meta_loss = interval, meta_loss
         self._whole_network = whole_network
-        # In a dict of functions, not modules: no part of this one's state.
-        self._plain = {kind: Criterion(name).row_losses for kind, name in PLAIN_LOSS.items()}
         obeyed(model, "LT_DET.META.ENABLED")
         for stage in RegionTap(model).stages:
-            if stage.predictor.criterion.mean_is_over_weights:
+            criterion, background = stage.predictor.criterion, stage.predictor.has_background
+            if meta_loss == "plain" and not criterion.has_plain_loss(background=background):
+                raise ValueError(
+                    "LT_DET.META.LOSS 'plain' needs a loss with scores by softmax or sigmoid, or "
+                    f"with 'plain' in its row of the loss table; LT_DET.LOSS {criterion.name!r} "
+                    f"scores by {criterion.scoring(background=background)!r}: set LT_DET.META.LOSS "
+                    "'balanced'"
+                )
+            if criterion.mean_is_over_weights:
                 raise ValueError(
                     "the meta learner's inner step divides the loss by the rows, as the real step "
                     "must: set LT_DET.CLASS_WEIGHTS.DENOMINATOR 'rows', got 'weights'"
@@ -157,7 +162,7 @@ class MetaStepModel(nn.Module):
             losses = head.criterion.row_losses(seen(logits, regions.hidden), labels)
             return losses if factor == 1.0 else factor * losses
 
-        balanced, plain = head.criterion.row_losses, self._plain[head.criterion.kind]
+        balanced, plain = head.criterion.row_losses, head.criterion.plain_row_losses
         of_meta = balanced if self._meta_loss == "balanced" else plain
 
         def meta_row_losses(logits: Tensor, labels: Tensor) -> Tensor:

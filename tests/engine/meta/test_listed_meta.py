@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -32,23 +33,27 @@ LISTS = [
 ]
 
 
-def images(seed: int, lists: list[Tensor]) -> list[ListedRegions]:
-    """Return cached regions of images of different sizes, with their lists."""
+def images(
+    seed: int, lists: list[Tensor], among: Sequence[int] = range(K + 1)
+) -> list[ListedRegions]:
+    """Return cached regions of images of different sizes, with their lists; labels of ``among``."""
     generator = torch.Generator().manual_seed(seed)
     found = []
     for i, knowledge in enumerate(lists):
-        labels = torch.randint(K + 1, (4 + 3 * i,), generator=generator)
+        labels = torch.tensor([*among])[
+            torch.randint(len(among), (4 + 3 * i,), generator=generator)
+        ]
         features = torch.randn(len(labels), D, generator=generator)
         found.append(ListedRegions([(features, labels)], knowledge))
     return found
 
 
-def step_model(kind: str, lists: bool, meta_batch: list) -> MetaStepModel:
+def step_model(kind: str, lists: ImageLists | None, meta_batch: list) -> MetaStepModel:
     torch.manual_seed(0)
     head = ClassificationHead()
     head.has_background = kind == "softmax"
     head.cls_score = nn.Linear(D, K + head.has_background)
-    head.criterion = Criterion(f"{kind}_ce", image_lists=ImageLists("known") if lists else None)
+    head.criterion = Criterion(f"{kind}_ce", image_lists=lists)
     head.criterion.fit_head(K, background=head.has_background)
     model = RegionClassifier(nn.ModuleDict({"head": head}))
     return MetaStepModel(
@@ -59,8 +64,11 @@ def step_model(kind: str, lists: bool, meta_batch: list) -> MetaStepModel:
     ).train()
 
 
-def row_losses(kind: str, logits: Tensor, batch: list) -> Tensor:
-    """Return the losses of the rows by the lists of their images, one row after another."""
+def row_losses(kind: str, logits: Tensor, batch: list, filled: Sequence[int] = ()) -> Tensor:
+    """Return the losses of the rows by the lists of their images, one row after another.
+
+    Rows of the background also keep unknown classes that are ``filled``.
+    """
     losses, rows = [], iter(logits)
     for image in batch:
         for label in image[0][1].tolist():
@@ -71,6 +79,7 @@ def row_losses(kind: str, logits: Tensor, batch: list) -> Tensor:
                 if c in (label, K)
                 or image.class_knowledge[c] == KNOWN
                 or (label < K and image.class_knowledge[c] == INCOMPLETE)
+                or (label == K and image.class_knowledge[c] == UNKNOWN and c in filled)
             ]
             target = torch.tensor([float(c == label) for c in kept])
             if kind == "softmax":
@@ -82,10 +91,18 @@ def row_losses(kind: str, logits: Tensor, batch: list) -> Tensor:
     return torch.stack(losses)
 
 
+@pytest.mark.parametrize("fill", [False, True])
 @pytest.mark.parametrize("kind", ["softmax", "sigmoid"])
-def test_psi_and_the_step_are_those_of_the_lists_of_each_image(kind):
-    batch, meta_batch = images(1, LISTS), images(2, [LISTS[2], LISTS[0]])
-    model = step_model(kind, True, meta_batch)
+def test_psi_and_the_step_are_those_of_the_lists_of_each_image(kind, fill):
+    lists, among, filled = ImageLists("known"), range(K + 1), ()
+    if fill:
+        # Two classes and the background are labels, one more is drawn: the by far most frequent.
+        lists = ImageLists("known", fill=4, class_counts=[1.0, 1.0, 1.0, 1e24])
+        among, filled = (0, 1, K), (0, 1, 3)
+    batch, meta_batch = images(1, LISTS, among), images(2, [LISTS[2], LISTS[0]], among)
+    for part in (batch, meta_batch):
+        assert not fill or {*torch.cat([one[0][1] for one in part]).tolist()} == {*among}
+    model = step_model(kind, lists, meta_batch)
     head, psi = model.model.detector["head"], model.meta.psi
     start = {name: p.detach().clone() for name, p in head.cls_score.named_parameters()}
     features, labels = (torch.cat([one[0][i] for one in batch]) for i in (0, 1))
@@ -94,11 +111,11 @@ def test_psi_and_the_step_are_those_of_the_lists_of_each_image(kind):
     weights = model.meta.reweighter(torch.bincount(labels, minlength=K + 1)[:K].float())
     of_rows = torch.cat([weights, torch.ones(1)])[labels]
     theta = [start["weight"].requires_grad_(), start["bias"].requires_grad_()]
-    inner = (of_rows * row_losses(kind, F.linear(features, *theta), batch)).mean()
+    inner = (of_rows * row_losses(kind, F.linear(features, *theta), batch, filled)).mean()
     grads = torch.autograd.grad(inner, theta, create_graph=True)
     stepped = [p - LR * g for p, g in zip(theta, grads)]
     meta_features = torch.cat([one[0][0] for one in meta_batch])
-    meta = row_losses(kind, F.linear(meta_features, *stepped), meta_batch).mean()
+    meta = row_losses(kind, F.linear(meta_features, *stepped), meta_batch, filled).mean()
     (expected,) = torch.autograd.grad(meta, psi)
 
     found = []
@@ -113,7 +130,7 @@ def test_psi_and_the_step_are_those_of_the_lists_of_each_image(kind):
         [model.meta.reweighter(torch.bincount(labels, minlength=K + 1)[:K].float()), torch.ones(1)]
     )
     logits = F.linear(features, start["weight"], start["bias"])
-    torch.testing.assert_close(loss, (new[labels] * row_losses(kind, logits, batch)).mean())
+    torch.testing.assert_close(loss, (new[labels] * row_losses(kind, logits, batch, filled)).mean())
 
 
 @pytest.mark.parametrize("kind", ["softmax", "sigmoid"])
@@ -121,7 +138,7 @@ def test_where_all_is_known_it_is_the_plain_meta_step_to_the_last_bit(kind):
     everything = [torch.full((K,), KNOWN, dtype=torch.uint8)] * 3
     batch, meta_batch = images(1, everything), images(2, everything)
     found = []
-    for lists in (False, True):
+    for lists in (None, ImageLists("known")):
         model = step_model(kind, lists, meta_batch)
         with EventStorage():
             loss = model(batch)["loss_cls"]
@@ -131,16 +148,17 @@ def test_where_all_is_known_it_is_the_plain_meta_step_to_the_last_bit(kind):
 
 
 @pytest.mark.parametrize("regions", ["bank", "forward", "cache", "set of its own"])
-def test_trainings_hand_the_lists_of_meta_images_on(tmp_path, regions):
+def test_trainings_hand_the_lists_of_meta_images_on(tmp_path, monkeypatch, regions):
     path, _ = write_tiny_lvis(tmp_path)
     with open(path) as file:
         content = json.load(file)
     for i, image in enumerate(content["images"]):
-        image["neg_category_ids"] = image["neg_category_ids"][i % 2 :]
+        image["neg_category_ids"] = [] if i % 2 else image["neg_category_ids"]
     with open(path, "w") as file:
         json.dump(content, file)
     keys = {"LT_DET__META__ENABLED": True, "LT_DET__DECOUPLED": True, "DATASETS__TEST": ()}
     keys |= {"LT_DET__IMAGE_LISTS__POLICY": "known", "MODEL__MASK_ON": False}
+    keys["LT_DET__IMAGE_LISTS__FILL"] = 4 if regions == "forward" else 0
     keys |= {"LT_DET__REGION_CACHE__ENABLED": regions == "cache"}
     keys["LT_DET__META__REGIONS"] = regions if regions in ("bank", "forward") else ""
     cfg = tiny_config(tmp_path, **keys)
@@ -154,7 +172,19 @@ def test_trainings_hand_the_lists_of_meta_images_on(tmp_path, regions):
     assert meta.hidden.any()
     assert not meta.hidden.all()
     batch = next(iter(trainer._stream))
+    masks: dict[tuple[int, ...], list[Tensor]] = {}
+    hidden = ImageLists._hidden
+
+    def spied(self: ImageLists, labels: Tensor, *args: object) -> Tensor:
+        found = hidden(self, labels, *args)
+        masks.setdefault(tuple(labels.tolist()), []).append(found[:, : trainer.meta.num_classes])
+        return found
+
+    monkeypatch.setattr(ImageLists, "_hidden", spied)
     with EventStorage():
         losses = model(batch)
+    # What the forward hides, the inner step and the real one hide, draws of FILL included.
+    first, *others = next(found for found in masks.values() if len(found) == 3)
+    assert all(torch.equal(first, other) for other in others)
     assert torch.isfinite(losses["loss_cls"])
     assert trainer.meta.psi.any()
