@@ -110,14 +110,14 @@ class Criterion(KeptDtypes, BaseCriterion):
         self._warn_without_effect(counts, num_images)
         self.num_images = num_images
         self.load_counts = load_counts
-        # Buffers, so that they follow .to(device); their dtype stays. Not persistent:
-        # they belong to the data set, and a checkpoint must load on one with other counts.
+        # Buffers follow .to(device) and keep their dtype; a checkpoint must load with other counts.
         self.register_buffer("class_counts", counts, persistent=False)
         self.class_weights = class_weights
         self.register_buffer("weights", None, persistent=False)
         # Empty; says on which device the model is before there are counts.
         self.register_buffer("_anchor", torch.empty(0), persistent=False)
         self.state, self.logit_of = None, self.spec.logit_of
+        self.hidden_logit = self.spec.hidden_logit
         if counts is not None and not self.spec.counts_background:
             self._begin_state(counts.numel())
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from lt_det.losses.activations import BESIDE_BACKGROUND, sigmoid_scores, softmax_scores
+from lt_det.losses.image_lists import HIDDEN
 from lt_det.losses.state import LossState
 
 Kind = Literal["softmax", "sigmoid"]
@@ -50,6 +51,9 @@ class LossSpec:
             hyper-parameters. None: softmax or sigmoid, as the kind.
         logit_of: probability to logit, the inverse of ``scores`` for one class of a sigmoid kind,
             for the bias at the start. None: that of the sigmoid.
+        hidden_logit: what image lists put in place of a logit that the loss must not feel. Minus
+            infinity for a loss to which a logit that low is not yet an absent class; it treats that
+            one as absent.
         state: class of the running state; None: the loss has none.
         wants_cosine: whether the loss is meant for the bounded logits of a cosine classifier.
         knows_background: whether the loss treats a last column that is the background in another
@@ -72,6 +76,7 @@ class LossSpec:
     columns: Columns | Callable[..., Columns] | None = None
     scores: Callable[..., Tensor] | None = None
     logit_of: Callable[[Tensor], Tensor] | None = None
+    hidden_logit: float = HIDDEN
     state: type[LossState] | None = None
     wants_cosine: bool = False
     knows_background: bool = field(init=False)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from lt_det.engine.regions.tap import RegionTap, TappedStage
 from lt_det.losses import PLAIN_LOSS
 from lt_det.losses.criterion import Criterion
-from lt_det.losses.image_lists import without_hidden
+from lt_det.losses.image_lists import HIDDEN, without_hidden
 from lt_det.losses.state import frozen_states
 from lt_det.meta.hypergradient import Regions
 from lt_det.meta.meta_learner import ClassifierStage, MetaLearner
@@ -149,19 +149,22 @@ class MetaStepModel(nn.Module):
     ) -> ClassifierStage:
         factor = head.loss_weight.get("loss_cls", 1.0)
 
-        def seen(logits: Tensor, hidden: Tensor | None) -> Tensor:
-            return without_hidden(head.trained_columns(logits), hidden)
+        def seen(logits: Tensor, hidden: Tensor | None, value: float) -> Tensor:
+            return without_hidden(head.trained_columns(logits), hidden, value=value)
 
         def row_losses(logits: Tensor, labels: Tensor) -> Tensor:
             # As the real step, so that the inner one is as long.
-            losses = head.criterion.row_losses(seen(logits, regions.hidden), labels)
+            losses = head.criterion.row_losses(
+                seen(logits, regions.hidden, head.criterion.hidden_logit), labels
+            )
             return losses if factor == 1.0 else factor * losses
 
         balanced, plain = head.criterion.row_losses, self._plain[head.criterion.kind]
         of_meta = balanced if self._meta_loss == "balanced" else plain
+        of_meta_hidden = head.criterion.hidden_logit if of_meta is balanced else HIDDEN
 
         def meta_row_losses(logits: Tensor, labels: Tensor) -> Tensor:
-            return of_meta(seen(logits, meta_regions.hidden), labels)
+            return of_meta(seen(logits, meta_regions.hidden, of_meta_hidden), labels)
 
         return ClassifierStage(
             classifier=classifier,
