@@ -27,8 +27,8 @@ HEADLINES = {
     "100,170 images: start to first batch": "start of a training on LVIS (cached)",
     "plain second stage from cached regions": "second stage from cached regions",
     "candidate of balance, 1203 classes, 1000 regions": "one candidate of lt-det balance",
-    "BALMS, meta regions from the rolling bank, against a plain iteration": "BALMS step (rolling bank)",
-    "BALMS, meta regions by a forward, against a plain iteration": "BALMS step, fresh regions",
+    "BALMS, meta regions from the rolling bank, against a plain iteration": "BALMS, rolling bank",
+    "BALMS, meta regions by a forward, against a plain iteration": "BALMS, fresh regions",
 }
 FINE, MISSED = "#0072B2", "#D55E00"
 

@@ -226,23 +226,42 @@ def test_defaults_are_those_of_the_signatures():
     )
 
 
-RELEASES = [p for p in ALL if p.parent.name == "lvis_v1" and "# The release" in p.read_text()]
+LVIS = [path for path in CONFIGS if "lvis" in name(path)]
+RELEASES = [p for p in LVIS if re.search("# The release[: (]", p.read_text())]
+SCHEDULES = {22000: "22,000", 90000: "90,000", 150000: "2x", 180000: "180,000"}
+SAMPLERS = {"": "RFS", "class_aware": "class-aware", "irfs": "IRFS", "eirfs_release": "E-IRFS"}
+MASKS = {"conv": "mask predictor plain", "normed": "mask predictor normed"}
 
 
-@pytest.mark.parametrize("path", RELEASES, ids=name)
-def test_a_method_of_others_says_its_protocol(path):
-    """What is worth as much as the method, in the header; the test NMS is what it says."""
+@pytest.mark.parametrize("path", LVIS, ids=name)
+def test_a_config_for_lvis_says_its_protocol(path):
+    """What is worth as much as the method, in the header, as the config has it."""
     head = path.read_text().partition("_BASE_")[0]
     words = re.sub(r"\n# ", " ", head)
-    needed = ["sampler", "schedule", "head", "NMS"]
-    for word in [*needed, *([] if "retinanet" in path.name else ["mask predictor"])]:
-        assert word in words, f"{word} is missing"
     cfg = read_config(str(path))
+    sampler, dense = cfg.LT_DET.SAMPLER.NAME, "retinanet" in path.name
+    needed = ["sampler", SAMPLERS[sampler], "schedule", SCHEDULES[cfg.SOLVER.MAX_ITER], "test NMS"]
+    needed += ["head", "RetinaNet" if dense else cfg.LT_DET.CLASSIFIER.NAME]
+    needed.append("no mask predictor" if dense else MASKS[cfg.LT_DET.MASK_PREDICTOR.NAME])
+    for word in needed:
+        assert word in words, f"{word} is missing"
+    node = cfg.MODEL.RETINANET if dense else cfg.MODEL.ROI_HEADS
+    stated = re.findall(r"test NMS (?:not stated \(here )?(0\.\d)", words)
+    assert str(node.NMS_THRESH_TEST) in stated
+    if not sampler:
+        assert cfg.DATALOADER.REPEAT_THRESHOLD == 0.001
+    # Of those without another's protocol beside it every word is the config's.
+    if " Protocol: " in words:
+        assert f"RFS 0.001, schedule {cfg.SOLVER.MAX_ITER:,} iterations of " in words
+        assert f"iterations of {cfg.SOLVER.IMS_PER_BATCH} images" in words
+        assert (" of the classifier alone" in words) == cfg.LT_DET.DECOUPLED
+        softmax = cfg.LT_DET.LOSS in ("softmax_ce", "balanced_softmax")
+        columns = "K + 1 softmax" if softmax else "K sigmoid"
+        assert f"with {columns}" in words
+        return
+    assert path in RELEASES
     names = {"softmax_ce": "", "equilibrium": "loce"}  # a sampler or correction; LOCE's loss
     assert names.get(cfg.LT_DET.LOSS, cfg.LT_DET.LOSS) in path.name
-    node = cfg.MODEL.RETINANET if "retinanet" in path.name else cfg.MODEL.ROI_HEADS
-    stated = {float(n) for n in re.findall(r"NMS (0\.\d)", words)} or {0.5}
-    assert node.NMS_THRESH_TEST in stated
 
 
 def test_methods_with_another_nms():

@@ -7,6 +7,7 @@ with defaults, its place in every head of its kind, and the contract test.
 from __future__ import annotations
 
 import difflib
+import math
 
 from lt_det.losses import eql, equalization, eureka, halted_focal
 from lt_det.losses.acsl import acsl_loss
@@ -54,7 +55,9 @@ LOSSES: dict[str, LossSpec] = {
     ),
     "focal": LossSpec(sigmoid_focal_loss, "sigmoid", "arXiv:1708.02002, Eq. 5"),
     "softmax_focal": LossSpec(softmax_focal_loss, "softmax", f"{_EUREKA}, Eq. 5"),
-    "halted_focal": LossSpec(sigmoid_halted_focal_loss, "sigmoid", f"{_EUREKA}, Eq. 6"),
+    "halted_focal": LossSpec(
+        sigmoid_halted_focal_loss, "sigmoid", f"{_EUREKA}, Eq. 6", hidden_logit=-math.inf
+    ),
     "softmax_halted_focal": LossSpec(
         softmax_halted_focal_loss,
         "softmax",
@@ -157,6 +160,7 @@ LOSSES: dict[str, LossSpec] = {
         columns=("background",),
         scores=iif_scores,
         plain=iif_loss,
+        hidden_logit=-math.inf,
     ),
 }
 

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from torch import Tensor, nn
 
 from lt_det.losses.cross_entropy import sigmoid_ce_loss, softmax_ce_loss
-from lt_det.losses.image_lists import ImageLists
+from lt_det.losses.image_lists import HIDDEN, ImageLists
 from lt_det.losses.reduction import Reduction
 from lt_det.losses.spec import Columns, Kind
 from lt_det.losses.targets import one_hot_targets
@@ -25,6 +25,8 @@ class BaseCriterion(nn.Module):
             so is not the mean of the rows' losses.
         logit_of: see :class:`~lt_det.losses.spec.LossSpec`.
         image_lists: if set, heads hide logits by it before they ask for the loss.
+        hidden_logit: what they put there; see :class:`~lt_det.losses.spec.LossSpec`.
+        plain_hidden_logit: likewise, for :meth:`plain_row_losses`.
         unmet_keys: config keys that must be in effect before the first loss, and are not yet.
     """
 
@@ -33,6 +35,8 @@ class BaseCriterion(nn.Module):
     mean_is_over_weights: bool = False
     logit_of: Callable[[Tensor], Tensor] | None = None
     image_lists: ImageLists | None = None
+    hidden_logit: float = HIDDEN
+    plain_hidden_logit: float = HIDDEN
     unmet_keys: Collection[str] = ()
 
     @abstractmethod

@@ -99,24 +99,24 @@ class Criterion(KeptDtypes, BaseCriterion):
         self._needed = self.spec.bound_arguments(**self.hyperparameters)
         self._check_hyperparameters()
         if class_weights is not None and class_weights.denominator == "weights":
-            if self.kind == "sigmoid":
-                # Its elements are divided by rows, or by foreground anchors.
+            if self.kind == "sigmoid":  # divided by rows, or by foreground anchors
                 raise ValueError(
-                    "denominator 'weights' is the weighted mean "
-                    f"of a softmax loss, got {name!r} of kind 'sigmoid': set 'rows'"
+                    "denominator 'weights' is the weighted mean of a softmax loss, got "
+                    f"{name!r} of kind 'sigmoid': set 'rows'"
                 )
             self.mean_is_over_weights = True
         self._warn_without_effect(counts, num_images)
-        self.num_images = num_images
-        self.load_counts = load_counts
-        # Buffers, so that they follow .to(device); their dtype stays. Not persistent:
-        # they belong to the data set, and a checkpoint must load on one with other counts.
+        self.num_images, self.load_counts = num_images, load_counts
+        # Buffers follow .to(device) and keep their dtype; a checkpoint must load with other counts.
         self.register_buffer("class_counts", counts, persistent=False)
         self.class_weights = class_weights
         self.register_buffer("weights", None, persistent=False)
         # Empty; says on which device the model is before there are counts.
         self.register_buffer("_anchor", torch.empty(0), persistent=False)
         self.state, self.logit_of = None, self.spec.logit_of
+        self.hidden_logit = self.spec.hidden_logit
+        if self.spec.plain is not None:
+            self.plain_hidden_logit = self.hidden_logit
         if counts is not None and not self.spec.counts_background:
             self._begin_state(counts.numel())
 

@@ -80,6 +80,16 @@ class DeferredCriterion(BaseCriterion):
             )
         return self.after
 
+    @property
+    def hidden_logit(self) -> float:  # type: ignore[override]
+        """That of this iteration's loss; see :attr:`BaseCriterion.hidden_logit`."""
+        return self.current().hidden_logit
+
+    @property
+    def plain_hidden_logit(self) -> float:  # type: ignore[override]
+        """That of ``after``; see :attr:`BaseCriterion.plain_hidden_logit`."""
+        return self.after.plain_hidden_logit
+
     def forward(self, logits: Tensor, targets: Tensor, *, reduction: Reduction = "none") -> Tensor:
         """Return the loss of this iteration; see :meth:`BaseCriterion.forward`."""
         return self.current()(logits, targets, reduction=reduction)

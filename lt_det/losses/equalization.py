@@ -26,13 +26,15 @@ def softmax_equalization_loss(
     threshold: float = 0.003,
     probability: float = 0.9,
     background: bool = False,
+    generator: torch.Generator | None = None,
     reduction: Reduction = "none",
 ) -> Tensor:
     """Return the cross-entropy over the label and the classes that are not spared, in nats.
 
-    A class below ``threshold`` is spared with the given probability, drawn from torch's random
-    state anew for each class at each call: then it is left out of the denominator of samples of
-    other classes.
+    A class below ``threshold`` is spared by a sample of another class with the given probability,
+    drawn for each sample and class by itself: then it is left out of the sample's denominator.
+
+    As the release of BagofTricks-LT. Unlike there, the draws can be repeated.
 
     Args:
         logits: ``(N, C)`` float.
@@ -44,6 +46,7 @@ def softmax_equalization_loss(
         probability: gamma, in [0, 1]. 0 is cross-entropy.
         background: whether the last column is the background of a detector, the most frequent
             class: it is never spared, and has no part in the shares.
+        generator: of the draws; None is torch's own.
         reduction: "none", "mean" or "sum".
 
     Returns:
@@ -59,9 +62,9 @@ def softmax_equalization_loss(
             raise ValueError(f"{name} must be in [0, 1], got {value}")
     rare = _shares(class_counts, background=background) < threshold
     rare = F.pad(rare, (0, int(background))).to(logits.device)
-    spared = rare & (torch.rand(rare.shape, device=logits.device) < probability)
-    mask = spared.expand(logits.shape).scatter(1, labels[:, None], False)
-    logits = at_least_float32(logits).masked_fill(mask, -math.inf)
+    uniform = torch.rand(logits.shape, generator=generator, device=logits.device)
+    spared = (rare & (uniform < probability)).scatter(1, labels[:, None], False)
+    logits = at_least_float32(logits).masked_fill(spared, -math.inf)
     return softmax_ce_loss(logits, labels, reduction=reduction)
 
 

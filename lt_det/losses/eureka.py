@@ -93,7 +93,7 @@ def sigmoid_eureka_loss(
 
     For detection, of which the paper has no numbers. Positives only: negatives are the frequent
     class. ``alpha`` and ``gamma`` belong to the focal loss alone, as in the release: beside it
-    the bonus is strong (at p = 0.9, slope 0.9 against 0.0007), hence its explicit scale. The host
+    the bonus is strong (at p = 0.9, slope 0.36 against 0.0007), hence its explicit scale. The host
     waits for the device once, for the number of positives.
 
     Args:

@@ -6,6 +6,7 @@ constant b makes the loss jump upwards at phi; here it is the one that keeps it 
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import torch
@@ -42,7 +43,8 @@ def sigmoid_halted_focal_loss(
     ``b = -(1 - (1 - phi)^gamma) log phi``; the loss may be negative.
 
     Args:
-        logits: ``(N, K)`` float, foreground classes only.
+        logits: ``(N, K)`` float, foreground classes only. A negative at minus infinity is absent:
+            its loss is 0.
         targets: ``(N, K)`` float, 0 or 1; all zero for the background.
         alpha: as in :func:`~lt_det.losses.focal.sigmoid_focal_loss`.
         gamma: as there.
@@ -64,7 +66,8 @@ def sigmoid_halted_focal_loss(
     focal = focal_of_margin(margin, gamma=gamma)
     beyond, positive = margin > logit(phi), targets > 0.5
     if mode == "p_t":
-        loss = torch.where(beyond, halted, focal)
+        # The constant is not that of a class that is absent.
+        loss = torch.where(beyond & (margin < math.inf), halted, focal)
     elif mode in ("positives", "release"):
         loss = torch.where(beyond & positive, halted, focal)
         if mode == "release":

@@ -6,6 +6,7 @@ arXiv:2209.04861, and its release.
 
 from __future__ import annotations
 
+import math
 from typing import Literal, get_args
 
 import torch
@@ -39,7 +40,8 @@ def iif_loss(
     factors come from the training set at hand and not from a table of LVIS.
 
     Args:
-        logits: ``(N, K)`` float, or ``(N, K + 1)`` with the background last.
+        logits: ``(N, K)`` float, or ``(N, K + 1)`` with the background last. A class at minus
+            infinity is absent from its row, whatever its factor.
         labels: ``(N,)`` int64 in ``[0, C)``.
         class_counts: ``(K,)``, images that contain the class.
         num_images: images with at least one annotation.
@@ -125,4 +127,5 @@ def _product(
     if background:
         factors = F.pad(factors, (0, 1), value=1.0)
     logits = at_least_float32(logits)
-    return logits * factors.to(logits)
+    # By a factor of 0 or less an absent class would come back.
+    return (logits * factors.to(logits)).masked_fill(logits == -math.inf, -math.inf)

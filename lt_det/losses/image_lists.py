@@ -32,19 +32,20 @@ CLASS_KNOWLEDGE = "class_knowledge"
 
 Policy = Literal["all", "known"]
 
-# A logit so low that no loss feels it; it fits into float16.
-_HIDDEN = -1e4
+#: A logit so low that nearly no loss feels it; it fits into float16. A loss that would feel it
+#: says another one, see :attr:`lt_det.losses.spec.LossSpec.hidden_logit`.
+HIDDEN = -1e4
 
 
 class ImageLists:
     """Hides from a loss the classes that an image's annotation does not vouch for.
 
-    A hidden logit is replaced by -10^4. Its loss, if it is a sigmoid, is 0; out of the sum of a
-    softmax it drops. Either way its gradient is exactly 0, for any loss of the table, and a running
-    state does not see it. With m = 1 for what stays, a softmax loss becomes
-    ``-z_y + log sum_{c: m_c = 1} e^{z_c}``, a sigmoid loss ``(1 / R) sum m * bce``: what a
-    loss is divided by stays. Never hidden are a region's own class, and the columns after the K
-    classes (background, objectness).
+    A hidden logit is replaced by -10^4, or by the loss's own ``hidden_logit``. Its loss, if it is
+    a sigmoid, is 0; out of the sum of a softmax it drops. Either way its gradient is exactly 0, for
+    any loss of the table, and a running state does not see it. With m = 1 for what stays, a softmax
+    loss becomes ``-z_y + log sum_{c: m_c = 1} e^{z_c}``, a sigmoid loss ``(1 / R) sum m * bce``:
+    what a loss is divided by stays. Never hidden are a region's own class, and the columns after
+    the K classes (background, objectness).
 
     A region of the background keeps the classes that are ``KNOWN`` in its image. A region of an
     object keeps all classes with the policy "all", and with "known" those that are not ``UNKNOWN``.
@@ -118,13 +119,16 @@ class ImageLists:
             )
         return self.knowledge
 
-    def hide(self, logits: Tensor, labels: Tensor, images: Tensor) -> Tensor:
-        """Return ``logits`` with those of hidden classes at -10^4.
+    def hide(
+        self, logits: Tensor, labels: Tensor, images: Tensor, *, value: float = HIDDEN
+    ) -> Tensor:
+        """Return ``logits`` with those of hidden classes at ``value``.
 
         Args:
             logits: ``(R, C)`` float, the K classes first.
             labels: ``(R,)`` int64 in ``[0, K]``.
             images: ``(R,)`` int64 in ``[0, N)``, image of each region; see :func:`image_of_region`.
+            value: ``hidden_logit`` of the criterion that gets the result.
 
         Raises:
             RuntimeError: if there are no lists of this batch.
@@ -136,7 +140,7 @@ class ImageLists:
                 f"image lists are of {num_classes} classes, the logits of {columns}: "
                 "give the mapper the number of classes of the model"
             )
-        return logits.masked_fill(self._hidden(labels, images, columns), _HIDDEN)
+        return logits.masked_fill(self._hidden(labels, images, columns), value)
 
     def hidden(self, labels: Tensor, images: Tensor) -> Tensor:
         """Return ``(R, K)`` bool, whether a class is hidden from a region; see :meth:`hide`."""
@@ -177,18 +181,17 @@ class ImageLists:
         )
 
 
-def without_hidden(logits: Tensor, hidden: Tensor | None) -> Tensor:
+def without_hidden(logits: Tensor, hidden: Tensor | None, *, value: float = HIDDEN) -> Tensor:
     """Return ``logits`` as :meth:`ImageLists.hide` does, from a mask that is known.
 
     Args:
         logits: ``(R, C)`` float, the K classes first.
         hidden: ``(R, K)`` bool of :meth:`ImageLists.hidden`; None hides nothing.
+        value: as there.
     """
     if hidden is None:
         return logits
-    return logits.masked_fill(
-        functional.pad(hidden, (0, logits.shape[1] - hidden.shape[1])), _HIDDEN
-    )
+    return logits.masked_fill(functional.pad(hidden, (0, logits.shape[1] - hidden.shape[1])), value)
 
 
 def image_of_region(regions_per_image: Sequence[int], *, num_images: int, like: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from lt_det.losses.activations import BESIDE_BACKGROUND, sigmoid_scores, softmax_scores
+from lt_det.losses.image_lists import HIDDEN
 from lt_det.losses.state import LossState
 
 Kind = Literal["softmax", "sigmoid"]
@@ -55,6 +56,9 @@ class LossSpec:
             right. Gets what it asks for of ``background``, :data:`BOUND_ARGUMENTS` that the loss
             needs and the hyper-parameters. None: the cross-entropy of the kind, which a loss with
             ``scores`` has none of.
+        hidden_logit: what image lists put in place of a logit that the loss must not feel. Minus
+            infinity for a loss to which a logit that low is not yet an absent class; it treats that
+            one as absent.
         state: class of the running state; None: the loss has none.
         wants_cosine: whether the loss is meant for the bounded logits of a cosine classifier.
         knows_background: whether the loss treats a last column that is the background in another
@@ -78,6 +82,7 @@ class LossSpec:
     scores: Callable[..., Tensor] | None = None
     logit_of: Callable[[Tensor], Tensor] | None = None
     plain: Callable[..., Tensor] | None = None
+    hidden_logit: float = HIDDEN
     state: type[LossState] | None = None
     wants_cosine: bool = False
     knows_background: bool = field(init=False)

@@ -40,16 +40,19 @@ def test_ldam_without_margin_is_cross_entropy(logits):
 
 @pytest.mark.parametrize("probability", [0.0, 0.5, 1.0])
 def test_equalization_is_its_formula(logits, probability):
-    torch.manual_seed(3)
-    spared = torch.rand(4) < probability
+    spared = torch.rand(len(LABELS), 4, generator=torch.Generator().manual_seed(3)) < probability
     rare = [False, True, True, True]  # shares .9, .09, .009, .001
     expected = [
-        reference.equalization(z, y, [r and s for r, s in zip(rare, spared.tolist())])
-        for z, y in zip(logits.tolist(), LABELS.tolist())
+        reference.equalization(z, y, [r and s for r, s in zip(rare, of_row)])
+        for z, y, of_row in zip(logits.tolist(), LABELS.tolist(), spared.tolist())
     ]
-    torch.manual_seed(3)
     loss = softmax_equalization_loss(
-        logits, LABELS, class_counts=COUNTS, threshold=0.1, probability=probability
+        logits,
+        LABELS,
+        class_counts=COUNTS,
+        threshold=0.1,
+        probability=probability,
+        generator=torch.Generator().manual_seed(3),
     )
     assert loss.tolist() == pytest.approx(expected)
 

@@ -12,6 +12,7 @@ from lt_det.losses import (
     ldam_loss,
     seesaw_loss,
     sigmoid_ce_loss,
+    softmax_equalization_loss,
 )
 from lt_det.losses.criterion import Criterion
 from lt_det.losses.droploss import kept_elements
@@ -91,6 +92,19 @@ def test_ldam_of_foreground_rows_equals_the_release():
     counts = torch.tensor(IMAGES, dtype=torch.float64)
     found = ldam_loss(golden_logits(4)[:3] * 30, LABELS[:3], class_counts=counts, reduction="mean")
     assert float(found) == pytest.approx(48.389139965, abs=1e-8)
+
+
+def test_softmax_equalization_of_foreground_rows_equals_the_release():
+    """With every draw below the probability."""
+    found = softmax_equalization_loss(
+        golden_logits(4)[:3],
+        LABELS[:3],
+        class_counts=torch.tensor(INSTANCES, dtype=torch.float64),
+        threshold=0.005,
+        probability=1.0,
+        reduction="mean",
+    )
+    assert float(found) == pytest.approx(1.888347292, abs=1e-9)
 
 
 def test_seesaw_after_many_rows_equals_the_release():

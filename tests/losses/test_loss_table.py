@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -9,6 +12,8 @@ from torch import Tensor
 from lt_det.losses import LOSSES, get_loss
 from lt_det.losses.class_weights import ClassWeights
 from lt_det.losses.criterion import Criterion
+from lt_det.losses.draws import Draws
+from lt_det.losses.state import frozen_states
 from lt_det.losses.targets import one_hot_targets
 
 NUM_ROWS, NUM_CLASSES = 6, 4
@@ -75,6 +80,35 @@ def test_is_elementwise_and_differentiable(name):
     loss = criterion(logits, targets)
     assert loss.shape == (logits.shape if criterion.kind == "sigmoid" else logits.shape[:1])
     assert torch.autograd.gradcheck(lambda z: criterion(z, targets), logits.requires_grad_())
+
+
+def test_draws_come_from_seed_and_iteration_alone(name):
+    """Never from a random state of the process: a resumed training would draw other numbers."""
+    criterion = warmed(name)
+    batch = make_batch(criterion.kind)
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
+    for seed in (0, 1):
+        criterion.draws = Draws(seed, lambda: 3)
+        with frozen_states(criterion), criterion.step(*batch):
+            first = criterion(*batch)
+        assert torch.equal(criterion(*batch), first)
+    after = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
+    assert torch.equal(before[0], after[0])
+    assert before[1:] == after[1:]
+
+
+def test_losses_that_draw_say_so():
+    drawn = {name for name, spec in LOSSES.items() if spec.draws}
+    assert drawn == {"softmax_equalization", "fedloss", "droploss", "gol", "acsl", "bags"}
+    criterion = make_criterion("softmax_equalization", threshold=0.9, probability=0.5)
+    found = []
+    for seed, iteration in ((0, 3), (0, 4), (1, 3), (0, 3)):
+        criterion.draws = Draws(seed, lambda iteration=iteration: iteration)
+        found.append(criterion(torch.zeros(200, NUM_CLASSES), torch.zeros(200, dtype=torch.int64)))
+    assert not any(torch.equal(found[0], other) for other in found[1:3])
+    assert torch.equal(found[0], found[3])
+    # Rows draw by themselves: of 3 classes all kept, some spared, or none left.
+    assert len(found[0].unique()) == 4
 
 
 def test_changes_nothing_and_repeats(name):

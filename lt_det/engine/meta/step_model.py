@@ -152,21 +152,27 @@ class MetaStepModel(nn.Module):
         regions: Regions,
         meta_regions: Regions,
     ) -> ClassifierStage:
+        criterion = head.criterion
         factor = head.loss_weight.get("loss_cls", 1.0)
 
-        def seen(logits: Tensor, hidden: Tensor | None) -> Tensor:
-            return without_hidden(head.trained_columns(logits), hidden)
+        def seen(logits: Tensor, hidden: Tensor | None, value: float) -> Tensor:
+            return without_hidden(head.trained_columns(logits), hidden, value=value)
 
         def row_losses(logits: Tensor, labels: Tensor) -> Tensor:
             # As the real step, so that the inner one is as long.
-            losses = head.criterion.row_losses(seen(logits, regions.hidden), labels)
+            losses = criterion.row_losses(
+                seen(logits, regions.hidden, criterion.hidden_logit), labels
+            )
             return losses if factor == 1.0 else factor * losses
 
-        balanced, plain = head.criterion.row_losses, head.criterion.plain_row_losses
+        balanced, plain = criterion.row_losses, criterion.plain_row_losses
         of_meta = balanced if self._meta_loss == "balanced" else plain
+        of_meta_hidden = (
+            criterion.hidden_logit if of_meta is balanced else criterion.plain_hidden_logit
+        )
 
         def meta_row_losses(logits: Tensor, labels: Tensor) -> Tensor:
-            return of_meta(seen(logits, meta_regions.hidden), labels)
+            return of_meta(seen(logits, meta_regions.hidden, of_meta_hidden), labels)
 
         return ClassifierStage(
             classifier=classifier,

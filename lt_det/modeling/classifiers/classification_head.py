@@ -100,7 +100,7 @@ class ClassificationHead(nn.Module):
         lists = self.criterion.image_lists
         if lists is not None:
             images = image_of_region(regions_per_image, num_images=lists.num_images, like=labels)
-            logits = lists.hide(logits, labels, images)
+            logits = lists.hide(logits, labels, images, value=self.criterion.hidden_logit)
         with self.criterion.step(logits, labels):
             # Over all R regions, background included: each region weighs the same in every batch.
             if self.region_weighting is None:

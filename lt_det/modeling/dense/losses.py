@@ -187,7 +187,8 @@ def listed_logits(criterion: BaseCriterion, logits: Tensor, labels: Tensor) -> T
     if lists is None:
         return logits[valid]
     images = torch.arange(labels.shape[0], device=labels.device)[:, None].expand_as(labels)
-    return lists.hide(logits[valid], labels[valid], images[valid])
+    value = criterion.hidden_logit
+    return lists.hide(logits[valid], labels[valid], images[valid], value=value)
 
 
 def foreground_losses(

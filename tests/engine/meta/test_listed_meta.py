@@ -23,6 +23,10 @@ from lt_det.modeling.classifiers.classification_head import ClassificationHead
 from tests.engine.tiny import tiny_config, write_tiny_lvis
 
 K, D, LR = 4, 5, 0.7
+#: Of the logits in each loss's softmax; class 0 is in more than half of the images, and its factor
+#: is negative.
+FACTORS = {"softmax": torch.ones(K + 1), "sigmoid": torch.ones(K)}
+FACTORS["iif"] = torch.tensor([-2.1972246, 0.0, 0.8472979, 1.3862944, 1.0])
 LISTS = [
     torch.tensor(one, dtype=torch.uint8)
     for one in (
@@ -51,9 +55,13 @@ def images(
 def step_model(kind: str, lists: ImageLists | None, meta_batch: list) -> MetaStepModel:
     torch.manual_seed(0)
     head = ClassificationHead()
-    head.has_background = kind == "softmax"
+    head.has_background = kind != "sigmoid"
     head.cls_score = nn.Linear(D, K + head.has_background)
-    head.criterion = Criterion(f"{kind}_ce", image_lists=lists)
+    if kind == "iif":
+        counts = {"class_counts": [9.0, 5.0, 3.0, 2.0], "num_images": 10}
+        head.criterion = Criterion("iif", variant="rel", image_lists=lists, **counts)
+    else:
+        head.criterion = Criterion(f"{kind}_ce", image_lists=lists)
     head.criterion.fit_head(K, background=head.has_background)
     model = RegionClassifier(nn.ModuleDict({"head": head}))
     return MetaStepModel(
@@ -82,7 +90,7 @@ def row_losses(kind: str, logits: Tensor, batch: list, filled: Sequence[int] = (
                 or (label == K and image.class_knowledge[c] == UNKNOWN and c in filled)
             ]
             target = torch.tensor([float(c == label) for c in kept])
-            if kind == "softmax":
+            if kind != "sigmoid":
                 losses.append(-(target * row[kept].log_softmax(0)).sum())
             else:
                 losses.append(
@@ -92,7 +100,7 @@ def row_losses(kind: str, logits: Tensor, batch: list, filled: Sequence[int] = (
 
 
 @pytest.mark.parametrize("fill", [False, True])
-@pytest.mark.parametrize("kind", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("kind", ["softmax", "sigmoid", "iif"])
 def test_psi_and_the_step_are_those_of_the_lists_of_each_image(kind, fill):
     lists, among, filled = ImageLists("known"), range(K + 1), ()
     if fill:
@@ -111,11 +119,14 @@ def test_psi_and_the_step_are_those_of_the_lists_of_each_image(kind, fill):
     weights = model.meta.reweighter(torch.bincount(labels, minlength=K + 1)[:K].float())
     of_rows = torch.cat([weights, torch.ones(1)])[labels]
     theta = [start["weight"].requires_grad_(), start["bias"].requires_grad_()]
-    inner = (of_rows * row_losses(kind, F.linear(features, *theta), batch, filled)).mean()
+    factors = FACTORS[kind]
+    logits = factors * F.linear(features, *theta)
+    inner = (of_rows * row_losses(kind, logits, batch, filled)).mean()
     grads = torch.autograd.grad(inner, theta, create_graph=True)
     stepped = [p - LR * g for p, g in zip(theta, grads)]
     meta_features = torch.cat([one[0][0] for one in meta_batch])
-    meta = row_losses(kind, F.linear(meta_features, *stepped), meta_batch, filled).mean()
+    logits = factors * F.linear(meta_features, *stepped)
+    meta = row_losses(kind, logits, meta_batch, filled).mean()
     (expected,) = torch.autograd.grad(meta, psi)
 
     found = []
@@ -129,7 +140,7 @@ def test_psi_and_the_step_are_those_of_the_lists_of_each_image(kind, fill):
     new = torch.cat(
         [model.meta.reweighter(torch.bincount(labels, minlength=K + 1)[:K].float()), torch.ones(1)]
     )
-    logits = F.linear(features, start["weight"], start["bias"])
+    logits = factors * F.linear(features, start["weight"], start["bias"])
     torch.testing.assert_close(loss, (new[labels] * row_losses(kind, logits, batch, filled)).mean())
 
 
