@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import warnings
 from pathlib import Path
@@ -22,6 +23,12 @@ FOLDER = REPOSITORY / "configs"
 
 def name(path: Path) -> str:
     return path.relative_to(FOLDER).as_posix()
+
+
+@functools.cache
+def as_read(path: Path):
+    """Return a config, once for all tests that only look at it."""
+    return read_config(str(path))
 
 
 ALL = [path for path in sorted(FOLDER.rglob("*.yaml")) if "_base_" not in path.parts]
@@ -134,7 +141,7 @@ def test_no_two_configs_differ_in_the_schedule_only():
     """What trains the same for longer is one config, its header names the other schedule."""
     seen: dict[str, Path] = {}
     for path in ALL:
-        cfg = read_config(str(path))
+        cfg = as_read(path).clone()
         del cfg["SOLVER"], cfg["OUTPUT_DIR"]
         other = seen.setdefault(cfg.dump(), path)
         assert other is path, f"{name(path)} is {name(other)} but for SOLVER and OUTPUT_DIR"
@@ -177,7 +184,7 @@ def test_first_line_is_the_command(path):
 
 @pytest.mark.parametrize("path", DETECTORS, ids=name)
 def test_output_folder_is_the_config_s_own(path):
-    assert f"output/{name(path)}" == read_config(str(path)).OUTPUT_DIR + ".yaml"
+    assert f"output/{name(path)}" == as_read(path).OUTPUT_DIR + ".yaml"
 
 
 def test_configs_named_in_the_readme_exist():
@@ -238,7 +245,7 @@ def test_a_config_for_lvis_says_its_protocol(path):
     """What is worth as much as the method, in the header, as the config has it."""
     head = path.read_text().partition("_BASE_")[0]
     words = re.sub(r"\n# ", " ", head)
-    cfg = read_config(str(path))
+    cfg = as_read(path)
     sampler, dense = cfg.LT_DET.SAMPLER.NAME, "retinanet" in path.name
     needed = ["sampler", SAMPLERS[sampler], "schedule", SCHEDULES[cfg.SOLVER.MAX_ITER], "test NMS"]
     needed += ["head", "RetinaNet" if dense else cfg.LT_DET.CLASSIFIER.NAME]
@@ -266,7 +273,7 @@ def test_a_config_for_lvis_says_its_protocol(path):
 
 def test_methods_with_another_nms():
     """GOL and FRACAL (and APA, which needs a backbone that is not here) test at 0.3."""
-    found = {p.stem: read_config(str(p)).MODEL.ROI_HEADS.NMS_THRESH_TEST for p in RELEASES}
+    found = {p.stem: as_read(p).MODEL.ROI_HEADS.NMS_THRESH_TEST for p in RELEASES}
     assert {name for name, value in found.items() if value == 0.3} == {
         "gol_r50",
         "gumbel_r50",

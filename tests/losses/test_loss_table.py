@@ -83,7 +83,7 @@ def test_is_elementwise_and_differentiable(name):
 
 
 def test_draws_come_from_seed_and_iteration_alone(name):
-    """Never from a random state of the process: a resumed training would draw other numbers."""
+    """Never from the random state of the process: a second look would draw other numbers."""
     criterion = warmed(name)
     batch = make_batch(criterion.kind)
     before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
