@@ -104,7 +104,7 @@ class _Filled(OrderedDict):
 @pytest.mark.parametrize(
     ("crafted", "words"),
     [
-        (_Call(torch.FloatTensor, 8), "makes a torch.FloatTensor"),
+        (_Call(torch.FloatTensor, 8), "names torch.FloatTensor"),
         (_Tensor(_Storage(4, kind=_Filled()), 4), "not described as torch.save does"),
         (_Tensor(_Storage(4), 5), "reaches to byte 20 of 16"),
     ],
