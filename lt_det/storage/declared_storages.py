@@ -14,7 +14,7 @@ import os
 import pickle
 import zipfile
 from collections import OrderedDict
-from typing import IO, Any
+from typing import IO, Any, ClassVar
 
 from lt_det.storage.pickled_names import NAMES, Function, Kind, Numbers, require
 from lt_det.storage.stored_archive import files_in_archive
@@ -39,6 +39,8 @@ class _Inert(pickle._Unpickler):
     Attributes:
         storages: those by their keys.
     """
+
+    stack: list[Any]
 
     def __init__(self, file: Any, most: int) -> None:
         super().__init__(file, encoding="utf-8")
@@ -90,7 +92,7 @@ class _Inert(pickle._Unpickler):
         require(type(self.stack[-1]) is OrderedDict and type(state) is dict, "a state")
 
     # Those that torch knows: others could mean to it something else than here.
-    dispatch = {
+    dispatch: ClassVar[dict[int, Any]] = {
         code[0]: pickle._Unpickler.dispatch[code[0]]
         for code in (
             *(pickle.PROTO, pickle.STOP, pickle.GLOBAL, pickle.BINPERSID, pickle.MARK),
