@@ -22,7 +22,7 @@ from lt_det.engine.startup.setup import read_config
 from lt_det.engine.trainer import LongTailTrainer
 from lt_det.evaluation.rank_watch import RankWatch
 from tests.engine.tiny import tiny_config
-from tests.meta.test_meta_reweighter import free_port
+from tests.engine.two_processes import free_port
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 #: Seconds; machines are slow at times.

@@ -1,9 +1,10 @@
-"""Two processes on this machine, as torchrun starts them."""
+"""Processes on this machine, as torchrun starts them, for a limited time."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,6 @@ import torch
 import torch.multiprocessing as mp
 
 from lt_det.engine.startup.launch import launch
-from tests.meta.test_meta_reweighter import free_port
 
 #: A hundred times what they take on an idle machine.
 LIMIT_S = 600.0
@@ -25,8 +25,23 @@ def run_in_two_processes(main: Callable[[argparse.Namespace], None], folder: Pat
     Raises:
         TimeoutError: if they are not done after ten minutes; they are ended.
     """
-    context = mp.spawn(_process, args=(free_port(), main, folder), nprocs=2, join=False)
-    join_within(context, LIMIT_S)
+    spawn_within(_process, (free_port(), main, folder), nprocs=2)
+
+
+def spawn_within(work: Callable[..., None], arguments: tuple, *, nprocs: int) -> None:
+    """Call ``work`` with the rank and ``arguments`` in each process; return when all are done.
+
+    Raises:
+        TimeoutError: if they are not done after ten minutes; they are ended.
+    """
+    join_within(mp.spawn(work, arguments, nprocs=nprocs, join=False), LIMIT_S)
+
+
+def free_port() -> int:
+    """Return a port on which nothing listens."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
 
 
 def join_within(context: Any, seconds: float) -> None:

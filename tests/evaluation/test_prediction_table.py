@@ -8,7 +8,6 @@ import numpy as np
 import pycocotools.mask as mask_utils
 import pytest
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from lt_det.evaluation.detections import Detections
 from lt_det.evaluation.lvis import backends
@@ -19,6 +18,7 @@ from lt_det.evaluation.lvis.ground_truth import read_ground_truth
 from lt_det.evaluation.main_rank import arrays_on_main_rank
 from lt_det.evaluation.prediction_table import PredictionTable
 from lt_det.evaluation.predictions import ImagePredictions
+from tests.engine.two_processes import spawn_within
 from tests.evaluation.lvis.sets import random_detections, random_ground_truth
 
 
@@ -113,7 +113,7 @@ def part(rank: int) -> list[ImagePredictions]:
 
 
 def test_arrays_of_three_ranks_arrive_in_their_order(tmp_path):
-    mp.spawn(_gather, (tmp_path,), nprocs=3)
+    spawn_within(_gather, (tmp_path,), nprocs=3)
     expected = PredictionTable.of_images([*part(0), *part(1), *part(2)]).arrays()
     with np.load(tmp_path / "joined.npz") as joined:
         assert set(joined) == set(expected)

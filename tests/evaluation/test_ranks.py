@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from lt_det.evaluation import main_rank
 from lt_det.evaluation.coco_evaluator import LongTailCOCOEvaluator
 from lt_det.evaluation.lvis.evaluator import LongTailLVISEvaluator
+from tests.engine.two_processes import spawn_within
 from tests.evaluation.fake_detector import class_stats, feed, predictions, register
 from tests.evaluation.lvis.sets import random_ground_truth
 
@@ -67,7 +67,7 @@ def work(rank: int, folder: Path) -> None:
 def folder(tmp_path_factory) -> Path:
     """Both ranks have run, once for all tests: starting the processes is what takes long."""
     folder = tmp_path_factory.mktemp("ranks")
-    mp.spawn(work, (folder,), nprocs=2)
+    spawn_within(work, (folder,), nprocs=2)
     return folder
 
 

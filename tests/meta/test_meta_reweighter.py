@@ -3,13 +3,13 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import nn
 
 from lt_det.losses.criterion import Criterion
 from lt_det.meta.hypergradient import Regions
 from lt_det.meta.meta_learner import ClassifierStage
 from lt_det.meta.meta_reweighter import MetaReweighter
+from tests.engine.two_processes import free_port, spawn_within
 
 K, D = 4, 6
 
@@ -167,16 +167,8 @@ def two_ranks(rank: int, port: int, folder: str) -> None:
     dist.barrier()
 
 
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
 def test_two_processes_equal_one_with_the_doubled_batch(tmp_path):
-    mp.spawn(two_ranks, (free_port(), str(tmp_path)), nprocs=2)
+    spawn_within(two_ranks, (free_port(), str(tmp_path)), nprocs=2)
     stage = make_stage(5, rows=24)
     psi, weights = updates(stage)
     (psi_0, weights_0), (psi_1, weights_1) = (torch.load(tmp_path / str(r)) for r in (0, 1))

@@ -7,7 +7,6 @@ import itertools
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch.nn import functional as F
 
 from lt_det.meta import meta_sampler
@@ -15,7 +14,7 @@ from lt_det.meta.hypergradient import Regions
 from lt_det.meta.meta_learner import ClassifierStage
 from lt_det.meta.meta_sampler import MetaSampler
 from lt_det.meta.sgd_rule import SGDRule
-from tests.meta.test_meta_reweighter import free_port
+from tests.engine.two_processes import free_port, spawn_within
 
 COUNTS = torch.tensor([6.0, 3.0, 1.0])
 
@@ -182,7 +181,7 @@ def one_of_two_ranks(rank: int, port: int, folder: str) -> None:
 
 
 def test_two_processes_equal_one_with_the_doubled_batch(tmp_path):
-    mp.spawn(one_of_two_ranks, (free_port(), str(tmp_path)), nprocs=2)
+    spawn_within(one_of_two_ranks, (free_port(), str(tmp_path)), nprocs=2)
     psi_0, psi_1 = (torch.load(tmp_path / str(rank)) for rank in (0, 1))
     assert torch.equal(psi_0, psi_1)
     expected = learned_psi(0, 1)

@@ -110,6 +110,15 @@ def test_tars_are_refused(tmp_path):
         load_tensors(path)
 
 
+def test_of_a_tar_that_begins_as_a_pickle_nothing_is_read_but_its_head(tmp_path):
+    head = tarfile.TarInfo("\udc80\x02")
+    head.type, head.size = tarfile.GNUTYPE_LONGNAME, 2**80
+    (tmp_path / "w.pth").write_bytes(head.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape"))
+    assert (tmp_path / "w.pth").read_bytes().startswith(b"\x80")
+    with pytest.raises(pickle.UnpicklingError, match="tar archive"):
+        load_tensors(tmp_path / "w.pth")
+
+
 @pytest.mark.parametrize("zipped", [True, False])
 def test_tensors_of_both_formats_are_read(tmp_path, zipped):
     path = tmp_path / "weights.pth"

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from detectron2.structures import Boxes, Instances
 from torch import nn
 
 from lt_det.engine.training_model import wrap_ddp
+from tests.engine.two_processes import spawn_within
 from tests.modeling.dense.test_retinanet import fcos, retinanet, run
 
 # Images of each rank with and without instances, for each step.
@@ -77,7 +77,7 @@ def work(rank: int, folder: Path) -> None:
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory) -> list[dict]:
     folder = tmp_path_factory.mktemp("retinanet_ranks")
-    mp.spawn(work, (folder,), nprocs=2)
+    spawn_within(work, (folder,), nprocs=2)
     return [torch.load(folder / f"{rank}.pth") for rank in (0, 1)]
 
 
