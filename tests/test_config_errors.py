@@ -91,6 +91,14 @@ def test_data_sets_of_a_config(options, message):
             ("LT_DET.DEFER.START_ITER", "5", "LT_DET.DEFER.LOSS", "focal"),
             "LT_DET.DEFER.LOSS and LT_DET.LOSS must be of one kind",
         ),
+        (
+            ("LT_DET.LOSS", "ldam", "LT_DET.LOSS_PARAMS.LDAM.SCALE", "-1.0"),
+            "^LT_DET.LOSS_PARAMS.LDAM.SCALE must be at least 0, got -1.0$",
+        ),
+        (
+            ("LT_DET.LOSS", "eqlv2", "LT_DET.LOSS_PARAMS.EQLV2.MU", "1e999"),
+            "^LT_DET.LOSS_PARAMS.EQLV2.MU must be a finite number, got inf$",
+        ),
     ],
 )
 def test_losses_of_a_config(options, message):

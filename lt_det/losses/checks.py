@@ -1,6 +1,10 @@
-"""Input checks of the losses. Shapes and dtypes only: no check waits for the device."""
+"""Input checks of the losses. Of tensors shapes and dtypes only: no check waits for the device."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -76,6 +80,17 @@ def check_class_counts(
             f"num_images must be at least the largest of class_counts "
             f"({float(class_counts.max()):g}), got {num_images}: count images, not instances"
         )
+
+
+def check_finite(hyperparameters: Mapping[str, Any]) -> None:
+    """Raise if a number of ``hyperparameters`` is NaN or infinite.
+
+    Raises:
+        ValueError: names the first.
+    """
+    for name, value in hyperparameters.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{name} must be a finite number, got {value}")
 
 
 def is_compiled() -> bool:

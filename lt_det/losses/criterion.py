@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lt_det.losses import get_loss
 from lt_det.losses.base_criterion import BaseCriterion
-from lt_det.losses.checks import check_class_counts
+from lt_det.losses.checks import check_class_counts, check_finite
 from lt_det.losses.class_weights import ClassWeights, row_weights
 from lt_det.losses.draws import Draws
 from lt_det.losses.image_lists import ImageLists
@@ -107,12 +107,11 @@ class Criterion(KeptDtypes, BaseCriterion):
             self.mean_is_over_weights = True
         self._warn_without_effect(counts, num_images)
         self.num_images, self.load_counts = num_images, load_counts
+        self.class_weights = class_weights
         # Buffers follow .to(device) and keep their dtype; a checkpoint must load with other counts.
         self.register_buffer("class_counts", counts, persistent=False)
-        self.class_weights = class_weights
         self.register_buffer("weights", None, persistent=False)
-        # Empty; says on which device the model is before there are counts.
-        self.register_buffer("_anchor", torch.empty(0), persistent=False)
+        self.register_buffer("_anchor", torch.empty(0), persistent=False)  # on the model's device
         self.state, self.logit_of = None, self.spec.logit_of
         self.hidden_logit = self.spec.hidden_logit
         if self.spec.plain is not None:
@@ -122,6 +121,7 @@ class Criterion(KeptDtypes, BaseCriterion):
 
     def _check_hyperparameters(self) -> None:
         """Try the parameters on one row: a deferred loss would fail hours later."""
+        check_finite(self.hyperparameters)
         counts = {"class_counts": torch.ones(2, dtype=torch.float64), "num_images": 3}
         logits = torch.zeros(1, 2)
         targets = logits if self.kind == "sigmoid" else torch.zeros(1, dtype=torch.int64)

@@ -152,7 +152,10 @@ def _build_undeferred(cfg: Any, name: str, *, class_weights: ClassWeights | None
     parameters = {
         key.lower(): value for key, value in cfg.LT_DET.LOSS_PARAMS.get(name.upper(), {}).items()
     }
-    criterion = Criterion(name, class_weights=class_weights, **parameters)
+    with naming_keys(
+        **{key: f"LT_DET.LOSS_PARAMS.{name.upper()}.{key.upper()}" for key in parameters}
+    ):
+        criterion = Criterion(name, class_weights=class_weights, **parameters)
     weighs_all = class_weights is not None and not criterion.mean_is_over_weights
     key = criterion.spec.weighs_classes_by
     if weighs_all and key and criterion.hyperparameters[key]:
