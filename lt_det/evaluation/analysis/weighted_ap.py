@@ -63,7 +63,8 @@ def threshold_aps(
     ends = np.searchsorted(matches.classes, np.arange(num_classes + 1))
     for k in range(num_classes) if classes is None else classes:
         rows, there = slice(ends[k], ends[k + 1]), to_find[k] > 0
-        if there.any():
+        aps[:, there, k] = 0
+        if there.any() and matches.found[rows].any():
             curve = _Curve.of(
                 matches.found[rows], matches.counted[rows], matches.images[rows], places=places
             )
@@ -76,53 +77,57 @@ def threshold_aps(
 class _Curve:
     """Detections of a class, best first, cut at the m places where its precision is looked at.
 
+    The precision at a level is highest where something is found there, so each level has places of
+    its own, n of them; the last is repeated where there are fewer, which changes nothing.
+
     Attributes:
-        shape: T, m.
-        thinned: whether something is found at other places, too.
-        found: images of the detections that find something, level by level, and ``(T * m,)`` how
-            many of these come up to each place.
-        always: likewise of those that count at all levels; ``(m,)``.
-        partly: likewise of those that count at some, level by level; ``(T * m,)``.
+        places: ``(T, n)`` of each level among the m places.
+        always: images of the detections that count at all levels, and ``(m,)`` how many of these
+            come up to each place.
+        found: likewise of those that find something, level by level; ``(T * n,)``.
+        partly: likewise of those that count at some levels.
     """
 
-    shape: tuple[int, int]
-    thinned: bool
-    found: tuple[np.ndarray, np.ndarray]
+    places: np.ndarray
     always: tuple[np.ndarray, np.ndarray]
+    found: tuple[np.ndarray, np.ndarray]
     partly: tuple[np.ndarray, np.ndarray]
 
     @classmethod
     def of(
         cls, found: np.ndarray, counted: np.ndarray, images: np.ndarray, *, places: int | None
     ) -> _Curve:
-        """Return the curve of n detections.
+        """Return the curve of N detections.
 
         Args:
-            found: ``(n, T)`` bool, best first.
-            counted: ``(n, T)`` bool.
-            images: ``(n,)`` rows.
+            found: ``(N, T)`` bool, best first; something is found.
+            counted: ``(N, T)`` bool.
+            images: ``(N,)`` rows.
             places: most m.
         """
-        marks = np.flatnonzero(found.any(axis=1))  # the precision is highest at these
-        thinned = places is not None and len(marks) > places
-        if places is not None and thinned:
+        marks = np.flatnonzero(found.any(axis=1))
+        if places is not None and len(marks) > places:
             marks = marks[np.arange(1, places + 1) * len(marks) // places - 1]
-        last = marks[-1] + 1 if len(marks) else 0  # what comes later changes nothing
+        last = marks[-1] + 1  # what comes later changes nothing
         found, counted, images = found[:last], counted[:last], images[:last]
         always = counted.all(axis=1)
 
         def by_level(which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             levels, rows = np.nonzero(which.T)
             of_marks = np.arange(which.shape[1])[:, None] * last + marks
-            ends = np.searchsorted(levels * last + rows, of_marks.ravel(), side="right")
-            return images[rows], ends
+            return images[rows], np.searchsorted(levels * last + rows, of_marks, side="right")
 
+        true, partly = by_level(found), by_level(counted & ~always[:, None])
+        ends = true[1].ravel()
+        is_new = (np.diff(ends, prepend=0) > 0).reshape(true[1].shape)
+        numbers = is_new.sum(axis=1, keepdims=True)
+        own = np.argsort(~is_new, axis=1, kind="stable")[:, : numbers.max()]
+        own = np.where(np.arange(own.shape[1]) < numbers, own, len(marks) - 1)
         return cls(
-            shape=(found.shape[1], len(marks)),
-            thinned=thinned,
-            found=by_level(found),
+            places=own,
             always=(images[always], np.cumsum(always)[marks]),
-            partly=by_level(counted & ~always[:, None]),
+            found=(true[0], np.take_along_axis(true[1], own, axis=1).ravel()),
+            partly=(partly[0], np.take_along_axis(partly[1], own, axis=1).ravel()),
         )
 
     def aps(self, weights: np.ndarray, to_find: np.ndarray) -> np.ndarray:
@@ -132,24 +137,26 @@ class _Curve:
             weights: ``(I, B)`` float32 whole numbers; those of the detections add up to below 2^24.
             to_find: ``(B,)`` weight of the objects, above 0.
         """
-        number, size = self.shape[0], self.shape[0] * self.shape[1]
+        number, width = self.places.shape
         aps = np.zeros((number, len(to_find)))
-        if not size:
-            return aps
-        step = max(_HELD // size, 1)
+        step = max(_HELD // self.places.size, 1)
         for begin in range(0, len(to_find), step):
             some = slice(begin, begin + step)
             table = weights if step >= len(to_find) else np.ascontiguousarray(weights[:, some])
-            sums = [_segment_sums(table, *one) for one in (self.found, self.always, self.partly)]
-            small = max(_AT_ONCE // size, 1)
-            for first in range(0, table.shape[1], small):
+            # Sums of whole numbers: without rounding.
+            always = _segment_sums(table, *self.always).cumsum(0).numpy()
+            found, partly = (
+                _segment_sums(table, *one).reshape(number, width, -1)
+                for one in (self.found, self.partly)
+            )
+            reached = _Reached.of(to_find[some], most=int(found.sum(1).max()), size=found.numel())
+            small = max(_AT_ONCE // (width * table.shape[1]), 1)
+            for first in range(0, number, small):
                 part = slice(first, first + small)
-                true, always, partly = (
-                    torch.from_numpy(one[:, part]).T.reshape(-1, count, self.shape[1])
-                    for one, count in zip(sums, (number, 1, number))
-                )
-                areas = _areas(true, always + partly, to_find[some][part], exact=not self.thinned)
-                aps[:, some][:, part] = 100 * areas.T
+                true = found[part].cumsum(1, dtype=torch.float64).numpy()
+                counted = partly[part].cumsum(1).numpy()
+                counted += always[self.places[part]]
+                aps[part, some] = 100 * _areas(true, counted, reached(true))
         return aps
 
 
@@ -164,7 +171,7 @@ def _to_find(objects: ObjectPlaces, weights: np.ndarray) -> np.ndarray:
     return sums
 
 
-def _segment_sums(table: np.ndarray, rows: np.ndarray, ends: np.ndarray) -> np.ndarray:
+def _segment_sums(table: np.ndarray, rows: np.ndarray, ends: np.ndarray) -> torch.Tensor:
     """Return ``(m, B)`` float32 sums of rows of a table, of each segment of the rows.
 
     Args:
@@ -173,47 +180,57 @@ def _segment_sums(table: np.ndarray, rows: np.ndarray, ends: np.ndarray) -> np.n
         ends: ``(m,)`` of the segments in ``rows``, rising.
     """
     if not len(rows):
-        return np.zeros((len(ends), table.shape[1]), dtype=np.float32)
+        return torch.zeros((len(ends), table.shape[1]))
     starts = torch.from_numpy(np.append(0, ends[:-1]))
     chosen = torch.from_numpy(rows.astype(np.int64))
     # Without a copy of the chosen rows.
-    return embedding_bag(chosen, torch.from_numpy(table), starts, mode="sum").numpy()
+    return embedding_bag(chosen, torch.from_numpy(table), starts, mode="sum")
 
 
-def _areas(
-    found: torch.Tensor, counted: torch.Tensor, to_find: np.ndarray, *, exact: bool
-) -> np.ndarray:
-    """Return ``(B, T)`` the mean of the precision over the recall thresholds.
+def _areas(true: np.ndarray, counted: np.ndarray, reached: np.ndarray) -> np.ndarray:
+    """Return ``(T, B)`` the mean of the precision over the recall thresholds.
 
     Where nothing is found the precision falls and the recall stays, so such places change nothing.
 
     Args:
-        found: ``(B, T, m)`` float32 weight of what is found from one place to the next.
-        counted: ``(B, T, m)`` likewise of all detections.
-        to_find: ``(B,)`` weight of the objects, above 0.
-        exact: whether few weights occur, so that a table of them pays.
+        true: ``(T, n, B)`` float64 weight of what is found up to each place.
+        counted: ``(T, n, B)`` float32 likewise of all detections; changed.
+        reached: ``(T, n, B)`` float64 recall thresholds there; 0 where nothing is found.
     """
-    # Sums of whole numbers: without rounding.
-    true = found.cumsum(-1, dtype=torch.float64).numpy()
-    all_ = counted.cumsum(-1, dtype=torch.float64).clamp_(min=1).numpy()
-    backwards = np.empty_like(true)
-    np.divide(true, all_, out=backwards[..., ::-1])
-    highest = torch.from_numpy(backwards).cummax(-1).values.numpy()[..., ::-1]
-    reached = _reached(true, to_find[:, None, None], with_table=exact)
-    total = reached[..., 0] * highest[..., 0]
-    total += np.einsum("btm,btm->bt", np.diff(reached, axis=-1), highest[..., 1:])
+    precision = true / np.maximum(counted, 1, out=counted)
+    highest = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+    total = reached[:, 0] * highest[:, 0]
+    total += np.einsum("tnb,tnb->tb", np.diff(reached, axis=1), highest[:, 1:])
     return total / len(RECALL_THRESHOLDS)
 
 
-def _reached(true: np.ndarray, to_find: np.ndarray, *, with_table: bool) -> np.ndarray:
-    """Return ``(B, T, m)`` float64 recall thresholds that each weight reaches; 0 for none found."""
-    if not with_table:
-        return np.where(true > 0, thresholds_reached(true / to_find), 0.0)
-    weights = np.arange(int(true[..., -1].max()) + 1)
-    table = thresholds_reached(weights / np.maximum(to_find[:, 0], weights)).astype(np.float64)
-    table[:, 0] = 0
-    starts = (np.arange(len(to_find)) * len(weights))[:, None, None]
-    return table.ravel().take(true.astype(np.int64) + starts)
+@dataclass(frozen=True)
+class _Reached:
+    """Recall thresholds that weights reach; 0 for none found.
+
+    Attributes:
+        to_find: ``(B,)`` weight of the objects, above 0.
+        table: ``(B, W)`` float64 for each weight; None where too many could occur.
+    """
+
+    to_find: np.ndarray
+    table: np.ndarray | None
+
+    @classmethod
+    def of(cls, to_find: np.ndarray, *, most: int, size: int) -> _Reached:
+        """Return it for weights up to ``most``, of which ``size`` are asked for."""
+        if most * len(to_find) >= size:
+            return cls(to_find, None)
+        weights = np.arange(most + 1)
+        recall = weights / np.maximum(to_find[:, None], weights)
+        return cls(to_find, thresholds_reached(recall) * (weights > 0.0))
+
+    def __call__(self, weights: np.ndarray) -> np.ndarray:
+        """Return ``(T, n, B)`` float64 of as many weights."""
+        if self.table is None:
+            return np.where(weights > 0, thresholds_reached(weights / self.to_find), 0.0)
+        starts = np.arange(len(self.table)) * self.table.shape[1]
+        return self.table.ravel().take(weights.astype(np.int64) + starts, mode="clip")
 
 
 def thresholds_reached(recall: np.ndarray) -> np.ndarray:
