@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lt_det.evaluation.analysis.weighted_ap import RECALL_THRESHOLDS, thresholds_reached
+from lt_det.evaluation.analysis.recall_thresholds import RECALL_THRESHOLDS, thresholds_reached
 
 
 def plain_aps(
