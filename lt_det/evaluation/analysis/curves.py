@@ -227,11 +227,11 @@ def blocks_of_classes(matches: Matches, to_find: np.ndarray) -> np.ndarray:
         matches: judged detections.
         to_find: ``(K, B)`` weight of the objects.
     """
-    most = to_find.max(axis=1)
+    most = to_find.max(axis=1, initial=0)
     finds = np.bincount(matches.classes[matches.found.any(axis=1)], minlength=len(to_find))
     order = np.lexsort((-finds, most > MOST_IN_TABLE))
     order = order[(most > 0)[order]]
-    size = max(_AT_ONCE // (matches.found.shape[1] * to_find.shape[1]), 1)
+    size = max(_AT_ONCE // max(matches.found.shape[1] * to_find.shape[1], 1), 1)
     blocks = np.full(len(to_find), -1)
     blocks[order] = np.arange(len(order)) // size
     return blocks
