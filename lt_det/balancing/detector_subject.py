@@ -20,7 +20,6 @@ from lt_det.balancing.evaluation_cache import EvaluationCache, FrozenDetector
 from lt_det.balancing.export import Written, write_balanced
 from lt_det.balancing.frozen_images import FrozenImage, box_stages
 from lt_det.balancing.options import BalanceOptions
-from lt_det.balancing.plan import Sizes, within
 from lt_det.balancing.rates import bytes_of_region, dense_rates, measured_rates, whole_image
 from lt_det.balancing.replay import Classifiers, PostProcessing, Replay
 from lt_det.balancing.subject import Evaluation, Subject, checked_config
@@ -155,31 +154,18 @@ def build_detector_subject(cfg: Any, options: BalanceOptions, output: Path) -> D
         rates = replace(rates, whole_image=whole_image(cfg, model, test_dicts))
     elif cfg.MODEL.MASK_ON:
         notes.append("Masks play no part in the choice: --evaluate states mask AP, too.")
-    sizes = within(
-        Sizes(
-            test_images=min(len(test_dicts), options.images or len(test_dicts)),
-            train_images=len(train_dicts),
-            calibrations=0,
-            recipes=0,
-            settings=len(settings),
-            iterations=options.iterations,
-            test_bytes=test_bytes,
-            train_bytes=cfg.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE * size,
-        ),
-        rates,
-        budget=options.budget,
-        max_bytes=cfg.LT_DET.REGION_CACHE.MAX_GIB * 2**30,
-        classes=stats.num_classes,
-    )
     chosen = some_images(
-        sizes,
+        cfg,
         options,
         output,
         notes,
-        name=name,
+        rates,
         test=(test_dicts, _rows_by_class(Objects.of(truth), test_dicts)),
         train_dicts=train_dicts,
         num_classes=stats.num_classes,
+        settings=len(settings),
+        test_bytes=test_bytes,
+        train_bytes=cfg.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE * size,
     )
     cache = None
     if not dense:

@@ -23,7 +23,6 @@ from lt_det.balancing.evaluation_cache import EvaluationCache
 from lt_det.balancing.export import Written
 from lt_det.balancing.image_replay import FrozenFeatures, ImageEvaluation, ImageReplay
 from lt_det.balancing.options import BalanceOptions
-from lt_det.balancing.plan import Sizes, within
 from lt_det.balancing.rates import image_rates
 from lt_det.balancing.replay import Classifiers, PostProcessing
 from lt_det.balancing.subject import Evaluation, Subject, checked_config
@@ -150,31 +149,18 @@ def build_image_subject(cfg: Any, options: BalanceOptions, output: Path) -> Imag
     rates = image_rates(cfg, model, replay, part.mapper, test_dicts, train_dicts)
     ((weight, _),) = replay.own_classifiers()
     size = weight.shape[1] * torch.zeros(0, dtype=DTYPES[options.dtype]).element_size() + 4
-    sizes = within(
-        Sizes(
-            test_images=min(len(test_dicts), options.images or len(test_dicts)),
-            train_images=len(train_dicts),
-            calibrations=0,
-            recipes=0,
-            settings=1,
-            iterations=options.iterations,
-            test_bytes=size,
-            train_bytes=size * cfg.LT_DET.REGION_CACHE.EPOCHS,
-        ),
-        rates,
-        budget=options.budget,
-        max_bytes=cfg.LT_DET.REGION_CACHE.MAX_GIB * 2**30,
-        classes=stats.num_classes,
-    )
     chosen = some_images(
-        sizes,
+        cfg,
         options,
         output,
         notes,
-        name=name,
+        rates,
         test=(test_dicts, _truth(test_dicts, stats.num_classes).images_by_class()),
         train_dicts=train_dicts,
         num_classes=stats.num_classes,
+        settings=1,
+        test_bytes=size,
+        train_bytes=size * cfg.LT_DET.REGION_CACHE.EPOCHS,
     )
     if not replay.has_bias:
         notes.append(

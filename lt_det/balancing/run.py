@@ -132,11 +132,13 @@ def run_balance(
     written = subject.write(output, final.candidate.classifiers, final.limits)
     outcome.write(output)  # kept, should the evaluation be stopped
     if options.evaluate:
-        for which, model, limits in (
-            ("start", subject.model, own_limits),
-            ("balanced", written.model, final.limits),
+        for which, model, one in (
+            ("start", subject.model, flat[0]),
+            ("balanced", written.model, final),
         ):
-            outcome.evaluated[which] = results_of(subject, model, limits, output / which)
+            outcome.evaluated[which] = results_of(
+                subject, model, one.candidate.classifiers, one.limits, output / which
+            )
         outcome.write(output)
     seconds = time.monotonic() - started
     return Balanced(outcome, written.path, written.is_plain, seconds, tuple(left_out))

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from lt_det.balancing.kept import kept_images
 from lt_det.balancing.options import BalanceOptions
-from lt_det.balancing.plan import Sizes
+from lt_det.balancing.plan import Rates, Sizes, within
 from lt_det.data.sampling.samplers import classes_of_images
 
 # Of two numbers of images, the smaller must be this much smaller to be worth a subset.
@@ -34,29 +34,53 @@ class SomeImages(NamedTuple):
 
 
 def some_images(
-    sizes: Sizes,
+    cfg: Any,
     options: BalanceOptions,
     output: Path,
     notes: list[str],
+    rates: Rates,
     *,
-    name: str,
     test: tuple[Sequence[dict], Sequence[Sequence[int] | np.ndarray]],
     train_dicts: Sequence[dict],
     num_classes: int,
+    settings: int,
+    test_bytes: float,
+    train_bytes: float,
 ) -> SomeImages:
     """Return the images of a balance: those of one begun before, else seeded subsets.
 
+    As many as fit into the time and onto the disk, or as were asked for.
+
     Args:
-        sizes: of the plan, with the numbers of images that fit.
+        cfg: of the balance; DATASETS.TEST is the set that is chosen on.
         options: of the balance.
         output: folder.
         notes: gets a sentence for each subset.
-        name: of the data set that is chosen on.
-        test: dicts of it, and for each class the rows with it.
+        rates: how long an image takes.
+        test: dicts of the set that is chosen on, and for each class the rows with it.
         train_dicts: all training images.
         num_classes: of the model.
+        settings: limits that each candidate is evaluated with.
+        test_bytes: of one cached test image; 0 where they are not cached.
+        train_bytes: of one cached training image, likewise.
     """
     test_dicts, by_class = test
+    sizes = within(
+        Sizes(
+            test_images=min(len(test_dicts), options.images or len(test_dicts)),
+            train_images=len(train_dicts),
+            calibrations=0,
+            recipes=0,
+            settings=settings,
+            iterations=options.iterations,
+            test_bytes=test_bytes,
+            train_bytes=train_bytes,
+        ),
+        rates,
+        budget=options.budget,
+        max_bytes=cfg.LT_DET.REGION_CACHE.MAX_GIB * 2**30,
+        classes=num_classes,
+    )
     number, seed = sizes.test_images, options.seed
     rows = images_of_all_classes(by_class, total=len(test_dicts), number=number, seed=seed)
     train_rows = _train_rows(train_dicts, num_classes, sizes.train_images, seed=seed)
@@ -65,6 +89,7 @@ def some_images(
         ids, train_rows = set(begun[0]), begun[1]
         rows = [row for row, record in enumerate(test_dicts) if record["image_id"] in ids]
     if len(rows) < len(test_dicts):
+        name = cfg.DATASETS.TEST[0]
         notes.append(f"{len(rows)} of {len(test_dicts)} images of {name} are chosen on.")
     if train_rows is not None and options.train and sizes.train_bytes:
         notes.append(f"{len(train_rows)} of {len(train_dicts)} training images are trained on.")

@@ -16,6 +16,7 @@ from detectron2.modeling import build_model
 from lt_det.balancing import run as balance_run
 from lt_det.balancing.choice import Objective
 from lt_det.balancing.evaluation_cache import EvaluationCache, FrozenDetector
+from lt_det.balancing.final_evaluation import results_of
 from lt_det.balancing.frozen_images import FrozenImage
 from lt_det.balancing.options import BalanceOptions
 from lt_det.balancing.run import run_balance
@@ -113,7 +114,7 @@ def test_plain_detectron2_has_the_same_detections(tmp_path, kind, ours, loss):
         assert torch.equal(ours.pred_boxes.tensor, boxes)
 
 
-def test_the_start_has_the_figures_of_an_evaluation(tmp_path):
+def test_the_start_has_the_figures_of_an_evaluation(tmp_path, monkeypatch):
     cfg = trained(tmp_path)
     said = []
     options = BalanceOptions(train=False, evaluate=True)
@@ -136,6 +137,17 @@ def test_the_start_has_the_figures_of_an_evaluation(tmp_path):
     assert len(record["candidates"]) == len(balanced.outcome.rows)
     assert "trained on" in " ".join(record["notes"])  # the tiny set is both
     assert record["evaluated"]["start"]["segm"]["AP"] == results["segm"]["AP"]
+    # Kept: a repeated balance does not evaluate again, but for other classifiers or limits.
+    subject, _ = balance_run.plan_balance(cfg, BalanceOptions(train=False), tmp_path / "balance")
+    anew = iter(range(9))
+    monkeypatch.setattr(LongTailTrainer, "test", lambda *_: {"bbox": {"AP": next(anew)}})
+    own, *_, other = subject.settings(options)
+    ((weight, bias),) = of_start = subject.own_classifiers()
+    changed, folder = [(weight, bias + 1)], tmp_path / "balance" / "start"
+    whole = results_of(subject, subject.model, of_start, own, folder)
+    np.testing.assert_equal(whole, through["start"])
+    for number, one in enumerate([(changed, own), (changed, other), (of_start, other)]):
+        assert results_of(subject, subject.model, *one, folder) == {"bbox": {"AP": number}}
 
 
 def test_a_stopped_balance_goes_on(tmp_path, monkeypatch):

@@ -49,10 +49,11 @@ def matched(
     first: Any = np.searchsorted(of_detections, pairs)
     numbers: Any = np.searchsorted(of_detections, pairs, side="right") - first
     both = np.flatnonzero(numbers)
-    # Alike pairs together: what is padded is small.
+    # Alike pairs together: less than half is padded.
     both = both[np.lexsort((numbers[both], sizes[both]))]
-    for begin in range(0, len(both), _PAIRS_AT_ONCE):
-        some = both[begin : begin + _PAIRS_AT_ONCE]
+    _, begins = np.unique(np.ceil(np.log2(sizes[both])), return_index=True)
+    begins = np.union1d(begins, np.arange(0, len(both), _PAIRS_AT_ONCE))
+    for some in np.split(both, begins[1:]) if len(both) else ():
         width = int(sizes[some].max())
         places = order[np.minimum(starts[some][:, None] + np.arange(width), len(order) - 1)]
         there = np.arange(width) < sizes[some][:, None]  # (P, G)
@@ -89,6 +90,8 @@ def _match_pairs(
         some = np.flatnonzero(numbers > rank)
         rows = first[some] + rank
         overlap = overlaps(rows, some)[:, None]  # (p, 1, G)
+        near = np.flatnonzero(overlap.max(axis=2) >= thresholds[0])  # the others find nothing
+        rows, some, overlap = rows[near], some[near], overlap[near]
         usable = free[some] & (overlap >= thresholds)
         # One to find is taken before one to ignore; of equal overlaps the last.
         value = np.where(usable, overlap + 2.0 * ~to_ignore[some][:, None], -1.0)

@@ -154,8 +154,8 @@ def touching(
         one = ends[some][:, None] + np.arange(number)
         other = ends_wanted[some][:, None] + np.arange(other_number)
         common, total = ours.common_and_total(theirs, one, other)
-        near = common * (1 + lowest) >= lowest * total * (1 - 1e-9)
-        image, row, place = np.nonzero(near)
+        near = common >= total * (lowest / (1 + lowest) * (1 - 1e-9))
+        image, place, row = np.nonzero(near)
         common, total = common[near], total[near]
         found = (rows[one[image, row]], wanted[other[image, place]], common / (total - common))
         parts.append(found)
@@ -211,7 +211,7 @@ class _Sides:
     def common_and_total(
         self, others: _Sides, rows: np.ndarray, places: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Return ``(i, N, M)`` area that boxes have in common, and sum of their areas.
+        """Return ``(i, M, N)`` area that boxes have in common, and sum of their areas.
 
         Args:
             others: other boxes.
@@ -221,7 +221,7 @@ class _Sides:
 
         def pair(name: str) -> tuple[np.ndarray, np.ndarray]:
             one, other = getattr(self, name)[rows], getattr(others, name)[places]
-            return one[:, :, None], other[:, None]
+            return one[:, None], other[:, :, None]
 
         width = np.minimum(*pair("right"))
         width -= np.maximum(*pair("left"))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lt_det.evaluation.analysis.weighted_ap import RECALL_THRESHOLDS, thresholds_reached
+from lt_det.evaluation.analysis.recall_thresholds import RECALL_THRESHOLDS, thresholds_reached
 
 
 def plain_aps(
@@ -50,10 +50,12 @@ def plain_aps(
 
 def _highest_from_here(values: np.ndarray, classes: np.ndarray) -> np.ndarray:
     """Return for each value the highest of it and the later ones of its class; classes rise."""
+    if not len(values) or classes[0] == classes[-1]:
+        return np.maximum.accumulate(values[::-1])[::-1]
     order = np.argsort(values, kind="stable")
     ranks = np.empty(len(values), dtype=np.int64)
     ranks[order] = np.arange(len(values))
     # Backwards each class starts above all before it.
-    ranks += (classes.max(initial=0) - classes).astype(np.int64) * len(values)
+    ranks += (classes[-1] - classes).astype(np.int64) * len(values)
     highest = np.maximum.accumulate(ranks[::-1])[::-1]
-    return values[order[highest % max(len(values), 1)]]
+    return values[order[highest % len(values)]]

@@ -148,14 +148,13 @@ def read_ground_truth(
     if isinstance(ground_truth, (str, os.PathLike)):
         path = ground_truth
         name = name or os.fspath(path)
-        if with_masks:
-            parts = _checked(read_annotation_json(path, name=name), name=name, with_masks=True)
-        else:
-            check_exists(path, name=name)
-            parts = stored_truth(
-                path,
-                lambda: _checked(read_box_json(path, name=name), name=name, with_masks=False),
-            )
+        check_exists(path, name=name)
+        read = read_annotation_json if with_masks else read_box_json
+        parts = stored_truth(
+            path,
+            lambda: _checked(read(path, name=name), name=name, with_masks=with_masks),
+            with_masks=with_masks,
+        )
     elif isinstance(ground_truth, Mapping):
         name = name or "ground_truth"
         parts = _checked(ground_truth, name=name, with_masks=with_masks)

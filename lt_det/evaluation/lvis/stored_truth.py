@@ -1,4 +1,4 @@
-"""Keep a checked ground truth of boxes beside its json: an evaluation parses the json once.
+"""Keep a checked ground truth beside its json: an evaluation parses the json once.
 
 An LVIS json takes seconds to parse and to check, the arrays of it a fraction of one. They lie in
 the cache of :mod:`lt_det.data.records.record_cache`, by the content of the json.
@@ -20,7 +20,7 @@ from lt_det.evaluation.lvis.columns import Columns
 from lt_det.version import __version__
 
 # Goes into the key: raise it when the same json would give another ground truth.
-_VERSION = 1
+_VERSION = 2
 _LISTS = ("neg_category_ids", "not_exhaustive_category_ids")
 
 
@@ -30,7 +30,7 @@ class TruthParts:
 
     Attributes:
         images: as in :class:`~lt_det.evaluation.lvis.ground_truth.LVISGroundTruth`.
-        annotations: likewise, without segmentations.
+        annotations: likewise.
         categories: likewise.
         columns: of the annotations.
         findings: plain types.
@@ -44,7 +44,7 @@ class TruthParts:
 
 
 class StoredAnnotations(Sequence[dict]):
-    """Annotations as dictionaries, each made when it is asked for."""
+    """Annotations as dictionaries without segmentations, each made when it is asked for."""
 
     def __init__(self, columns: Columns, numbers: np.ndarray) -> None:
         """Hold the arrays; ``numbers`` is ``(M,)`` "id"."""
@@ -76,6 +76,7 @@ def stored_truth(
     json_file: str | os.PathLike[str],
     load: Callable[[], TruthParts],
     *,
+    with_masks: bool = False,
     cache_dir: str | os.PathLike[str] | None = None,
     smallest: int = SMALLEST,
 ) -> TruthParts:
@@ -84,6 +85,7 @@ def stored_truth(
     Args:
         json_file: what ``load`` reads.
         load: reads and checks it.
+        with_masks: whether ``load`` keeps the segmentations. The two lie in the cache apart.
         cache_dir: as for :func:`~lt_det.data.records.record_cache.cached_records`.
         smallest: likewise.
 
@@ -92,31 +94,34 @@ def stored_truth(
         ValueError: if the json is no regular file, or as ``load``.
     """
     loaded: list[TruthParts] = []
+    stored: list[TruthParts] = []
+    what = f"ground truth of {'masks' if with_masks else 'boxes'}"
 
     def load_record() -> tuple[list[dict[str, Any]], None]:
         loaded.append(load())
         return [_packed(loaded[0])], None
+
+    def comes_back(records: StoredRecords) -> bool:
+        if loaded:  # just written: no second copy of the masks
+            return True
+        try:
+            stored.append(_unpacked(records[0]))
+        except Exception:  # a broken file may break in any way; the json is read then
+            return False
+        return True
 
     if os.path.isfile(json_file) and os.path.getsize(json_file) < smallest:
         return load()
     records = cached_records(
         json_file,
         load_record,
-        options=["ground truth of boxes", _VERSION, __version__],
-        is_valid=_comes_back,
+        options=[what, _VERSION, __version__],
+        is_valid=comes_back,
         cache_dir=cache_dir,
         smallest=smallest,
-        what=f"ground truth of boxes of {os.fspath(json_file)}",
+        what=f"{what} of {os.fspath(json_file)}",
     )
-    return loaded[0] if loaded else _unpacked(records[0])
-
-
-def _comes_back(records: StoredRecords) -> bool:
-    try:
-        _unpacked(records[0])
-    except Exception:  # a broken file may break in any way; the json is read then
-        return False
-    return True
+    return (loaded or stored or [_unpacked(records[0])])[-1]
 
 
 def _packed(parts: TruthParts) -> dict[str, Any]:
@@ -145,6 +150,11 @@ def _packed(parts: TruthParts) -> dict[str, Any]:
         "shared": shared,
         "categories": parts.categories,
         "findings": dict(parts.findings),
+        "segmentations": {
+            row: annotation["segmentation"]
+            for row, annotation in enumerate(parts.annotations)
+            if "segmentation" in annotation
+        },
     }
 
 
@@ -164,9 +174,14 @@ def _unpacked(record: Mapping[str, Any]) -> TruthParts:
         flat, ends = arrays[key].tolist(), arrays[f"{key} ends"].tolist()
         lists.append([flat[begin:end] for begin, end in zip([0, *ends[:-1]], ends)])
     keys = ("id", "height", "width", *_LISTS)
+    annotations: Sequence[dict] = StoredAnnotations(columns, arrays["numbers"])
+    if record["segmentations"]:  # all of them are asked for, some more than once
+        annotations = list(annotations)
+        for row, segmentation in record["segmentations"].items():
+            annotations[row]["segmentation"] = segmentation
     return TruthParts(
         images=[dict(zip(keys, row)) for row in zip(ids, heights, widths, *lists)],
-        annotations=StoredAnnotations(columns, arrays["numbers"]),
+        annotations=annotations,
         categories=record["categories"],
         columns=columns,
         findings=record["findings"],

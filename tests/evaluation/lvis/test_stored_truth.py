@@ -48,24 +48,33 @@ def written(path, truth):
     return path
 
 
-def never(*args, **kwargs):
-    raise AssertionError("the json was parsed again")
+def parse_no_more(monkeypatch):
+    def never(*args, **kwargs):
+        raise AssertionError("the json was parsed again")
+
+    for name in ("read_box_json", "read_annotation_json"):
+        monkeypatch.setattr(module, name, never)
 
 
+@pytest.mark.parametrize("with_masks", [False, True])
 @pytest.mark.parametrize("kind", ["federated", "exhaustive", "crowds", "no areas", "empty"])
-def test_it_comes_back_as_it_was(kind, cache, tmp_path, monkeypatch, caplog):
+def test_it_comes_back_as_it_was(kind, with_masks, cache, tmp_path, monkeypatch, caplog):
     truth = content(kind)
+    for one in truth["annotations"][1::5]:
+        del one["segmentation"]
+    for one in truth["annotations"][2::5]:
+        one["segmentation"] = {"size": [128, 128], "counts": [0, 7, 128 * 128 - 7]}
     path = written(tmp_path / "gt.json", truth)
-    expected = read_ground_truth(truth, with_masks=False, name="a set")
+    expected = read_ground_truth(truth, with_masks=with_masks, name="a set")
     said = []
     for _ in range(2):
         module._say_exhaustive.cache_clear()
         warn_once.cache_clear()
         caplog.clear()
         with caplog.at_level(logging.INFO):
-            found = read_ground_truth(path, with_masks=False, name="a set")
+            found = read_ground_truth(path, with_masks=with_masks, name="a set")
         said.append([r.getMessage() for r in caplog.records if "ache" not in r.getMessage()])
-        monkeypatch.setattr(module, "read_box_json", never)
+        parse_no_more(monkeypatch)
         assert found.images == expected.images
         assert list(found.annotations) == expected.annotations
         assert found.annotations[1:3] == expected.annotations[1:3]
@@ -80,15 +89,16 @@ def test_it_comes_back_as_it_was(kind, cache, tmp_path, monkeypatch, caplog):
 
 
 @pytest.mark.parametrize("backend", ["hotcoco", "lvis-api"])
-def test_the_metric_is_the_same(backend, cache, tmp_path, monkeypatch):
+@pytest.mark.parametrize("iou_type", ["bbox", "segm"])
+def test_the_metric_is_the_same(backend, iou_type, cache, tmp_path, monkeypatch):
     rng = np.random.default_rng(6)
     truth = random_ground_truth(rng)
     found = random_detections(rng, truth, per_image=6)
     path = written(tmp_path / "gt.json", truth)
-    results = [lvis_average_precision(truth, found, iou_type="bbox", backend=backend)]
+    results = [lvis_average_precision(truth, found, iou_type=iou_type, backend=backend)]
     for _ in range(2):
-        results.append(lvis_average_precision(path, found, iou_type="bbox", backend=backend))
-        monkeypatch.setattr(module, "read_box_json", never)
+        results.append(lvis_average_precision(path, found, iou_type=iou_type, backend=backend))
+        parse_no_more(monkeypatch)
     for result in results[1:]:
         np.testing.assert_equal(asdict(result), asdict(results[0]))
 
@@ -124,7 +134,9 @@ def test_what_is_wrong_is_said_each_time(cache, tmp_path):
     assert not list(cache.glob("records_*.bin"))
 
 
-def test_masks_are_read_from_the_json(cache, tmp_path):
+def test_masks_lie_apart(cache, tmp_path):
     path = written(tmp_path / "gt.json", content("federated"))
-    read_ground_truth(path, with_masks=False)
-    assert "segmentation" in read_ground_truth(path, with_masks=True).annotations[0]
+    for with_masks in (False, True, False, True):
+        (one, *_) = read_ground_truth(path, with_masks=with_masks).annotations
+        assert ("segmentation" in one) == with_masks
+    assert len(list(cache.glob("records_*.bin"))) == 2
