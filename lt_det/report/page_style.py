@@ -118,6 +118,7 @@ summary { cursor: pointer }
   thead tr > :first-child { background: var(--soft) }
   .words tr:has(td.long) td { display: block; border: 0; padding: .1rem .3rem; min-width: 0;
     position: static }
+  .words tr:has(td.long) > td:first-child:not([class]) { color: var(--quiet) }
   .words tr:has(td.long) { display: block; border-bottom: 1px solid var(--line) }
   .words thead:has(+ tbody td.long) { display: none } }
 @media print { :root { font-size: 11px } body { max-width: none; font-size: 1rem; padding: 0 }

@@ -98,6 +98,8 @@ def _balance(content: Mapping[str, Any], name: str, place: int) -> Section:
         low, high = gain["interval_95"]
         gains.append(f"{metric} {gain['points']:+.1f} [{low:+.1f}, {high:+.1f}]".replace("-", "−"))
     texts = [f"Chosen by {content.get('objective')}: {_words(chosen)}. Start: {_words(start)}."]
+    if "NMS" in start:
+        texts.append("All of these are AP of boxes.")
     if gains:
         texts.append(
             f"Gain on images that were not chosen on (cross-fitted, 95 %): {', '.join(gains)}."

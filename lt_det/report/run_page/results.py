@@ -90,7 +90,8 @@ def _difference_table(differences: Sequence[Difference]) -> Section:
     for one in differences:
         bounds = "–"
         if math.isfinite(one.low):
-            bounds = f"[{one.low:+.1f}, {one.high:+.1f}]".replace("-", "−")
+            ends = (number_cell(end, sign=True).text for end in (one.low, one.high))
+            bounds = f"[{', '.join(ends)}]"
         colour = {"higher": "up", "lower": "down"}.get(one.verdict, "")
         cells: list[Any] = [one.method, *([one.seed] if several else []), one.metric]
         rows.append(
