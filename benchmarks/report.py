@@ -27,7 +27,9 @@ HEADLINES = {
     "100,170 images: start to first batch": "start of a training on LVIS (cached)",
     "plain second stage from cached regions": "second stage from cached regions",
     "candidate of balance, 1203 classes, 1000 regions": "one candidate of lt-det balance",
-    "BALMS, meta regions from the bank, against a plain iteration": "BALMS step, regions of a bank",
+    "BALMS, meta regions from the rolling bank, against a plain iteration": (
+        "BALMS step, rolling bank"
+    ),
     "BALMS, meta regions by a forward, against a plain iteration": "BALMS step, fresh regions",
 }
 FINE, MISSED = "#0072B2", "#D55E00"
