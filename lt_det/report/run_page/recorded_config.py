@@ -112,7 +112,7 @@ def _texts(value: Any) -> list[str]:
 
 
 def _flat(node: Mapping[Any, Any], before: str = "") -> dict[str, Any]:
-    """Return "A.B.C" -> value."""
+    """Return the names of keys, parts joined by dots, and their values."""
     found: dict[str, Any] = {}
     for key, value in node.items():
         name = f"{before}{key}"
