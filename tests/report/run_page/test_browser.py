@@ -12,7 +12,7 @@ import pytest
 
 from tests.report.run_page.folders import EVIL, NAMES
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="needs: pip install playwright")
+sync_api = pytest.importorskip("playwright.sync_api", reason="needs the dev extra: playwright")
 
 #: Chromium of the system, where playwright has not installed its own.
 _OF_SYSTEM = ("chromium", "chromium-browser", "google-chrome")
