@@ -108,10 +108,10 @@ class PictureStore:
         taken: list[tuple[float, float, float]] = []
         for box in (box for box in boxes if box.shows_label and box.label):
             label = shortened(box.label, 26)
-            place = _place(box.box, len(label), (width, height), unit, taken)
-            if place is not None:
+            start = _place(box.box, len(label), (width, height), unit, taken)
+            if start is not None:
                 kind = box.kind.split()[0]
-                values = {"class": kind, "x": place[0], "y": place[1], "style": style}
+                values = {"class": kind, "x": start[0], "y": start[1], "style": style}
                 parts.append(element("text", values, text=label))
         below = f"<figcaption>{escaped(caption)}</figcaption>" if caption else ""
         return (
