@@ -69,6 +69,7 @@ EXTRAS_REQUIRE = {
         "pytest>=8",  # test runner
         "pytest-xdist>=3.5",  # the suite on two cores
         "hypothesis>=6",  # property tests of losses and samplers
+        "playwright>=1.49",  # opens the page of runs in a browser; its tests skip without Chromium
         "ruff>=0.6",  # lint and format
         "mypy>=1.11",  # types
         "foolbox==3.3.4",  # 20 labelled ImageNet photos: the test of the converted backbone

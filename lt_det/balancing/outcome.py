@@ -22,6 +22,7 @@ from lt_det.balancing.choice import (
 )
 from lt_det.balancing.replay import PostProcessing
 from lt_det.balancing.truth import Truth
+from lt_det.engine.startup.run_record import origin
 from lt_det.evaluation.analysis.resampling import interval
 from lt_det.evaluation.results import write_json
 from lt_det.shown_text import for_csv
@@ -105,6 +106,7 @@ class Outcome:
                 "notes": self.notes,
                 **({"evaluated": self.evaluated} if self.evaluated else {}),
                 "candidates": self.rows,
+                "origin": origin(),
             },
         )
 

@@ -16,7 +16,10 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
 
 from lt_det.report.run_page.writing import PageOptions, save_run_page
 from lt_det.shown_text import for_terminal
@@ -65,10 +68,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
         train_json=args.train_json,
         pictures=not args.no_pictures,
         evaluate=not args.no_evaluation,
+        defaults=_defaults() if len(args.runs) > 1 else {},
     )
     for path in save_run_page([_named(word) for word in args.runs], args.output, options):
         size = os.path.getsize(path)
         print(for_terminal(f"{path} ({size / 2**20:.1f} MiB)" if size > 2**20 else path))
+
+
+def _defaults() -> Mapping[str, Any]:
+    """Return a config at its defaults, {} without Detectron2."""
+    try:
+        from lt_det.api import load_config
+
+        return yaml.safe_load(load_config().dump())
+    except ImportError:
+        return {}
 
 
 def _named(word: str) -> tuple[str | None, str]:

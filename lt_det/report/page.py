@@ -19,8 +19,8 @@ from lt_det.storage.atomic_write import atomic_file
 _TABLE = """{% macro cell_of(cell) %}\
 {% if cell is cell_type %}<td{% if cell.kind %} class="{{ cell.kind }}"{% endif %}\
 {% if cell.sort is not none %} data-value="{{ cell.sort }}"{% endif %}>\
-{% if cell.link %}<a href="#{{ cell.link }}">{{ cell.text }}</a>{% else %}{{ cell.text }}\
-{% endif %}</td>\
+{% if cell.link %}<a href="#{{ cell.link }}">{{ cell.text }}</a>{% else %}\
+{{ cell.text|folded if "long" in cell.kind else cell.text }}{% endif %}</td>\
 {% else %}<td{% if cell is number %} class="number"{% elif cell in kinds %} class="{{ cell }}"\
 {% elif cell|length > 40 %} class="long"{% endif %}>{{ cell }}</td>{% endif %}{% endmacro %}
 {% macro table_of(section) %}{% if section.search %}
@@ -30,7 +30,8 @@ _TABLE = """{% macro cell_of(cell) %}\
 {% for key, name in section.groups %}<option value="{{ key }}">{{ name }}</option>{% endfor %}\
 </select></label>{% endif %}
 <output aria-live="polite">{{ section.rows|length }} of {{ section.rows|length }}</output></div>
-{% endif %}<div class="scroll{{ ' tall' if section.rows|length > 25 and section.sortable }}"\
+{% endif %}<div class="scroll{{ ' tall' if section.rows|length > 25 and section.sortable }}\
+{{ ' words' if section.header|length == 2 or section.rows and section.rows[0][0] in kinds }}"\
 {% if section.sortable %} tabindex="0" role="region" aria-label="{{ section.title }}"{% endif %}>
 <table{% if section.anchor %} id="{{ section.anchor }}-table"{% endif %}><thead><tr>
 {% for head in section.header %}{% set right = head is head_type %}\
@@ -191,6 +192,7 @@ def save_page(
         return for_terminal(value) if type(value) in (str, NumberHead) else value
 
     environment = Environment(autoescape=True, finalize=plain)
+    environment.filters["folded"] = _folded
     environment.tests["cell_type"] = lambda value: isinstance(value, Cell)
     environment.tests["html"] = lambda value: hasattr(value, "__html__")
     environment.tests["head_type"] = lambda value: isinstance(value, NumberHead)
@@ -207,6 +209,13 @@ def save_page(
     )
     with atomic_file(path) as file:
         file.write(text.strip() + "\n")
+
+
+def _folded(text: str) -> Any:
+    """Return text as html that breaks its lines behind slashes first."""
+    from markupsafe import Markup
+
+    return Markup("/<wbr>").join(for_terminal(text).split("/"))
 
 
 def figure_picture(figure: Any, text: str) -> Picture:

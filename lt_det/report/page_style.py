@@ -8,13 +8,14 @@ import hashlib
 #: Style sheet. Series have colours s0 to s7 (Okabe and Ito's, told apart by the colour-blind too).
 STYLE = """
 :root { color-scheme: light dark; --back: #fff; --text: #1b1b1b; --quiet: #5a6166; --soft: #f1f3f4;
-  --line: #c9ced1; --error: #b3261e; --warning: #8a5a00; --note: #1d5fa8; --up: #0b6e4f;
-  --r: #d55e00; --c: #b07a00; --f: #0072b2; --s0: #5f676d; --s1: #0072b2; --s2: #d55e00;
-  --s3: #00785a; --s4: #a8518a; --s5: #8a6d00; --s6: #2a93c9; --s7: #7a3b00 }
+  --line: #c9ced1; --shade: #0004; --error: #b3261e; --warning: #8a5a00; --note: #1d5fa8;
+  --up: #0b6e4f; --r: #d55e00; --c: #b07a00; --f: #0072b2; --s0: #5f676d; --s1: #0072b2;
+  --s2: #d55e00; --s3: #00785a; --s4: #a8518a; --s5: #8a6d00; --s6: #2a93c9; --s7: #7a3b00 }
 @media (prefers-color-scheme: dark) { :root { --back: #16181a; --text: #e6e6e6; --quiet: #a9b1b7;
-  --soft: #24282b; --line: #454b50; --error: #ff8a80; --warning: #ffc65c; --note: #8ec5ff;
-  --up: #6fd6ae; --r: #ff8f4a; --c: #f0b53c; --f: #6bb8ee; --s0: #a9b1b7; --s1: #6bb8ee;
-  --s2: #ff8f4a; --s3: #4fcfa3; --s4: #e39ac8; --s5: #e3cf4f; --s6: #9bd9ff; --s7: #d9a27a } }
+  --soft: #24282b; --line: #454b50; --shade: #000b; --error: #ff8a80; --warning: #ffc65c;
+  --note: #8ec5ff; --up: #6fd6ae; --r: #ff8f4a; --c: #f0b53c; --f: #6bb8ee; --s0: #a9b1b7;
+  --s1: #6bb8ee; --s2: #ff8f4a; --s3: #4fcfa3; --s4: #e39ac8; --s5: #e3cf4f;
+  --s6: #9bd9ff; --s7: #d9a27a } }
 * { box-sizing: border-box }
 body { font: 16px/1.5 system-ui, sans-serif; background: var(--back); color: var(--text);
   margin: 0 auto; padding: 1rem; max-width: 84rem; overflow-wrap: anywhere }
@@ -22,8 +23,8 @@ h1 { font-size: 1.6rem; line-height: 1.2; margin: .5rem 0 }
 h2 { font-size: 1.25rem; margin: 2.5rem 0 .5rem; scroll-margin-top: 3.5rem }
 h3 { font-size: 1rem; margin: 1.2rem 0 .3rem }
 p { margin: .4rem 0; max-width: 52rem } a { color: var(--note) }
-nav { position: sticky; top: 0; z-index: 2; background: var(--back); display: flex; gap: .9rem;
-  overflow-x: auto; padding: .5rem 0; border-bottom: 1px solid var(--line); font-size: .9rem }
+nav { position: sticky; top: 0; z-index: 2; background: var(--back); display: flex; gap: 0 .9rem;
+  flex-wrap: wrap; padding: .5rem 0; border-bottom: 1px solid var(--line); font-size: .9rem }
 nav a { white-space: nowrap }
 .lead p { max-width: 60rem }
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 15rem), 1fr));
@@ -33,14 +34,24 @@ nav a { white-space: nowrap }
 .tile p { line-height: 1.35 } .tile b { font-size: 1.25rem; font-variant-numeric: tabular-nums }
 .quiet { color: var(--quiet); font-size: .9rem }
 .missing { color: var(--quiet); border-left: 3px solid var(--line); padding-left: .6rem }
-.scroll { overflow-x: auto; max-width: 100%; margin: .6rem 0 }
+.scroll { overflow-x: auto; max-width: 100%; margin: .6rem 0; background:
+  linear-gradient(to right, var(--back) 40%, transparent) left / 3rem 100% local,
+  linear-gradient(to left, var(--back) 40%, transparent) right / 3rem 100% local,
+  linear-gradient(var(--back) 40%, transparent) top / 100% 3rem local,
+  linear-gradient(to top, var(--back) 40%, transparent) bottom / 100% 3rem local,
+  linear-gradient(to right, var(--shade), transparent) left / .7rem 100% scroll,
+  linear-gradient(to left, var(--shade), transparent) right / .7rem 100% scroll,
+  linear-gradient(to top, var(--shade), transparent) bottom / 100% .7rem scroll;
+  background-repeat: no-repeat }
 .tall { max-height: 36rem; overflow-y: auto }
 table { border-collapse: collapse; font-size: .9rem }
 th, td { border-bottom: 1px solid var(--line); padding: .25rem .6rem; text-align: left;
   vertical-align: top; overflow-wrap: normal; white-space: nowrap }
 td.long { white-space: normal; min-width: 18rem; overflow-wrap: anywhere }
+th.number { white-space: normal; min-width: 4.5rem }
 thead th { background: var(--soft); vertical-align: bottom }
 .tall thead th { position: sticky; top: 0 }
+.tall td:first-child, .tall th:first-child { left: 0; z-index: 1 }
 .tall td:first-child { position: sticky; left: 0; background: var(--back) }
 .tall tr.strong td:first-child { background: var(--soft) }
 th button { all: unset; cursor: pointer; font-weight: bold; display: block; width: 100% }
@@ -88,8 +99,9 @@ figcaption { font-size: .9rem }
 .list details[open] { grid-column: 1 / -1 }
 .scene { width: 100%; height: auto; display: block; background: #fff; max-height: 24rem }
 .scene rect { fill: none; stroke-width: 2; vector-effect: non-scaling-stroke }
-.scene .truth { stroke: #fff; paint-order: stroke } .scene .right { stroke: #39ff14 }
-.scene .wrong { stroke: #ff4040 } .scene .weak { stroke-dasharray: 4 3 }
+.scene text.right { fill: #8dff70 } .scene text.wrong { fill: #ff9a9a }
+.scene rect.truth { stroke: #fff; paint-order: stroke } .scene rect.right { stroke: #39ff14 }
+.scene rect.wrong { stroke: #ff4040 } .scene .weak { stroke-dasharray: 4 3 }
 .scene .halo { stroke: #000; stroke-width: 4; opacity: .55 } .scene .main { stroke-width: 4 }
 .scene .main-halo { stroke: #000; stroke-width: 6; opacity: .55 }
 .scene text { font: 11px system-ui, sans-serif; fill: #fff; stroke: #000; stroke-width: 3px;
@@ -99,16 +111,25 @@ details { border-bottom: 1px solid var(--line); padding: .2rem 0; scroll-margin-
 summary { cursor: pointer }
 @media (max-width: 40rem) { section > div:not(.grid) > figure { overflow-x: auto }
   section > div:not(.grid) > figure img { max-width: none; width: 38rem }
-  tr:has(td.long) td { display: block; border: 0; padding: .1rem .3rem; min-width: 0 }
-  tr:has(td.long) { display: block; border-bottom: 1px solid var(--line) }
-  thead:has(+ tbody td.long) { display: none } }
-@media print { body { max-width: none; font-size: 11px }
+  nav { position: static }
+  th, td { padding: .2rem .4rem } td.long { min-width: 11rem }
+  tr > :first-child { position: sticky; left: 0; background: var(--back); min-width: 8.8rem;
+    white-space: normal; overflow-wrap: anywhere }
+  thead tr > :first-child { background: var(--soft) }
+  .words tr:has(td.long) td { display: block; border: 0; padding: .1rem .3rem; min-width: 0;
+    position: static }
+  .words tr:has(td.long) > td:first-child:not([class]) { color: var(--quiet) }
+  .words tr:has(td.long) { display: block; border-bottom: 1px solid var(--line) }
+  .words thead:has(+ tbody td.long) { display: none } }
+@media print { :root { font-size: 11px } body { max-width: none; font-size: 1rem; padding: 0 }
   nav, .find, details:not([open]) { display: none }
   th button::after { content: none !important }
-  .scroll, .tall { max-height: none; overflow: visible }
+  .scroll, .tall { max-height: none; overflow: visible; background: none }
   .tall th, .tall td:first-child { position: static !important }
   th, td { white-space: normal; padding: .1rem .3rem }
-  figure, tr, h2, h3 { break-inside: avoid } h2, h3 { break-after: avoid } }
+  .tall table { font-size: .75rem } .tall td, .tall th { padding: .1rem .2rem }
+  th.number { min-width: 0 } td.long { min-width: 8rem }
+  figure, tr, h2, h3 { break-inside: avoid } h2, h3, section > p { break-after: avoid } }
 """
 
 #: Script: a button in a head cell sorts, a field searches, a link opens the part that it leads to.

@@ -12,8 +12,9 @@ from typing import Any
 
 from lt_det.shown_text import for_terminal
 
-# Pixels around the axes.
+# Pixels around the axes, on the left the least, and of a digit and the words of the y axis.
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 8, 40
+_DIGIT, _WORDS = 8, 24
 #: Shapes of points, so that methods are told apart without colour.
 SHAPES = ("circle", "square", "triangle", "diamond", "cross")
 #: Methods with a colour of their own.
@@ -89,18 +90,22 @@ class Chart:
         self.width, self.height = width, height
         self._parts: list[str] = []
         right, bottom = width - _RIGHT, height - _BOTTOM
-        self._add("path", {"class": "axis", "d": f"M{_LEFT} {_TOP}V{bottom}H{right}"})
+        ticks = [tick_text(value) for value in y.ticks()]
+        self.left = left = max(_LEFT, _WORDS + _DIGIT * max(map(len, ticks), default=0))
+        self._add("path", {"class": "axis", "d": f"M{left} {_TOP}V{bottom}H{right}"})
         for value in x.ticks():
             place = self.x(value)
             self._add("path", {"class": "axis", "d": f"M{place} {bottom}v4"})
-            self.text(place, bottom + 17, tick_text(value), anchor="middle")
+            text = tick_text(value)
+            half = _DIGIT * len(text) / 2
+            self.text(min(place, width - half), bottom + 17, text, anchor="middle")
         for value in y.ticks():
             place = self.y(value)
             self._add(
-                "path", {"class": "axis", "d": f"M{_LEFT} {place}h{right - _LEFT}", "opacity": ".5"}
+                "path", {"class": "axis", "d": f"M{left} {place}h{right - left}", "opacity": ".5"}
             )
-            self.text(_LEFT - 6, place + 4, tick_text(value), anchor="end")
-        self.text((_LEFT + right) / 2, height - 6, x.label, anchor="middle")
+            self.text(left - 6, place + 4, tick_text(value), anchor="end")
+        self.text((left + right) / 2, height - 6, x.label, anchor="middle")
         middle = (_TOP + bottom) / 2
         self._add(
             "text",
@@ -116,7 +121,7 @@ class Chart:
     def x(self, value: float) -> float:
         """Return the place of a value of the x axis, in units, kept within the chart."""
         share = min(max(self.x_axis.share(value), -0.02), 1.02)
-        return round(_LEFT + share * (self.width - _LEFT - _RIGHT), 1)
+        return round(self.left + share * (self.width - self.left - _RIGHT), 1)
 
     def y(self, value: float) -> float:
         """Return the place of a value of the y axis."""
@@ -178,15 +183,19 @@ class Chart:
 
     def across(self, y: float) -> None:
         """Draw a dotted line at a value of the y axis."""
-        self._add("path", {"class": "guide", "d": f"M{_LEFT} {self.y(y)}H{self.width - _RIGHT}"})
+        self._add(
+            "path", {"class": "guide", "d": f"M{self.left} {self.y(y)}H{self.width - _RIGHT}"}
+        )
 
-    def upright(self, x: float, text: str = "") -> None:
-        """Draw a dotted line at a value of the x axis, with words on its left."""
+    def upright(self, x: float, text: str = "", after: str = "") -> None:
+        """Draw a dotted line at a value of the x axis, words on its left and, with room, right."""
         if self.x_axis.low < x < self.x_axis.high:
             self._add(
                 "path", {"class": "guide", "d": f"M{self.x(x)} {_TOP}V{self.height - _BOTTOM}"}
             )
             self.text(self.x(x) - 4, _TOP + 9, text, anchor="end")
+            if self.x(x) + 4 + _DIGIT * len(after) < self.width:
+                self.text(self.x(x) + 4, _TOP + 9, after)
 
     def _add(self, tag: str, values: dict[str, Any], text: str = "", *, title: str = "") -> None:
         self._parts.append(element(tag, values, text=text, title=title))

@@ -133,6 +133,7 @@ def test_the_start_has_the_figures_of_an_evaluation(tmp_path, monkeypatch):
     np.testing.assert_allclose(through["balanced"]["bbox"]["AP"], chosen["AP"], atol=1e-9)
     assert "| segm, through the model" in balanced.outcome.text()
     record = json.loads((tmp_path / "balance" / "balance_result.json").read_text())
+    assert record["origin"]["versions"]["torch"] == torch.__version__
     assert record["start"]["candidate"] == "as trained"
     assert len(record["candidates"]) == len(balanced.outcome.rows)
     assert "trained on" in " ".join(record["notes"])  # the tiny set is both

@@ -61,26 +61,33 @@ def _write_record(cfg: Any, results: Mapping[str, Any], protocol: Mapping[str, A
         {
             "results": {key: dict(value) for key, value in results.items()},
             "protocol": dict(protocol),
-            "command": " ".join([os.path.basename(sys.executable), *sys.argv]),
-            "commit": _commit(),
             "seed": cfg.SEED,
             "weights": evaluated_model().weights,
             "iterations": evaluated_model().iterations,
             "processes": comm.get_world_size(),
-            "versions": {
-                "lt_det": __version__,
-                "detectron2": detectron2.__version__,
-                "torch": torch.__version__,
-                "python": platform.python_version(),
-            },
-            "machine": {
-                "processor": platform.processor() or platform.machine(),
-                "cpus": os.cpu_count(),
-                "threads": torch.get_num_threads(),
-                "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-            },
+            **origin(),
         },
     )
+
+
+def origin() -> dict[str, Any]:
+    """Return what results come from: command, commit, versions of packages, machine."""
+    return {
+        "command": " ".join([os.path.basename(sys.executable), *sys.argv]),
+        "commit": _commit(),
+        "versions": {
+            "lt_det": __version__,
+            "detectron2": detectron2.__version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+        "machine": {
+            "processor": platform.processor() or platform.machine(),
+            "cpus": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        },
+    }
 
 
 def _draw_likelihoods(cfg: Any) -> None:

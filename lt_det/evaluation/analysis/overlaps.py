@@ -157,8 +157,11 @@ def touching(
         near = common >= total * (lowest / (1 + lowest) * (1 - 1e-9))
         image, place, row = np.nonzero(near)
         common, total = common[near], total[near]
-        found = (rows[one[image, row]], wanted[other[image, place]], common / (total - common))
-        parts.append(found)
+        # Of masks it is no overlap yet, and may divide by 0: boxes of thin masks share more than
+        # the masks' areas.
+        with np.errstate(divide="ignore"):
+            shares = common / (total - common)
+        parts.append((rows[one[image, row]], wanted[other[image, place]], shares))
     rows, places, overlaps = (np.concatenate(column) for column in zip(*parts))
     if of_masks is not None:
         overlaps = pair_overlaps(detections, objects, rows, places)

@@ -20,7 +20,7 @@ _RUN = (
 # What an object of a group is first detected as: key of confusion_groups, words, colour.
 _FATES = (
     ("right", "right", "s3"),
-    ("r", "another rare class", "r"),
+    ("r", "a rare class", "r"),
     ("c", "a common class", "c"),
     ("f", "a frequent class", "f"),
     ("missed", "missed", "s0"),
@@ -45,20 +45,22 @@ def confusion(material: Material) -> Section:
     if not there:
         return Section(title, anchor="confusion", short="Confusion", missing=[_RUN])
     rows, groups = [], []
-    for method, content in there:
-        for one in (content.get("confusion") or [])[:_MOST_PAIRS]:
-            rows.append(
-                [
-                    *([method.name] if len(there) > 1 else []),
-                    one["name"],
-                    GROUP_NAMES.get(one.get("group"), "–"),
-                    one["detected_name"],
-                    GROUP_NAMES.get(one.get("detected_group"), "–"),
-                    number_cell(one.get("objects"), 0),
-                    number_cell(one.get("certain"), 0),
-                ]
-            )
-            groups.append(one.get("group") or "")
+    pairs = [(m, one) for m, c in there for one in (c.get("confusion") or [])[:_MOST_PAIRS]]
+    # Where every image is checked for every class, all are certain.
+    has_doubt = any(one.get("certain") != one.get("objects") for _, one in pairs)
+    for method, one in pairs:
+        rows.append(
+            [
+                *([method.name] if len(there) > 1 else []),
+                one["name"],
+                GROUP_NAMES.get(one.get("group"), "–"),
+                one["detected_name"],
+                GROUP_NAMES.get(one.get("detected_group"), "–"),
+                number_cell(one.get("objects"), 0),
+                *([number_cell(one.get("certain"), 0)] if has_doubt else []),
+            ]
+        )
+        groups.append(one.get("group") or "")
     header = [
         *(["method"] if len(there) > 1 else []),
         "object",
@@ -66,14 +68,17 @@ def confusion(material: Material) -> Section:
         "taken for",
         "group",
         NumberHead("objects"),
-        NumberHead("surely wrong"),
+        *([NumberHead("surely wrong")] if has_doubt else []),
     ]
+    texts = [
+        "Each object is given the detection that overlaps it (IoU from 0.5) and "
+        "has the highest score of any class. Pairs from rare to frequent come first below."
+    ]
+    if has_doubt:
+        texts.append("Surely wrong: their image is checked for the class that they are taken for.")
     return Section(
         title,
-        [
-            "Each object is given the detection that overlaps it (IoU from 0.5) and "
-            "has the highest score of any class. Pairs from rare to frequent come first below."
-        ],
+        texts,
         header,
         rows,
         anchor="confusion",
@@ -139,7 +144,7 @@ def _flow(there: Sequence[tuple[Method, Mapping[str, Any]]]) -> Any:
         width,
         max(y, 20),
         "what objects are taken for, by group",
-        caption="Shares of the objects of each group.",
+        caption="Shares of the objects of each group: right, taken for another class, or missed.",
         legend=legend,
     )
 

@@ -118,8 +118,10 @@ def gains_and_losses(material: Material) -> Section | None:
         return None
     base, charts = material.methods[0], []
     texts = []
-    for method, row in zip(material.methods[1:], material.figures[1:]):
-        change = row - material.figures[0]
+    changes = material.figures[1:] - material.figures[:1]
+    # One scale for all bars: a gain is seen beside a loss.
+    longest = float(np.abs(changes[np.isfinite(changes)]).max(initial=0.0))
+    for method, change in zip(material.methods[1:], changes):
         defined = np.isfinite(change)
         counts = [
             f"{GROUP_NAMES[g]} {sum(change[of] > 0.05)} up, {sum(change[of] < -0.05)} down"
@@ -130,8 +132,8 @@ def gains_and_losses(material: Material) -> Section | None:
         order = [k for k in np.argsort(-np.nan_to_num(change), kind="stable") if defined[k]]
         gains = [k for k in order[:_BARS] if change[k] > 0]
         losses = [k for k in order[::-1][:_BARS] if change[k] < 0]
-        charts.append(_bars(material, f"{method.name}: most gained", gains, change))
-        charts.append(_bars(material, f"{method.name}: most lost", losses, change))
+        charts.append(_bars(material, f"{method.name}: most gained", gains, change, longest))
+        charts.append(_bars(material, f"{method.name}: most lost", losses, change, longest))
     return Section(
         f"Gains and losses against {base.name}",
         [t for t in texts if t],
@@ -141,11 +143,13 @@ def gains_and_losses(material: Material) -> Section | None:
     )
 
 
-def _bars(material: Material, title: str, chosen: list[int], change: np.ndarray) -> Any:
+def _bars(
+    material: Material, title: str, chosen: list[int], change: np.ndarray, longest: float
+) -> Any:
     if not chosen:
         return None
     width, label, step = 460, 170, 19
-    axis = Axis(0, float(np.abs(change[chosen]).max()) * 1.02)
+    axis = Axis(0, longest * 1.02)
     parts = []
     for place, k in enumerate(chosen):
         one, y = material.classes[k], 4 + place * step

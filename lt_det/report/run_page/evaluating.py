@@ -14,7 +14,8 @@ from lt_det.evaluation.analysis.options import AnalysisOptions
 from lt_det.evaluation.lvis.json_evaluation import evaluate_lvis
 from lt_det.report.run_page.figures import Difference, point_differences
 from lt_det.report.run_page.material import Material
-from lt_det.report.run_page.run_folder import RunFolder, evaluated_in
+from lt_det.report.run_page.methods import Method
+from lt_det.report.run_page.run_folder import Evaluated, RunFolder, evaluated_in
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +72,9 @@ def with_analysis(
 def differences(material: Material, *, resamples: int = 1000) -> tuple[list[Difference], list[str]]:
     """Return the differences to the first method, with intervals where both runs have matches.
 
-    Seeds are compared in pairs, the first with the first.
+    Runs are compared in pairs: of one seed where both methods have the same, else the first with
+    the first; a single run with each of the other method. Where runs are left over there are the
+    differences of the means, without intervals.
 
     Args:
         material: of the page.
@@ -86,13 +89,15 @@ def differences(material: Material, *, resamples: int = 1000) -> tuple[list[Diff
     task = material.task or ""
     points = point_differences(material)
     for method in material.methods[1:]:
-        pairs = list(zip(base.evaluations(task), method.evaluations(task)))
-        seeds = [
-            str(i if run.config.seed is None else run.config.seed)
-            for i, run in enumerate(method.runs)
-        ]
+        pairs = _pairs(base, method, task)
+        if not pairs:
+            notes.append(
+                f"{method.name} has {len(method.evaluations(task))} runs, {base.name} "
+                f"{len(base.evaluations(task))}: their differences are of the means, without "
+                "intervals. Give as many seeds of each for intervals."
+            )
         own: list[Difference] = []
-        for seed, (one, other) in zip(seeds, pairs):
+        for seed, one, other in pairs:
             if one.matches is None or other.matches is None:
                 continue
             try:
@@ -117,6 +122,25 @@ def differences(material: Material, *, resamples: int = 1000) -> tuple[list[Diff
             own = [p for p in points if p.method == method.name]
         found += own
     return [d for d in found if math.isfinite(d.value)], notes
+
+
+def _pairs(base: Method, method: Method, task: str) -> list[tuple[str, Evaluated, Evaluated]]:
+    """Return seed and evaluations of the runs to compare, [] where some would be left over."""
+    ours, theirs = ([run for run in m.runs if task in run.results] for m in (base, method))
+    if len(ours) == 1 or len(theirs) == 1:
+        shown = theirs if len(ours) == 1 else ours
+        ours, theirs = ours * len(theirs), theirs * len(ours)
+    elif len(ours) != len(theirs):
+        return []
+    else:
+        seeds = [[str(run.config.seed) for run in runs] for runs in (ours, theirs)]
+        if len({*seeds[0]}) == len(ours) and {*seeds[0]} == {*seeds[1]}:
+            theirs = [theirs[seeds[1].index(seed)] for seed in seeds[0]]
+        shown = theirs
+    names = [str(i if r.config.seed is None else r.config.seed) for i, r in enumerate(shown)]
+    return [
+        (s, one.results[task], other.results[task]) for s, one, other in zip(names, ours, theirs)
+    ]
 
 
 def ground_truth_of(

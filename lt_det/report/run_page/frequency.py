@@ -35,9 +35,9 @@ def against_frequency(material: Material) -> Section:
     return Section(
         title,
         [
-            "Each point is a class; it says its name. The line is a mean of the classes around "
-            "(Gaussian over the logarithm of training images), the band a 95 % bootstrap over "
-            "classes."
+            "Each point is a class; point at it for its name. The line is a mean of the classes "
+            "around (Gaussian over the logarithm of training images), the band a 95 % bootstrap "
+            "over classes."
         ],
         anchor=anchor,
         short=short,
@@ -125,4 +125,4 @@ def _curves(chart: Chart, material: Material, curves: Smooth | None, rows: range
 def _limits(chart: Chart, material: Material) -> None:
     if material.stats is not None:
         chart.upright(material.stats.rare_max + 0.5, "rare")
-        chart.upright(material.stats.common_max + 0.5, "common")
+        chart.upright(material.stats.common_max + 0.5, "common", "frequent")

@@ -10,6 +10,7 @@ from lt_det.report.run_page.figures import Difference, figures_of, interval_of, 
 from lt_det.report.run_page.material import Material
 from lt_det.report.svg import Axis, colour_of, element, figure, marker, shape_of, tick_text
 
+_CROSSING = " A line that crosses 0: no difference can be shown."
 _GROUPS = {"all": "all", "r": "rare", "c": "common", "f": "frequent"}
 
 
@@ -57,12 +58,13 @@ def difference_chart(material: Material, differences: Sequence[Difference]) -> A
                     points.append((method.place, one.value, one.low, one.high, title))
         rows.append((_row_name(metric, group), points))
     base = material.methods[0].name
+    has_lines = any(math.isfinite(one.low) for one in differences)
     axis = Axis.around(every, f"points of {material.what} above {base}")
     return _rows_chart(
         f"difference to {base}",
         rows,
         axis,
-        caption=f"Difference to {base}. A line that crosses 0: no difference can be shown.",
+        caption=f"Difference to {base}.{_CROSSING * has_lines}",
         legend=legend_of(material.methods[1:]),
         zero=True,
     )
@@ -114,13 +116,13 @@ def _rows_chart(
 
 
 def _whiskers(material: Material) -> str:
+    words = []
     if any(interval_of(m, material.task, "all") for m in material.methods):
-        return ". Lines are 95 % intervals"
-    return (
-        ". Lines reach from the lowest to the highest seed"
-        if any(len(m.runs) > 1 for m in material.methods)
-        else ""
-    )
+        words.append("are 95 % intervals")
+    if any(len(m.evaluations(material.task or "")) > 1 for m in material.methods):
+        words.append("reach from the lowest to the highest seed")
+    ends = (" of single runs, and ", " of several") if len(words) > 1 else ("", "")
+    return f". Lines {words[0]}{ends[0]}{''.join(words[1:])}{ends[1]}" if words else ""
 
 
 def _row_name(metric: str, group: str) -> str:

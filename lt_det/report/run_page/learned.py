@@ -27,7 +27,7 @@ def learned_weights(material: Material) -> Section | None:
         if series:
             xs = [x for of, _ in series.values() for x in of]
             ys = [y for _, of in series.values() for y in of]
-            axis = Axis(min(xs), max(max(xs), min(xs) + 1), "iteration")
+            axis = Axis(0, max(xs) + 1, "iteration")
             chart = Chart(
                 axis,
                 Axis.around([*ys, 1.0], f"mean {word} of the group"),
@@ -47,7 +47,7 @@ def learned_weights(material: Material) -> Section | None:
                 Axis.around(
                     [max(c, 0.7) for _, _, c, _ in final], "training images of the class", log=True
                 ),
-                Axis.around([*(w for *_, w in final), 1.0], "learned at the end"),
+                Axis.around([*(w for *_, w in final), 1.0], f"{word or 'value'} at the end"),
                 name=f"learned values against training images, {method.name}",
             )
             chart.across(1)
@@ -59,11 +59,21 @@ def learned_weights(material: Material) -> Section | None:
                     size=3,
                     title=f"{name}: {value:.3g}, {count:.0f} training images",
                 )
-            charts.append(chart.html(caption=f"{method.name}: learned at the end, each class."))
+            legend = [(g, "circle", GROUP_NAMES[g]) for g in GROUP_NAMES]
+            caption = f"{method.name}: what was learned at the end, each class."
+            charts.append(chart.html(caption=caption, legend=legend))
     if not charts:
         return None
+    several = any(len(method.runs) > 1 for method in material.all_methods)
     return Section(
-        "What the meta learner learned", anchor="meta", short="Meta weights", charts=charts
+        "What the meta learner learned",
+        [
+            "Classes above the dotted line count more in the training than the mean class, classes "
+            f"below it less.{' Of seeds, the first.' if several else ''}"
+        ],
+        anchor="meta",
+        short="Meta weights",
+        charts=charts,
     )
 
 
@@ -79,14 +89,17 @@ def balance_parts(material: Material) -> list[Section]:
 
 
 def _balance(content: Mapping[str, Any], name: str, place: int) -> Section:
-    rows = [row for row in content["candidates"] if isinstance(row, dict)]
     start, chosen = content.get("start") or {}, content.get("chosen") or {}
+    rows = [row for row in content["candidates"] if isinstance(row, dict)]
+    rows.sort(key=lambda row: (row != start, row != chosen))  # these two first
     levels = [level for level in _LEVELS if any(row.get("level") == level for row in rows)]
     gains = []
     for metric, gain in (content.get("cross_fitted_gain") or {}).items():
         low, high = gain["interval_95"]
         gains.append(f"{metric} {gain['points']:+.1f} [{low:+.1f}, {high:+.1f}]".replace("-", "−"))
     texts = [f"Chosen by {content.get('objective')}: {_words(chosen)}. Start: {_words(start)}."]
+    if "NMS" in start:
+        texts.append("All of these are AP of boxes.")
     if gains:
         texts.append(
             f"Gain on images that were not chosen on (cross-fitted, 95 %): {', '.join(gains)}."

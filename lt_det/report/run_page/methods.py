@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from lt_det.report.run_page.run_folder import Evaluated, RunFolder
 from lt_det.storage.digest import key_of
+
+# Folders that say which run it is, and not what.
+_IS_SEED = re.compile(r"(seed|run)?[-_]?\d+")
 
 
 @dataclass(frozen=True)
@@ -47,17 +51,20 @@ class Method:
         return {name: nan_mean(v) for name, v in values.items()}
 
 
-def methods_of(runs: Sequence[tuple[str | None, RunFolder]]) -> list[Method]:
+def methods_of(
+    runs: Sequence[tuple[str | None, RunFolder]], *, defaults: Mapping[str, Any] | None = None
+) -> list[Method]:
     """Return the methods, in the order of their first runs.
 
     Args:
         runs: name that the user gave, or None, and the run; runs of one name, or of configs that
             differ in their seeds and folders only, are one method.
+        defaults: of a config; keys that are as there make no other method.
     """
     groups: dict[str, list[RunFolder]] = {}
     names: dict[str, str | None] = {}
     for name, run in runs:
-        key = f"name {name}" if name is not None else _identity(run)
+        key = f"name {name}" if name is not None else _identity(run, defaults or {})
         groups.setdefault(key, []).append(run)
         names[key] = name
     automatic = _names([groups[key] for key in groups])
@@ -73,14 +80,14 @@ def nan_mean(values: Sequence[float]) -> float:
     return float(np.mean(fine)) if fine else float("nan")
 
 
-def _identity(run: RunFolder) -> str:
+def _identity(run: RunFolder, defaults: Mapping[str, Any]) -> str:
     if run.config.seed is None or not run.results:
         return f"folder {os.path.realpath(run.folder)}"
-    config = run.config.without_run()
+    config = run.config.chosen(defaults)
     try:
         # A training that goes on from another's end may share all other keys: stage1, stage2.
         name = os.path.basename(os.path.normpath(run.folder))
-        name = "" if re.fullmatch(r"(seed|run)?[-_]?\d+", name) else name
+        name = "" if _IS_SEED.fullmatch(name) else name
         return f"config {key_of([config, name])}"
     except TypeError:  # dates and the like
         return f"folder {os.path.realpath(run.folder)}"
@@ -88,9 +95,16 @@ def _identity(run: RunFolder) -> str:
 
 def _names(groups: Sequence[Sequence[RunFolder]]) -> list[str]:
     """Return the shortest ends of the folders that tell the methods apart."""
-    paths = [os.path.abspath(group[0].folder).split(os.sep) for group in groups]
+    paths = [_shared([os.path.abspath(run.folder).split(os.sep) for run in g]) for g in groups]
     for length in range(1, max(len(path) for path in paths) + 1):
         names = ["/".join(path[-length:]) for path in paths]
         if len(set(names)) == len(names):
-            return names
+            seeds = [bool(_IS_SEED.fullmatch(name)) for name in names]
+            return ["/".join(p[-2:]) if s else n for p, n, s in zip(paths, names, seeds)]
     return [f"{name} ({i + 1})" for i, name in enumerate(names)]
+
+
+def _shared(paths: Sequence[Sequence[str]]) -> list[str]:
+    """Return the parts that paths have in common, of a/seed0/b and a/seed1/b: a, b."""
+    parts = [some[0] for some in zip(*paths) if len(set(some)) == 1]
+    return parts if parts[1:] and len({len(path) for path in paths}) == 1 else list(paths[0])

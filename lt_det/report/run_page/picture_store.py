@@ -10,6 +10,9 @@ from lt_det.report.image_sheet import shortened, small_image
 from lt_det.report.page import pixels_picture
 from lt_det.report.svg import element, escaped
 
+# Hundredths of the longer side: height of words in an image, and room of a letter.
+_FONT, _LETTER = 5.0, 3.0
+
 
 @dataclass(frozen=True)
 class DrawnBox:
@@ -101,14 +104,15 @@ class PictureStore:
                 element("rect", {"class": "main-halo" if "main" in box.kind else "halo", **place})
             )
             parts.append(element("rect", {"class": box.kind, **place}, title=box.label))
+        style = f"font-size:{_FONT * unit:.1f}px;stroke-width:{1.2 * unit:.1f}px"
+        taken: list[tuple[float, float, float]] = []
         for box in (box for box in boxes if box.shows_label and box.label):
-            x, y = float(box.box[0]), float(box.box[1])
-            values = {
-                "x": round(min(max(x, 0) + unit / 2, width * 0.8), 1),
-                "y": round(min(max(y - unit, 5 * unit), height - unit), 1),
-                "style": f"font-size:{5 * unit:.1f}px;stroke-width:{1.2 * unit:.1f}px",
-            }
-            parts.append(element("text", values, text=shortened(box.label, 26)))
+            label = shortened(box.label, 26)
+            start = _place(box.box, len(label), (width, height), unit, taken)
+            if start is not None:
+                kind = box.kind.split()[0]
+                values = {"class": kind, "x": start[0], "y": start[1], "style": style}
+                parts.append(element("text", values, text=label))
         below = f"<figcaption>{escaped(caption)}</figcaption>" if caption else ""
         return (
             f"<figure><svg class='scene' role='img' aria-label='{escaped(about)}' "
@@ -122,3 +126,33 @@ class PictureStore:
         return Markup(  # noqa: S704 - each part is escaped
             f"<svg class='store' aria-hidden='true'><defs>{''.join(self._html)}</defs></svg>"
         )
+
+
+def _place(
+    box: Sequence[float],
+    letters: int,
+    size: tuple[int, int],
+    unit: float,
+    taken: list[tuple[float, float, float]],
+) -> tuple[float, float] | None:
+    """Return where the words of a box begin, beside it and inside the image; None without room.
+
+    Args:
+        box: XYWH.
+        letters: of the words.
+        size: width and height of the image.
+        unit: a hundredth of the longer side.
+        taken: left and right end and foot of the words that are there; the new ones are added.
+    """
+    x, y, _, h = (float(v) for v in box)
+    long, line = letters * _LETTER * unit, (_FONT + 0.5) * unit
+    left = max(min(x + unit / 2, size[0] - long - unit / 2), unit / 2)
+    for foot in (y - unit, y + line, y + h + line, y - unit - line, y + 2 * line, y + h - unit):
+        foot = round(min(max(foot, line), size[1] - unit), 1)
+        if all(
+            left > end or left + long < begin or abs(foot - f) >= line * 0.99
+            for begin, end, f in taken
+        ):
+            taken.append((left, left + long, foot))
+            return round(left, 1), foot
+    return None

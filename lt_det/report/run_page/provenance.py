@@ -5,17 +5,21 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from lt_det.report.page import Cell, Section
 from lt_det.report.run_page.material import Material
 from lt_det.report.run_page.methods import Method
+from lt_det.report.run_page.recorded_config import RecordedConfig
 from lt_det.report.run_page.run_folder import RunFolder
 from lt_det.report.run_page.training_facts import registered_json
 from lt_det.storage.cache_folder import usable_cache_folder
 from lt_det.storage.digest import content_hash
 
 _UNKNOWN = "not recorded"
+# Keys of configs in the table of differences, and letters of a value.
+_MOST_KEYS, _LONGEST = 40, 200
 # Lines of the table that Detectron2 writes at the start of log.txt.
 _IN_LOG = {
     "torch": r"PyTorch\s{2,}(\S+)",
@@ -25,8 +29,15 @@ _IN_LOG = {
 _GPU_IN_LOG = r"GPU [\d,]+\s{2,}([^\n(]+)"
 
 
-def provenance(material: Material) -> tuple[Section, list[dict[str, Any]]]:
-    """Return the part of the page, and its entries for each run."""
+def provenance(
+    material: Material, *, defaults: Mapping[str, Any] | None = None
+) -> tuple[Section, list[dict[str, Any]]]:
+    """Return the part of the page, and its entries for each run.
+
+    Args:
+        material: of the page.
+        defaults: content of a config; keys that are as there are not shown as differences.
+    """
     runs = [(method, run) for method in material.all_methods for run in method.runs]
     entries = [_entries(method, run, material) for method, run in runs]
     keys = list(dict.fromkeys(key for entry in entries for key in entry))
@@ -61,9 +72,46 @@ def provenance(material: Material) -> tuple[Section, list[dict[str, Any]]]:
             rows=[row for row in rows if row[0] != "run"],
             anchor="provenance",
             short="Provenance",
+            parts=_config_differences(material, defaults or {}),
         ),
         [{"method": method.name, **entry} for (method, _), entry in zip(runs, entries)],
     )
+
+
+def _config_differences(material: Material, defaults: Mapping[str, Any]) -> list[Section]:
+    """Return a table of the keys that the configs of the methods differ in, [] without."""
+    known = [m for m in material.all_methods if m.runs[0].config.content]
+    chosen = [m.runs[0].config.chosen(defaults) for m in known]
+    usual = RecordedConfig(defaults).chosen({})
+    keys = [
+        key
+        for key in sorted({k for c in chosen for k in c})
+        if len({str(c.get(key)) for c in chosen}) > 1
+    ]
+    if not keys:
+        return []
+    rows = [
+        [
+            key,
+            *(
+                Cell(str(c[key])[:_LONGEST], kind="long")
+                if key in c
+                else Cell(str(usual.get(key, "–"))[:_LONGEST], kind="long quiet")
+                for c in chosen
+            ),
+        ]
+        for key in keys[:_MOST_KEYS]
+    ]
+    more = len(keys) - len(rows)
+    return [
+        Section(
+            "What the configs differ in",
+            ["Grey: the default."]
+            + ([f"{more} more keys are left out: see config.yaml of the runs."] if more else []),
+            ["key", *(m.name for m in known)],
+            rows,
+        )
+    ]
 
 
 def data_line(material: Material) -> str:
@@ -125,6 +173,7 @@ def _entries(method: Method, run: RunFolder, material: Material) -> dict[str, st
         "detections an image": about.get("max_dets") or known["detections an image"],
         **_software(run),
         "folder": run.folder,
+        "config": run.config.path,
         "weights": record.get("weights") or facts.checkpoint,
         "result file": run.results[task].source if task else None,
         "command": record.get("command"),

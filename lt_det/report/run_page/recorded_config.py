@@ -21,9 +21,11 @@ class RecordedConfig:
 
     Attributes:
         content: of the file, {} without one.
+        path: of the file, None without one.
     """
 
     content: Mapping[str, Any]
+    path: str | None = None
 
     @classmethod
     def read(cls, folder: str) -> RecordedConfig:
@@ -36,7 +38,7 @@ class RecordedConfig:
                         content = yaml.safe_load(file)
                 except (yaml.YAMLError, ValueError, RecursionError):
                     continue
-                return cls(content if isinstance(content, dict) else {})
+                return cls(content, path) if isinstance(content, dict) else cls({})
         return cls({})
 
     @property
@@ -82,9 +84,19 @@ class RecordedConfig:
         there = (known[name] for name in names if name in known)
         return next((found for found in there if os.path.isfile(found[0])), None)
 
-    def without_run(self) -> Any:
-        """Return the content without the keys that seeds of one method differ in."""
-        return _without(self.content, [key.split(".") for key in _OF_A_RUN])
+    def chosen(self, defaults: Mapping[str, Any]) -> dict[str, Any]:
+        """Return key -> value, without the keys that seeds of one method differ in.
+
+        Args:
+            defaults: content of a config at its defaults. What is as there is left out: a key that
+                came with a later version and was left alone makes no other method.
+        """
+        found, usual = _flat(self.content), _flat(defaults)
+        return {
+            key: value
+            for key, value in found.items()
+            if key not in _OF_A_RUN and (key not in usual or usual[key] != value)
+        }
 
     def _value(self, name: str) -> Any:
         node: Any = self.content
@@ -99,12 +111,10 @@ def _texts(value: Any) -> list[str]:
     return [str(one) for one in value] if isinstance(value, (list, tuple)) else []
 
 
-def _without(node: Any, keys: Sequence[Sequence[str]]) -> Any:
-    if not isinstance(node, Mapping):
-        return node
-    gone = {key[0] for key in keys if len(key) == 1}
-    return {
-        str(k): _without(v, [key[1:] for key in keys if len(key) > 1 and key[0] == k])
-        for k, v in node.items()
-        if k not in gone
-    }
+def _flat(node: Mapping[Any, Any], before: str = "") -> dict[str, Any]:
+    """Return the names of keys, parts joined by dots, and their values."""
+    found: dict[str, Any] = {}
+    for key, value in node.items():
+        name = f"{before}{key}"
+        found.update(_flat(value, f"{name}.") if isinstance(value, Mapping) else {name: value})
+    return found

@@ -20,7 +20,9 @@ def results(material: Material, differences: Sequence[Difference]) -> Section:
     parts = [_table(material, task) for task in TASK_NAMES if _is_evaluated(material, task)]
     missing = []
     has = any(interval_of(m, material.task, "all") for m in material.methods)
-    if not has and material.task != "classification":
+    has |= any(math.isfinite(d.low) for d in differences)
+    known = [e for m in material.methods for e in m.evaluations(material.task or "")]
+    if not any(e.analysis for e in known) and material.task != "classification":
         missing.append(
             "No intervals: they are in analysis_*.json of an evaluation by this version "
             "with its analysis on (lt-det evaluate)."
@@ -75,19 +77,27 @@ def _table(material: Material, task: str) -> Section:
     return Section(name, header=["", *map(NumberHead, metrics)], rows=rows)
 
 
+def _points(one: Difference) -> Cell:
+    """Return the points, with a colour where an interval shows a difference."""
+    cell = number_cell(one.value, sign=True)
+    is_shown = one.verdict in ("higher", "lower")
+    return cell if is_shown else Cell(cell.text, cell.sort, "number")
+
+
 def _difference_table(differences: Sequence[Difference]) -> Section:
     several = any(d.seed for d in differences)
     rows = []
     for one in differences:
         bounds = "–"
         if math.isfinite(one.low):
-            bounds = f"[{one.low:+.1f}, {one.high:+.1f}]".replace("-", "−")
+            ends = (number_cell(end, sign=True).text for end in (one.low, one.high))
+            bounds = f"[{', '.join(ends)}]"
         colour = {"higher": "up", "lower": "down"}.get(one.verdict, "")
         cells: list[Any] = [one.method, *([one.seed] if several else []), one.metric]
         rows.append(
             [
                 *cells,
-                number_cell(one.value, sign=True),
+                _points(one),
                 Cell(bounds, kind="number"),
                 Cell(one.verdict or "–", kind=colour),
             ]
@@ -97,7 +107,8 @@ def _difference_table(differences: Sequence[Difference]) -> Section:
     note = (
         "Paired bootstrap: both runs on the same resampled images, 95 %."
         if has
-        else "No intervals: both runs need matches_*.npz of an evaluation by this version."
+        else "No intervals: they need matches_*.npz of an evaluation by this version, and as many "
+        "seeds of both methods."
     )
     header = [
         "method",

@@ -55,7 +55,7 @@ class RunFolder:
         inference: folder of its evaluation; None if it has none.
         results: task -> evaluation.
         config: config.yaml.
-        record: content of results.json, {} without.
+        record: content of results.json, or where a balance is from; {} without.
         balance: content of balance_result.json, None without.
         metrics: lines of metrics.json.
         detections: path of the file of detections, None without.
@@ -118,12 +118,18 @@ def read_run_folder(folder: str | os.PathLike[str], *, dataset: str | None = Non
         inference,
         results,
         RecordedConfig.read(folder),
-        _json(os.path.join(folder, "results.json"), of="results") or {},
+        _json(os.path.join(folder, "results.json"), of="results") or _origin(balance),
         balance,
         metrics,
         detections,
         _start(os.path.join(folder, "log.txt")),
     )
+
+
+def _origin(balance: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """Return where a balance is from, {} where it does not say so."""
+    found = (balance or {}).get("origin")
+    return found if isinstance(found, dict) else {}
 
 
 def _inference(folder: str, dataset: str | None) -> str | None:

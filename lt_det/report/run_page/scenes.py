@@ -86,7 +86,8 @@ def rare_scenes(
         [
             f"Best and worst by the scores of {judged_by}, one image a class. White: what is "
             "there, the object in question bold. Green: found. Red: of another class, or nothing "
-            "is there. Dashed: a score below 0.3. Each box says its name.",
+            "is there. Dashed: a score below 0.3. Point at a box for its "
+            "name.",
         ],
         anchor="images",
         short="Images",
@@ -226,7 +227,10 @@ def class_scenes(
     )
     section = Section(
         "Images of every class",
-        [f"White: what is there, of this class only. Green and red: what {judged_by} found of it."],
+        [
+            f"By falling training images, with the figures of {judged_by} and the number of test "
+            "images. White: what is there, of this class only. Green and red: what was found of it."
+        ],
         anchor="class-images",
         short="Images of classes",
         missing=missing,
@@ -253,9 +257,10 @@ def _details(k: int, name: str, material: Material, images: int, scenes: Sequenc
 
     values = [v for v in material.figures[:, k][-1:] if np.isfinite(v)]
     figure = f"{material.what} {values[0]:.1f}, " if values else ""
+    about = f"{figure}{images} image{'s' * (images != 1)}"
     return _markup(
-        f"<details id='class-{k}'><summary><b>{escaped(name)}</b> {escaped(figure)}{images} test "
-        f"images</summary><div class='scenes'>{''.join(scenes)}</div></details>"
+        f"<details id='class-{k}'><summary><b>{escaped(name)}</b> <span class='quiet'>"
+        f"{escaped(about)}</span></summary><div class='scenes'>{''.join(scenes)}</div></details>"
     )
 
 

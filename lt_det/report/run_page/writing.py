@@ -6,7 +6,7 @@ import csv
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from lt_det.evaluation.results import write_json
@@ -52,6 +52,8 @@ class PageOptions:
         train_json: json of the training set, for class counts; None takes those of checkpoints.
         pictures: whether images are shown.
         evaluate: whether detections without an analysis are evaluated.
+        defaults: content of a config at its defaults, to tell which configs differ in their seeds
+            only, and what others differ in; {} compares all keys.
     """
 
     task: str | None = None
@@ -61,6 +63,7 @@ class PageOptions:
     train_json: str | None = None
     pictures: bool = True
     evaluate: bool = True
+    defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
 def save_run_page(
@@ -108,7 +111,7 @@ def save_run_page(
                 f"{run.folder} has detections only: give the json of their test set with "
                 "--ground-truth VAL.json (and the training set's with --train-json TRAIN.json)"
             )
-    material = gather(methods_of(read), facts, task=options.task)
+    material = gather(methods_of(read, defaults=options.defaults), facts, task=options.task)
     found, said = differences(material)
     notes += said + analysis.notes(material)
     sections, entries = _sections(material, found, options, truth_json, image_root)
@@ -127,7 +130,7 @@ def _sections(
     truth_json: str | None,
     image_root: str | None,
 ) -> tuple[list[Section], list[dict[str, Any]]]:
-    origin, entries = provenance(material)
+    origin, entries = provenance(material, defaults=options.defaults)
     sections: list[Section | None] = [origin]
     if material.methods:
         rare, of_classes, store, pictured = _pictures(material, options, truth_json, image_root)

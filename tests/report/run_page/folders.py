@@ -116,6 +116,7 @@ def write_balance(folder: Path, *, images: bool = False) -> Path:
                  for which, n in (("start", 3.0), ("balanced", 7.5))}  # fmt: skip
     content = {"objective": names[1], "chosen": rows[2], "start": rows[0],
                "cross_fitted_gain": gain, "notes": ["Two halves."], "candidates": rows,
-               "evaluated": evaluated}  # fmt: skip
+               "evaluated": evaluated,
+               "origin": {"commit": "abc123", "command": "lt-det balance"}}  # fmt: skip
     (folder / "balance_result.json").write_text(json.dumps(content))
     return folder

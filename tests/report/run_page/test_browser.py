@@ -12,7 +12,7 @@ import pytest
 
 from tests.report.run_page.folders import EVIL, NAMES
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="needs: pip install playwright")
+sync_api = pytest.importorskip("playwright.sync_api", reason="needs the dev extra: playwright")
 
 #: Chromium of the system, where playwright has not installed its own.
 _OF_SYSTEM = ("chromium", "chromium-browser", "google-chrome")
@@ -133,10 +133,40 @@ def test_no_overflow_and_colours_of_the_scheme(tab, width, scheme):
     assert back == {"light": "rgb(255, 255, 255)", "dark": "rgb(22, 24, 26)"}[scheme]
 
 
+_WORDS = """kind => [...document.querySelectorAll(kind)].flatMap(chart => {
+  const words = [...chart.querySelectorAll("text")].map(t => [t.textContent,
+    t.getBoundingClientRect()]);
+  const cover = ([, a], [, b]) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1
+    && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 3;
+  return words.flatMap((a, i) => words.slice(i + 1).filter(b => cover(a, b))
+    .map(b => a[0] + " | " + b[0])); })"""
+
+
+@pytest.mark.parametrize("kind", [".chart", ".scene"])
+def test_words_do_not_cover_each_other(tab, kind):
+    tab.set_viewport_size({"width": 1600, "height": 900})
+    tab.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    assert tab.locator(f"{kind} text").count() > 5
+    assert tab.evaluate(_WORDS, kind) == []
+
+
+def test_tables_keep_their_heads_on_a_narrow_screen(tab):
+    tab.set_viewport_size({"width": 400, "height": 900})
+    heads = tab.locator(".scroll:not(.words) thead")
+    assert heads.count() > 5
+    assert all(heads.nth(i).is_visible() for i in range(heads.count()))
+    widths = heads.evaluate_all("heads => heads.map(head => head.rows[0].cells[0].offsetWidth)")
+    assert all(100 < width < 200 for width in widths)
+    tab.set_viewport_size({"width": 1600, "height": 900})
+
+
 def test_paper_shows_all_rows_and_no_fields(tab):
     tab.emulate_media(media="print")
     assert not tab.locator(".find").first.is_visible()
     assert tab.locator("#classes-table tbody tr").last.is_visible()
+    tab.set_viewport_size({"width": 718, "height": 900})  # A4 within its margins
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 718
+    tab.set_viewport_size({"width": 1600, "height": 900})
     tab.emulate_media(media="screen")
 
 

@@ -24,3 +24,5 @@ def test_a_balance_has_the_metrics_of_its_model(tmp_path, images):
     assert f"Through the whole model, {task}, start to result:" in text
     assert f"{rare} 3.0 to 7.5" in text
     assert f"{rare}: rare classes" in text
+    assert ("AP of boxes" in text) == (not images)
+    assert "abc123" in text

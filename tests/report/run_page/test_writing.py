@@ -68,6 +68,13 @@ def test_rare_classes_gain_beyond_chance(numbers):
     assert by_metric["APf"]["value"] == pytest.approx(0.0, abs=20)
 
 
+def test_configs_are_compared(text, numbers):
+    part = text[text.index("What the configs differ in") : text.index('id="groups"')]
+    assert "LT_DET.LOSS" in part
+    assert "LT_DET.DATASETS" not in part
+    assert numbers["provenance"][0]["config"].endswith("config.yaml")
+
+
 def test_classes_csv_has_every_class(page):
     with open(page.parent / "classes.csv", newline="") as file:
         rows = {row["class"]: row for row in csv.DictReader(file)}
