@@ -173,7 +173,8 @@ class SecondStages:
     def _write_start(self, recipe: Recipe, path: str) -> None:
         """Write stage 1 with the columns of the loss: what both have is stage 1's.
 
-        Biases of sigmoid columns start from the prior, as with :func:`lt_det.patch`.
+        Biases of sigmoid columns start from the prior, but for losses that have as many columns as
+        the softmax: those are loaded as they are. Either is what `--stages` gives.
         """
         subject = self._subject
         cfg = training_config(subject.cfg, recipe, iterations=1, dtype="float32")
@@ -183,8 +184,9 @@ class SecondStages:
         model.load_state_dict({**model.state_dict(), **self._without_classifier()})
         ours, stage1 = model.roi_heads.box_predictor, subject.model.roi_heads.box_predictor
         k, columns = ours.num_classes, ours.criterion.extra_columns(background=True)
+        with_bias = ours.kind == "softmax" or len(ours.cls_score.weight) == k + 1
         with torch.no_grad():
-            for name in ("weight", "bias") if ours.kind == "softmax" else ("weight",):
+            for name in ("weight", "bias") if with_bias else ("weight",):
                 rows, source = getattr(ours.cls_score, name), getattr(stage1.cls_score, name)
                 rows[:k].copy_(source[:k])
                 if "background" in columns:

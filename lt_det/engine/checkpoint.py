@@ -204,14 +204,25 @@ class LongTailCheckpointer(DetectionCheckpointer):
         """Turn K + 1 rows of a softmax classifier into those of a loss with others, in place.
 
         As :meth:`LongTailOutputLayers.adopt`: columns that the file has not keep their own start,
-        and of a sigmoid the bias stays that of the prior.
+        and of a sigmoid the bias stays that of the prior. K + 1 rows for K + 1 sigmoid columns are
+        loaded as they are, biases too: such a file may be of that loss, and ACSL's release starts
+        from a softmax so.
         """
         for name, module in self.model.named_modules():
             if not isinstance(module, LongTailOutputLayers):
                 continue
             k, weight = module.num_classes, state.get(f"{name}.cls_score.weight")
             rows = len(module.cls_score.weight)
-            if weight is None or weight.shape[0] != k + 1 or rows == k + 1:
+            if weight is None or weight.shape[0] != k + 1:
+                continue
+            if rows == k + 1:
+                if module.kind == "sigmoid" and not self._resumes:
+                    logger.info(
+                        "%s.cls_score: K + 1 rows are taken as they are, with their biases; "
+                        "LT_DET.PRIOR_PROB has no part in them. LT_DET.RESET_CLASSIFIER of a "
+                        "decoupled training starts them anew",
+                        name,
+                    )
                 continue
             if weight.shape[1:] != module.cls_score.weight.shape[1:]:
                 continue  # another network; Detectron2 says so

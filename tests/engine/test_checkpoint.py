@@ -101,6 +101,22 @@ def test_softmax_checkpoints_start_losses_with_more_columns(tmp_path, loss, capl
         assert torch.equal(value[NUM_CLASSES:-1], before[name][NUM_CLASSES:-1])
 
 
+@pytest.mark.parametrize("loss", ["eqlv2", "ecm", "acsl"])
+def test_as_many_sigmoid_columns_as_of_a_softmax_are_loaded_as_they_are(tmp_path, loss, caplog):
+    softmax = small_model(small_config("standard"), seed=1)
+    (stage1,) = box_predictors(softmax)
+    with torch.no_grad():
+        stage1.cls_score.bias.add_(2.0)
+    LongTailCheckpointer(softmax, str(tmp_path)).save("softmax")
+    model = small_model(small_config("standard", LT_DET__LOSS=loss), seed=2)
+    with caplog.at_level("INFO"):
+        LongTailCheckpointer(model).load(str(tmp_path / "softmax.pth"), checkpointables=[])
+    (head,) = box_predictors(model)
+    assert "7 rows" not in caplog.text and "K + 1 rows are taken as they are" in caplog.text
+    for name, value in head.cls_score.state_dict().items():
+        assert torch.equal(value, stage1.cls_score.state_dict()[name])
+
+
 def test_model_zoo_pickles_of_arrays_load(tmp_path):
     model = small_model(small_config(), seed=1)
     state = {k: v.numpy() for k, v in model.state_dict().items()}
