@@ -3,7 +3,8 @@
 A pickle may not only name functions. It may also set the state of what it has made: that of a numpy
 dtype says what the bytes of an array are, so that numbers out of a file could pass for the
 addresses of objects. Here nothing of numpy's own is called with what a file says before it was
-checked: only numbers of a fixed size pass, and only as many bytes as they take.
+checked: only numbers of a fixed size pass, and only as many bytes as they take. How much a file
+may ask for is bounded by :mod:`lt_det.storage.bounded_unpickler`.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from __future__ import annotations
 import math
 import pickle
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+
+from lt_det.storage.bounded_unpickler import BoundedUnpickler, Function, Opcodes, opcodes, require
 
 # What unpickling half a file, or no pickle at all, may raise (see Python's pickle module).
 BROKEN_FILE = (
@@ -28,36 +30,6 @@ _KINDS = "biufc"
 _MAX_NDIM = 32
 
 
-class ArrayUnpickler(pickle.Unpickler):
-    """Unpickler that builds numpy arrays of numbers, and containers, and refuses all else."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        """Return what stands here for a name that pickles of arrays use.
-
-        Raises:
-            pickle.UnpicklingError: for any other name.
-        """
-        found = _PERMITTED.get((module, name))
-        if found is None:
-            raise pickle.UnpicklingError(f"the file asks for {module}.{name}")
-        return found
-
-
-class _Function:
-    """A function whose attributes a pickle cannot set."""
-
-    __slots__ = ("_function",)
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._function = function
-
-    def __call__(self, *arguments: Any) -> Any:
-        return self._function(*arguments)
-
-    def __setstate__(self, _state: Any) -> None:
-        raise pickle.UnpicklingError("the file sets the state of a function")
-
-
 class _Dtype:
     """A dtype of numbers; of its state only the byte order is taken."""
 
@@ -66,7 +38,7 @@ class _Dtype:
     def __init__(self, dtype: np.dtype) -> None:
         self.dtype = dtype
 
-    def __setstate__(self, state: Any) -> None:
+    def set_state(self, state: Any) -> None:
         # Version, byte order, subarray, names, fields, item size, alignment, flags.
         if not isinstance(state, tuple) or len(state) < 5 or state[2:5] != (None, None, None):
             raise pickle.UnpicklingError("the file holds an array of more than numbers")
@@ -79,18 +51,18 @@ class _Dtype:
 class _Array(np.ndarray):
     """An array that is filled by its state, once that was checked."""
 
-    def __setstate__(self, state: Any) -> None:
+    def set_state(self, state: Any) -> None:
         if not isinstance(state, tuple) or len(state) != 5 or self.shape != (0,):
             raise pickle.UnpicklingError("the file gives an array a state of another form")
         _, shape, dtype, is_fortran, content = state
         content = _checked_bytes(content, shape, dtype)
-        super().__setstate__((1, shape, dtype.dtype, bool(is_fortran), content))
+        self.__setstate__((1, shape, dtype.dtype, bool(is_fortran), content))
 
 
 class _Dict(OrderedDict):
     """An ordered dict; of its attributes only torch's versions of modules are taken."""
 
-    def __setstate__(self, state: Any) -> None:
+    def set_state(self, state: Any) -> None:
         if isinstance(state, dict) and isinstance(state.get("_metadata"), dict):
             self._metadata = state["_metadata"]
 
@@ -167,15 +139,53 @@ def _refuse(*_arguments: Any) -> Any:
     raise pickle.UnpicklingError("the file makes an array by a way of its own")
 
 
-_NDARRAY = _Function(_refuse)
-_PERMITTED: dict[tuple[str, str], _Function] = {
-    ("numpy", "ndarray"): _NDARRAY,
-    ("numpy", "dtype"): _Function(_make_dtype),
-    ("collections", "OrderedDict"): _Function(_Dict),
-    ("_codecs", "encode"): _Function(_encode),
-    ("__builtin__", "bytes"): _Function(_no_bytes),
+_NDARRAY = Function(_refuse)
+_NAMES: dict[str, Function] = {
+    "numpy.ndarray": _NDARRAY,
+    "numpy.dtype": Function(_make_dtype),
+    "collections.OrderedDict": Function(_Dict),
+    "_codecs.encode": Function(_encode),
+    "__builtin__.bytes": Function(_no_bytes),
 }
 for _core in ("core", "_core"):  # both spellings of numpy
-    _PERMITTED[f"numpy.{_core}.multiarray", "_reconstruct"] = _Function(_reconstruct)
-    _PERMITTED[f"numpy.{_core}.multiarray", "scalar"] = _Function(_scalar)
-    _PERMITTED[f"numpy.{_core}.numeric", "_frombuffer"] = _Function(_frombuffer)
+    _NAMES[f"numpy.{_core}.multiarray._reconstruct"] = Function(_reconstruct)
+    _NAMES[f"numpy.{_core}.multiarray.scalar"] = Function(_scalar)
+    _NAMES[f"numpy.{_core}.numeric._frombuffer"] = Function(_frombuffer)
+
+
+class ArrayUnpickler(BoundedUnpickler):
+    """Unpickler that builds numpy arrays of numbers, and containers, and refuses all else.
+
+    Args:
+        file: open for reading bytes; it must be able to seek.
+        encoding: of Python 2's texts; "latin1" for arrays.
+    """
+
+    names = _NAMES
+
+    def build(self, item: Any, state: Any) -> None:
+        """Give an array, a dtype or an ordered dict its state; see the base class."""
+        require(isinstance(item, (_Array, _Dtype, _Dict)), "a state")
+        item.set_state(state)
+
+    def _frame(self) -> None:
+        self.read(8)  # its length; what is in it follows
+
+    def _bytearray(self) -> None:
+        self.append(bytearray(self.read(int.from_bytes(self.read(8), "little"))))
+
+    # Of all protocols, with which both Pythons write numbers, texts and containers.
+    dispatch: ClassVar[dict[int, Any]] = Opcodes(
+        {
+            **BoundedUnpickler.dispatch,
+            **opcodes(
+                *(pickle.INT, pickle.LONG, pickle.FLOAT),
+                *(pickle.STRING, pickle.BINSTRING, pickle.UNICODE, pickle.SHORT_BINUNICODE),
+                *(pickle.BINUNICODE8, pickle.SHORT_BINBYTES, pickle.BINBYTES, pickle.BINBYTES8),
+                *(pickle.LIST, pickle.DICT, pickle.ADDITEMS, pickle.STACK_GLOBAL),
+                *(pickle.PUT, pickle.GET, pickle.MEMOIZE),
+            ),
+        }
+    )
+    dispatch[pickle.FRAME[0]] = _frame
+    dispatch[pickle.BYTEARRAY8[0]] = _bytearray

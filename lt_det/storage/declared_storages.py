@@ -16,44 +16,29 @@ import zipfile
 from collections import OrderedDict
 from typing import IO, Any, ClassVar
 
-from lt_det.storage.pickled_names import NAMES, Function, Kind, Numbers, require
+from lt_det.storage.bounded_unpickler import BoundedUnpickler, Opcodes, opcodes, require
+from lt_det.storage.pickled_names import NAMES, Kind, Numbers
 from lt_det.storage.stored_archive import files_in_archive
 
 # Pickles at the start of files of the format before torch 1.6: magic number, protocol, system.
 _LEGACY_START = 3
+# Of the key of a storage; the old format has addresses of 64 bits.
+_MOST_DIGITS = 20
 
 
-class _Tuple(tuple[Any, ...]):
-    """A tuple. Python's own, as the key of a dictionary, ends the process if nested deeply."""
-
-    __slots__ = ()
-
-    def __hash__(self) -> int:
-        return super().__hash__()
-
-
-# In Python, whose memo is a dictionary: a few bytes make that of C take gigabytes.
-class _Inert(pickle._Unpickler):
+class _Inert(BoundedUnpickler):
     """Read a pickle for the storages that it names.
 
     Attributes:
         storages: those by their keys.
     """
 
-    stack: list[Any]
+    names = NAMES
 
-    def __init__(self, file: Any, most: int) -> None:
+    def __init__(self, file: IO[bytes], most: int) -> None:
         super().__init__(file, encoding="utf-8")
         self.storages: dict[str, Numbers] = {}
-        self._left = most
-
-    def find_class(self, module: str, name: str) -> Any:
-        try:
-            return NAMES[f"{module}.{name}"]
-        except KeyError:
-            raise pickle.UnpicklingError(
-                f"it names {module}.{name}, which no weights need"
-            ) from None
+        self._bytes_left = most
 
     def persistent_load(self, pid: Any) -> Numbers:
         require(
@@ -65,6 +50,7 @@ class _Inert(pickle._Unpickler):
             and type(pid[2]) is str
             and pid[2].isascii()
             and pid[2].isdigit()
+            and len(pid[2]) <= _MOST_DIGITS
             and type(pid[4]) is int
             and pid[4] >= 0
             and all(view is None for view in pid[5:]),
@@ -74,45 +60,21 @@ class _Inert(pickle._Unpickler):
         found = Numbers(pid[4] * item_size, item_size)
         before = self.storages.setdefault(key, found)
         if before is found:
-            self._left -= found.held
-            if self._left < 0:
+            self._bytes_left -= found.held
+            if self._bytes_left < 0:
                 raise pickle.UnpicklingError("its storages are to have more bytes than it has")
         elif before.held != found.held or (found.held and before.item_size != item_size):
             raise pickle.UnpicklingError(f"it gives the storage {key!r} two lengths or types")
         return found
 
-    def _reduce(self) -> None:
-        arguments = self.stack.pop()
-        require(isinstance(self.stack[-1], Function), "a call")
-        self.stack[-1] = self.stack[-1].call(*arguments)
-
-    def _build(self) -> None:
-        # Attributes, as torch's versions of modules; nothing here needs them.
-        state = self.stack.pop()
-        require(type(self.stack[-1]) is OrderedDict and type(state) is dict, "a state")
+    def build(self, item: Any, state: Any) -> None:
+        """Take attributes, as torch's versions of modules; nothing here needs them."""
+        require(type(item) is OrderedDict and type(state) is dict, "a state")
 
     # Those that torch knows: others could mean to it something else than here.
-    dispatch: ClassVar[dict[int, Any]] = {
-        code[0]: pickle._Unpickler.dispatch[code[0]]
-        for code in (
-            *(pickle.PROTO, pickle.STOP, pickle.GLOBAL, pickle.BINPERSID, pickle.MARK),
-            *(pickle.APPEND, pickle.APPENDS, pickle.SETITEM, pickle.SETITEMS),
-            *(pickle.BINPUT, pickle.LONG_BINPUT, pickle.BINGET, pickle.LONG_BINGET),
-            *(pickle.NONE, pickle.NEWFALSE, pickle.NEWTRUE, pickle.BINFLOAT, pickle.LONG1),
-            *(pickle.BININT, pickle.BININT1, pickle.BININT2),
-            *(pickle.BINUNICODE, pickle.SHORT_BINSTRING),
-            *(pickle.EMPTY_TUPLE, pickle.EMPTY_LIST, pickle.EMPTY_DICT, pickle.EMPTY_SET),
-        )
-    }
-    dispatch[pickle.REDUCE[0]] = _reduce
-    dispatch[pickle.BUILD[0]] = _build
-    for _code in (pickle.TUPLE, pickle.TUPLE1, pickle.TUPLE2, pickle.TUPLE3):
-
-        def _tuple(self, _load: Any = pickle._Unpickler.dispatch[_code[0]]) -> None:
-            _load(self)
-            self.stack[-1] = _Tuple(self.stack[-1])
-
-        dispatch[_code[0]] = _tuple
+    dispatch: ClassVar[dict[int, Any]] = Opcodes(
+        {**BoundedUnpickler.dispatch, **opcodes(pickle.BINPERSID)}
+    )
 
 
 def check_archive_storages(file: IO[Any]) -> None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import math
 import pickle
 from collections import Counter, OrderedDict
-from collections.abc import Callable
 from typing import Any
 
 import torch
+
+from lt_det.storage.bounded_unpickler import Function, require
 
 _STORAGE_MODULES = ("torch", "torch.storage", "torch.cuda")
 # Bytes of a number; other types are stored as numbers without type.
@@ -25,6 +26,7 @@ _ITEM_SIZES = {
     "ComplexDoubleStorage": 16,
 }
 _MAX_NDIM = 64
+_MOST_ATTRIBUTES = 64
 # A tensor that repeats its numbers (``expand``) may seem to have as many bytes.
 _MOST_REPEATED = 2**30
 
@@ -57,23 +59,6 @@ class _Tensor:
 
     def __init__(self, *, repeats: bool) -> None:
         self.repeats = repeats
-
-
-class Function:
-    """What may be called.
-
-    Attributes:
-        call: what stands for it.
-    """
-
-    def __init__(self, call: Callable[..., Any]) -> None:
-        self.call = call
-
-
-def require(holds: bool, what: str) -> None:
-    """Raise :class:`pickle.UnpicklingError` about ``what`` unless something holds."""
-    if not holds:
-        raise pickle.UnpicklingError(f"{what} in it is not described as torch.save does")
 
 
 def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> _Tensor:
@@ -126,6 +111,7 @@ def _with_type(function: Any, _kind: Any, arguments: Any, state: Any) -> Any:
 def _check_attributes(state: Any) -> None:
     """Raise if attributes of a tensor are among those that every tensor has."""
     for part in state if isinstance(state, tuple) else (state,):
+        require(len(part or ()) <= _MOST_ATTRIBUTES, "a tensor")
         require(not any(hasattr(torch.Tensor, name) for name in part or ()), "a tensor")
 
 

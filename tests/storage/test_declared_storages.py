@@ -73,14 +73,14 @@ def test_other_types_count_their_own_bytes(tmp_path):
 
 def test_items_that_are_set_on_a_tensor_are_refused(tmp_path):
     path = written(tmp_path / "w.pth", _Tensor(_Storage(4), 4, [(0, 1.5)]), 4)
-    with pytest.raises(pickle.UnpicklingError, match="it is damaged: TypeError"):
+    with pytest.raises(pickle.UnpicklingError, match="an item in it is not described"):
         load_tensors(path)
 
 
 @pytest.mark.parametrize("numbers", [-1, "4", None])
 def test_lengths_that_are_none_are_refused(tmp_path, numbers):
     path = written(tmp_path / "w.pth", _Tensor(_Storage(numbers), 4), 4)
-    with pytest.raises(pickle.UnpicklingError, match="not described as torch.save does"):
+    with pytest.raises(pickle.UnpicklingError, match="not described as files of weights do"):
         load_tensors(path)
 
 
@@ -103,7 +103,7 @@ class _Filled(OrderedDict):
     ("crafted", "words"),
     [
         (_Call(torch.FloatTensor, 8), "names torch.FloatTensor"),
-        (_Tensor(_Storage(4, kind=_Filled()), 4), "not described as torch.save does"),
+        (_Tensor(_Storage(4, kind=_Filled()), 4), "not described as files of weights do"),
         (_Tensor(_Storage(4), 5), "reaches to byte 20 of 16"),
     ],
     ids=["memory without a storage", "a type that the file makes up", "beyond its storage"],
@@ -125,6 +125,7 @@ def _typed(*rest: object) -> _Call:
 
 _BEYOND = (torch._utils._rebuild_tensor_v2, torch.Tensor, (_Storage(4), 0, (5,), (1,), False, None))
 _WITH_TYPE = torch._tensor._rebuild_from_type_v2
+_WHOLE = (_Storage(4), 0, (4,), (1,))
 _REPEATED = _two(0, (1, 2), (0, 0))
 
 
@@ -142,11 +143,13 @@ _REPEATED = _two(0, (1, 2), (0, 0))
         (_two(0, (2**40,), (0,)), "repeats 16 bytes"),
         ([_two(0, (4,), (1,)), _two(0, (16,), (1,), torch.ByteStorage)], "lengths or types"),
         (_Tensor(_Storage(4, key="../data/0"), 4), "a storage"),
+        (_Tensor(_Storage(4, key="0" * 21), 4), "a storage"),
         (_Tensor(_Storage(4000), 4), "more bytes than it has"),
         (_Call(torch._utils._rebuild_sparse_tensor, None, (_REPEATED, 1, (4,))), "a sparse tensor"),
         (_Call(torch._utils._rebuild_nested_tensor, 1), "names torch._utils._rebuild_nested"),
         (_Call(codecs.encode, b"a", "hex"), "a text"),
-        (_Call(_WITH_TYPE, *_BEYOND[:2], (_Storage(4), 0, (4,), (1,)), {"data": 1}), "a tensor"),
+        (_Call(_WITH_TYPE, *_BEYOND[:2], _WHOLE, {"data": 1}), "a tensor"),
+        (_Call(_WITH_TYPE, *_BEYOND[:2], _WHOLE, dict.fromkeys(map(str, range(65)))), "a tensor"),
     ],
 )
 def test_what_torch_save_does_not_write_is_refused(tmp_path, crafted, words):
@@ -154,15 +157,30 @@ def test_what_torch_save_does_not_write_is_refused(tmp_path, crafted, words):
         load_tensors(written(tmp_path / "w.pth", crafted, 4))
 
 
+# A dictionary, to be copied many times.
+_MANY = b"}q\0(" + b"".join(b"M%c%cN" % (n % 256, n // 256) for n in range(1000)) + b"u"
+
+
 @pytest.mark.parametrize(
     ("pickled", "words"),
     [
-        (b"\x80\x05\x96" + (2**20).to_bytes(8, "little") + b".", "KeyError: 150"),
+        (b"\x80\x05\x96" + (2**20).to_bytes(8, "little") + b".", "has the pickle code 150"),
         (b"\x80\x02ccollections\nCounter\n(N}X\1\0\0\0aK\1stb.", "a state"),
         (b"\x80\x02(" + b"ca\nb\n" * 9 + b"t.", "names a.b"),
-        (b"\x80\x02}()" + b"\x85" * 5000 + b"K\1u.", "RecursionError"),
+        (b"\x80\x02}()" + b"\x85" * 5000 + b"K\1u.", "a key"),
+        (b"\x80\x02](" + _MANY + b"ccollections\nOrderedDict\n(h\0tR" * 99 + b"e.", "copies"),
+        (b"\x80\x02](" + _MANY + b"ccollections\nOrderedDict\n)Rh\0b" * 99 + b"e.", "copies"),
+        (b"\x80\x02](" + _MANY + b"cbuiltins\nset\n(h\0tR" * 99 + b"e.", "copies"),
     ],
-    ids=["memory asked for", "a type changed", "names", "a deep key"],
+    ids=[
+        "memory asked for",
+        "a type changed",
+        "names",
+        "a deep key",
+        "copies",
+        "copied states",
+        "copied keys",
+    ],
 )
 def test_pickles_that_harm_the_reader_itself_are_refused(tmp_path, pickled, words):
     with pytest.raises(pickle.UnpicklingError, match=words):
@@ -198,7 +216,7 @@ def test_tensors_of_the_old_format_lie_within_their_storage(tmp_path):
     with pytest.raises(pickle.UnpicklingError, match="gives the storage '0' two lengths or types"):
         load_tensors(old_format(tmp_path / "c", lengths, ["0"], two))
     view = {"w": old_tensor(2, view=("V", 0, 2))}
-    with pytest.raises(pickle.UnpicklingError, match="not described as torch.save does"):
+    with pytest.raises(pickle.UnpicklingError, match="not described as files of weights do"):
         load_tensors(old_format(tmp_path / "d", view, ["0", "V"], two))
 
 

@@ -18,7 +18,7 @@ from lt_det.data.array_unpickler import BROKEN_FILE
 from lt_det.engine.checkpoint import LongTailCheckpointer
 from lt_det.modeling.backbones import lite0_weights
 from lt_det.modeling.backbones.timm_backbone import TimmBackbone
-from lt_det.storage.tensor_file import load_tensors
+from lt_det.storage.tensor_file import load_open_tensors, load_tensors
 
 
 class Writer(nn.Module):
@@ -110,13 +110,27 @@ def test_tars_are_refused(tmp_path):
         load_tensors(path)
 
 
-def test_of_a_tar_that_begins_as_a_pickle_nothing_is_read_but_its_head(tmp_path):
+class Counted(io.BytesIO):
+    """A file that counts the bytes that are asked of it."""
+
+    asked = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        self.asked += len(self.getbuffer()) if size is None or size < 0 else size
+        return super().read(size)
+
+
+@pytest.mark.parametrize("size", [600, 2**80], ids=["there", "not there"])
+def test_of_a_tar_that_begins_as_a_pickle_nothing_is_read_but_its_head(size):
     head = tarfile.TarInfo("\udc80\x02")
-    head.type, head.size = tarfile.GNUTYPE_LONGNAME, 2**80
-    (tmp_path / "w.pth").write_bytes(head.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape"))
-    assert (tmp_path / "w.pth").read_bytes().startswith(b"\x80")
+    head.type, head.size = tarfile.GNUTYPE_LONGNAME, size
+    named = tarfile.TarInfo("a").tobuf()
+    content = head.tobuf(tarfile.GNU_FORMAT, "utf-8", "surrogateescape") + bytes(1024) + named
+    assert content.startswith(b"\x80")
+    file = Counted(content)
     with pytest.raises(pickle.UnpicklingError, match="tar archive"):
-        load_tensors(tmp_path / "w.pth")
+        load_open_tensors(file)
+    assert file.asked <= tarfile.BLOCKSIZE
 
 
 @pytest.mark.parametrize("zipped", [True, False])
