@@ -172,7 +172,7 @@ class ArrayUnpickler(BoundedUnpickler):
         self.read(8)  # its length; what is in it follows
 
     def _bytearray(self) -> None:
-        self.append(bytearray(self.read(int.from_bytes(self.read(8), "little"))))
+        self.stack.append(bytearray(self.read(int.from_bytes(self.read(8), "little"))))
 
     # Of all protocols, with which both Pythons write numbers, texts and containers.
     dispatch: ClassVar[dict[int, Any]] = Opcodes(

@@ -104,6 +104,7 @@ class BoundedUnpickler(pickle._Unpickler):
 
     stack: list[Any]
     metastack: list[list[Any]]
+    read: Callable[[int], bytes]
     names: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, file: IO[bytes], *, encoding: str) -> None:
