@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+import zipfile
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import torch
 
 from lt_det.balancing.candidates import Candidate
 from lt_det.balancing.replay import PostProcessing
+from lt_det.data.stats.class_stats import annotations_of
 from lt_det.evaluation.results import write_json
 from lt_det.storage.atomic_write import atomic_file
 from lt_det.storage.regular_file import open_regular
@@ -62,7 +65,7 @@ class KeptCandidates:
                 ]
                 evaluated = about["limits"] == self._limits
                 found = [self._judged(file, i) for i in range(len(self._limits) * evaluated)]
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
             return None  # written by another version, or damaged: it is done anew
         return Candidate(name, about["level"], classifiers, about["settings"]), found
 
@@ -112,17 +115,33 @@ def check_same_balance(folder: Path, about: Mapping[str, Any]) -> None:
         )
 
 
-def kept_images(folder: Path) -> tuple[list[int], list[int] | None] | None:
+def kept_images(folder: Path, *, asked: int) -> tuple[list[int], list[int] | None] | None:
     """Return ids of the test images and rows of the training images of a balance begun before.
 
     How many fit into a budget depends on what else the machine does; a balance that goes on keeps
-    those that it has. None where none was begun.
+    those that it has. None where none was begun, or one with another number of test images.
+
+    Args:
+        folder: of the output.
+        asked: number of test images that was asked for; 0 for none.
     """
     try:
         was = _read_json(folder / "balance.json")
-        return was["test images"], was["training images"]
+        found = was["test images"], was["training images"]
     except (FileNotFoundError, json.JSONDecodeError, KeyError):
         return None
+    return found if asked == was.get("--images", 0) else None
+
+
+def annotations_digest(dicts: Iterable[Mapping[str, Any]]) -> str:
+    """Return the sha256 of the classes, boxes and crowds of images, in hex."""
+    digest = hashlib.sha256()
+    for record in dicts:
+        objects = [
+            (a["category_id"], a.get("bbox"), a.get("iscrowd", 0)) for a in annotations_of(record)
+        ]
+        digest.update(repr((record.get("image_id"), objects)).encode())
+    return digest.hexdigest()
 
 
 def _read_json(path: Path) -> Any:

@@ -21,7 +21,7 @@ class BalanceOptions:
         images: test images to choose on; 0 takes all that time and disk allow.
         iterations: of each training.
         dtype: of the cached features, "float32" or "float16".
-        losses: losses to train in place of all, beside what is kept from before.
+        losses: losses to train beside all that apply.
         train: False tries calibrations only.
         tau: strengths of the losses that take out the prior, beside their own.
         score_thresholds: lower limits of the scores, beside the detector's own.

@@ -17,7 +17,7 @@ from lt_det.balancing.candidates import Candidate, Fitting, Recipe, recipes
 from lt_det.balancing.choice import Objective, balanced_halves
 from lt_det.balancing.evaluation_cache import EvaluationCache
 from lt_det.balancing.export import Written
-from lt_det.balancing.kept import file_digest
+from lt_det.balancing.kept import annotations_digest, file_digest
 from lt_det.balancing.options import BalanceOptions
 from lt_det.balancing.outcome import classes_of
 from lt_det.balancing.plan import Rates, Sizes
@@ -153,6 +153,9 @@ class Subject(abc.ABC):
             "--choose-on": self.choose_on,
             "test images": [record["image_id"] for record in self.test_dicts],
             "training images": self.train_rows,
+            "--images": options.images,
+            "annotations of the test images": self.truth.digest(),
+            "annotations of the training images": annotations_digest(self.train_dicts),
             **{f"--{key.replace('_', '-')}": asdict(options)[key] for key in kept},
         }
 

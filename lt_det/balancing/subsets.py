@@ -84,8 +84,8 @@ def some_images(
     number, seed = sizes.test_images, options.seed
     rows = images_of_all_classes(by_class, total=len(test_dicts), number=number, seed=seed)
     train_rows = _train_rows(train_dicts, num_classes, sizes.train_images, seed=seed)
-    begun = kept_images(output)
-    if begun is not None and not options.images:
+    begun = kept_images(output, asked=options.images)
+    if begun is not None:
         ids, train_rows = set(begun[0]), begun[1]
         rows = [row for row, record in enumerate(test_dicts) if record["image_id"] in ids]
     if len(rows) < len(test_dicts):

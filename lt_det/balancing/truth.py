@@ -5,6 +5,7 @@ Shape shorthand: B weightings, I images, K classes.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -23,6 +24,9 @@ class Truth(Protocol):
 
     def images_by_class(self) -> list[np.ndarray]:
         """Return for each class the rows of its images."""
+
+    def digest(self) -> str:
+        """Return a sha256, in hex, that changes with what candidates are judged by."""
 
     def class_figures(
         self, judged: Any, weights: np.ndarray, *, classes: Sequence[int] | None = None
@@ -45,6 +49,10 @@ class BoxTruth:
     def images_by_class(self) -> list[np.ndarray]:
         """See :class:`Truth`."""
         return self.objects.images_by_class()
+
+    def digest(self) -> str:
+        """See :class:`Truth`."""
+        return self.objects.digest()
 
     def class_figures(
         self, judged: Any, weights: np.ndarray, *, classes: Sequence[int] | None = None
@@ -85,6 +93,10 @@ class ImageTruth:
     def images_by_class(self) -> list[np.ndarray]:
         """See :class:`Truth`."""
         return [np.flatnonzero(self.labels == k) for k in range(self.num_classes)]
+
+    def digest(self) -> str:
+        """See :class:`Truth`."""
+        return hashlib.sha256(self.labels.astype(np.int64).tobytes()).hexdigest()
 
     def class_figures(
         self, judged: Predicted, weights: np.ndarray, *, classes: Sequence[int] | None = None

@@ -18,6 +18,7 @@ from lt_det.balancing.choice import Objective
 from lt_det.balancing.evaluation_cache import EvaluationCache, FrozenDetector
 from lt_det.balancing.final_evaluation import results_of
 from lt_det.balancing.frozen_images import FrozenImage
+from lt_det.balancing.kept import kept_images
 from lt_det.balancing.options import BalanceOptions
 from lt_det.balancing.run import run_balance
 from lt_det.balancing.subsets import images_of_all_classes
@@ -170,11 +171,21 @@ def test_a_stopped_balance_goes_on(tmp_path, monkeypatch):
     balanced = run_balance(cfg, OPTIONS, tmp_path / "balance")
     assert not set(first) & set(calls)
     assert {row["candidate"] for row in balanced.outcome.rows} >= set(first)
-    # Nothing is trained a second time, and the choice is the same.
+    # Nothing is trained a second time, and the choice is the same; what is damaged is done anew.
     calls[:] = [""] * 3
+    damaged = sorted((tmp_path / "balance" / "candidates").glob("tau_norm*"))
+    assert len(damaged) >= 3
+    for path, change in zip(damaged, (lambda _: b"", lambda b: b[:-40], _scrambled)):
+        path.write_bytes(change(path.read_bytes()))
     again = run_balance(cfg, OPTIONS, tmp_path / "balance")
     assert calls == [""] * 3
     assert repr(again.outcome.rows) == repr(balanced.outcome.rows)  # nan is not equal to itself
+
+
+def _scrambled(content):
+    """Return an archive whose compressed arrays are no such."""
+    middle = len(content) // 3
+    return content[:middle] + b"\xff" * 64 + content[middle + 64 :]
 
 
 def test_a_budget_leaves_out_what_does_not_fit(tmp_path):
@@ -218,6 +229,21 @@ def test_another_balance_is_not_mixed_in(tmp_path):
         run_balance(cfg, other, tmp_path / "balance")
     moved = BalanceOptions(train=False, nms_thresholds=(), objective=Objective("AP", "", 0.0))
     run_balance(cfg, moved, tmp_path / "balance")  # only the choice is another
+    # Objects that moved since: what was found was judged by others.
+    (path,) = tmp_path.glob("*.json")
+    content = json.loads(path.read_text())
+    content["annotations"][0]["bbox"][0] += 1
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="annotations of the test images, .* differ"):
+        run_balance(cfg, options, tmp_path / "balance")
+
+
+def test_images_of_a_balance_that_goes_on_are_those_of_its_number(tmp_path):
+    begun = {"test images": [1, 4], "training images": [0, 2], "--images": 2}
+    (tmp_path / "balance.json").write_text(json.dumps(begun))
+    assert kept_images(tmp_path, asked=2) == ([1, 4], [0, 2])
+    assert kept_images(tmp_path, asked=0) is None
+    assert kept_images(tmp_path / "none", asked=2) is None
 
 
 def test_the_cache_is_shared_and_goes_on(tmp_path, monkeypatch):

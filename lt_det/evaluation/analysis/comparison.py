@@ -82,8 +82,8 @@ def compare_runs(
 
     Raises:
         FileNotFoundError: if a run has no such file.
-        ValueError: if the runs were evaluated on other images, objects or classes, or an option is
-            out of range.
+        ValueError: if the runs were evaluated on other images, objects or classes, or with another
+            limit of detections, or an option is out of range.
     """
     if resamples < 1:
         raise ValueError(f"resamples: expected at least 1, got {resamples}")
@@ -169,6 +169,16 @@ def _check_same(runs: list[SavedMatches], paths: list[Path]) -> None:
                 f"{paths[0]} and {paths[1]} are not of the same data set: other {what} "
                 f"({len(one)} and {len(other)}); only runs on the same images can be compared"
             )
+    if first.truth and second.truth and first.truth != second.truth:
+        raise ValueError(
+            f"{paths[0]} and {paths[1]} are of the same images with other boxes or lists of "
+            "objects: evaluate both with one json"
+        )
+    if first.max_dets != second.max_dets:
+        raise ValueError(
+            f"{paths[0]} counts {first.max_dets} detections an image, {paths[1]} "
+            f"{second.max_dets}: evaluate both with one TEST.DETECTIONS_PER_IMAGE"
+        )
     if first.iou_type != second.iou_type:
         raise ValueError(
             f"{paths[0]} is of {first.iou_type}, {paths[1]} of {second.iou_type}: give two alike"

@@ -73,6 +73,7 @@ def write_analysis(folder: str | os.PathLike[str], analysis: Analysis, *, datase
         groups=[row["group"] for row in analysis.classes],
         objects=analysis.objects,
         matches=analysis.matches,
+        truth=analysis.objects.digest(),
     ).write(matches)
     logger.info("What lies behind %s: %s", kind, everything)
 

@@ -6,6 +6,7 @@ Shape shorthand: M objects, I images, K classes.
 from __future__ import annotations
 
 import functools
+import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,6 +80,17 @@ class Objects(ObjectPlaces):
         return EncodedMasks.from_dicts(
             [encoded(a["segmentation"], *sizes[a["image_id"]]) for a in self.truth.annotations]
         )
+
+    def digest(self) -> str:
+        """Return a sha256, in hex, that changes with the objects, their boxes and the lists."""
+        found = hashlib.sha256()
+        for array in (
+            *(self.image_ids, self.category_ids, self.images, self.classes),
+            *(self.ignored, self.boxes, self.open_pairs),
+        ):
+            found.update(repr((array.dtype.str, array.shape)).encode())
+            found.update(np.ascontiguousarray(array).tobytes())
+        return found.hexdigest()
 
     def images_by_class(self) -> list[np.ndarray]:
         """Return for each class the rows of the images with an object of it to find."""

@@ -30,6 +30,7 @@ class SavedMatches:
         groups: "r", "c", "f" or None of each class.
         objects: where the objects are; without those to ignore.
         matches: judged detections.
+        truth: :meth:`Objects.digest` of the ground truth; "" in older files.
     """
 
     iou_type: str
@@ -38,6 +39,7 @@ class SavedMatches:
     groups: Sequence[str | None]
     objects: ObjectPlaces
     matches: Matches
+    truth: str = ""
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write the file, whole or not at all: 14 bytes a detection, before compression."""
@@ -47,6 +49,7 @@ class SavedMatches:
             "max_dets": self.max_dets,
             "names": list(self.names),
             "groups": list(self.groups),
+            "truth": self.truth,
         }
         kept = ~self.objects.ignored
         with atomic_file(path, "wb") as file:
@@ -98,7 +101,8 @@ class SavedMatches:
             raise ValueError(
                 f"{os.fspath(path)} is of version {version}, expected {_VERSION}: evaluate again"
             )
-        return cls(about["iou_type"], about["max_dets"], names, groups, places, matches)
+        truth = about.get("truth", "")
+        return cls(about["iou_type"], about["max_dets"], names, groups, places, matches, truth)
 
 
 def _write_arrays(file: IO[bytes], **arrays: np.ndarray) -> None:

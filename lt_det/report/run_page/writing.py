@@ -78,10 +78,14 @@ def save_run_page(
 
     Raises:
         FileNotFoundError: if a folder has no results, or a file is missing.
-        ValueError: if a file is broken, detections do not belong to the json, or ``output`` cannot
-            be written.
+        ValueError: if a run is given twice, a file is broken, detections do not belong to the json,
+            or ``output`` cannot be written.
     """
     options = options or PageOptions()
+    places = [os.path.realpath(folder) for _, folder in runs]
+    for place, (_, folder) in enumerate(runs):
+        if places[place] in places[:place]:
+            raise ValueError(f"runs: {folder} is given twice, and would count as two seeds")
     check_writable_folder(output, name="output")
     for what in ("ground_truth", "train_json"):
         path = getattr(options, what)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 
 import numpy as np
@@ -121,6 +122,21 @@ def test_runs_that_cannot_be_compared(tmp_path):
     written(tmp_path / "b", {**content, "annotations": content["annotations"][1:]}, rows)
     with pytest.raises(ValueError, match="not of the same data set: other images of objects"):
         compare_runs(tmp_path / "a", tmp_path / "b")
+    first, *others = content["annotations"]
+    x, *box = first["bbox"]
+    written(
+        tmp_path / "b",
+        {**content, "annotations": [{**first, "bbox": [x + 1, *box]}, *others]},
+        rows,
+    )
+    with pytest.raises(ValueError, match="same images with other boxes or lists of objects"):
+        compare_runs(tmp_path / "a", tmp_path / "b")
+    kept = SavedMatches.read(tmp_path / "a" / "matches_bbox.npz")
+    dataclasses.replace(kept, max_dets=15).write(tmp_path / "b" / "matches_bbox.npz")
+    with pytest.raises(ValueError, match="counts 12 detections an image, .* 15: evaluate both"):
+        compare_runs(tmp_path / "a", tmp_path / "b")
+    dataclasses.replace(kept, truth="").write(tmp_path / "b" / "matches_bbox.npz")
+    compare_runs(tmp_path / "a", tmp_path / "b", resamples=1)  # an older file
     with pytest.raises(FileNotFoundError, match=r"has no matches_segm.npz: evaluate"):
         compare_runs(tmp_path / "a", tmp_path / "b", iou_type="segm")
     with pytest.raises(ValueError, match="resamples: expected at least 1, got 0"):

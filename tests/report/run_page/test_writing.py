@@ -128,6 +128,12 @@ def test_figures_in_metrics_json_are_enough(tmp_path):
     assert "lt-det evaluate" in (tmp_path / "out" / "report.html").read_text()
 
 
+def test_a_run_that_is_given_twice_is_no_second_seed(tmp_path):
+    runs = [(None, str(tmp_path)), ("b", f"{tmp_path}/../{tmp_path.name}")]
+    with pytest.raises(ValueError, match="is given twice, and would count as two seeds"):
+        save_run_page(runs, str(tmp_path / "out"))
+
+
 def test_seeds_of_a_config_are_one_method(tmp_path):
     val = write_test_set(tmp_path / "zoo")
     runs = [
