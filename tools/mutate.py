@@ -3,12 +3,15 @@
 
     python tools/mutate.py --count 60 --seed 0
     python tools/mutate.py --replace lt_det/config.py "FEW_MAX = 19" "FEW_MAX = 20"
+    python tools/mutate.py --known
 
 A seeded sample of mutants of losses, meta, evaluation and data, or of other --layers: other
 arithmetic, comparisons, constants, and statements left out. Each is tried in a copy of the
 repository, never in the tree: first against the test files of its layer that name its module, then
 against the rest of them, and others that name it. A mutant that no test finds, a survivor, is
 listed. The exit status is 1 if there is one.
+
+With --known the faults are those of known_faults.yaml, each tried against the tests named there.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from known_faults import Fault, known_faults
 from mutants import Mutant, mutant_of, places
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -131,9 +135,14 @@ class Trial:
         self._root, self._seconds = root, seconds
         self._passes: dict[str, bool] = {}
 
-    def __call__(self, mutant: Mutant) -> str:
-        """Return "survived", or what found the mutant; the copy is as before then."""
-        for files in test_files(self._root, mutant.path):
+    def __call__(self, mutant: Mutant, tests: Sequence[str] = ()) -> str:
+        """Return "survived", or what found the mutant; the copy is as before then.
+
+        Args:
+            mutant: the fault.
+            tests: that may find it; without any, those of its layer.
+        """
+        for files in [list(tests)] if tests else test_files(self._root, mutant.path):
             while files:
                 without = [f"--deselect={test}" for test, ok in self._passes.items() if not ok]
                 result, test = self._run(mutant.source, mutant.path, [*files, *without])
@@ -173,12 +182,26 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--layers", nargs="+", choices=ALL_LAYERS, default=LAYERS)
     parser.add_argument("--seconds", type=float, default=300, help="for the tests of a mutant")
     parser.add_argument("--replace", nargs=3, metavar=("FILE", "OLD", "NEW"), action="append")
+    parser.add_argument(
+        "--known",
+        nargs="*",
+        metavar="WORD",
+        help="faults of known_faults.yaml; with words, those that have one in their name",
+    )
     args = parser.parse_args(arguments)
+    try:
+        faults = None if args.known is None else known_faults(args.known)
+    except ValueError as error:
+        parser.error(f"--known: {error}")
     os.environ["OMP_NUM_THREADS"] = "1"
     data = REPOSITORY.parent / "shared" / "data"
     if data.is_dir():  # beside the repository, and not beside its copy
         os.environ.setdefault("LT_DET_TEST_DATA", str(data))
-    if args.replace:
+    mutants = []
+    if faults is not None:
+        for fault in faults:  # all of them are in their files, before the first is tried
+            replaced(*fault[1:4])
+    elif args.replace:
         mutants = [replaced(*one) for one in args.replace]
     else:
         mutants = sample(REPOSITORY, args.count, args.seed, args.layers)
@@ -189,6 +212,8 @@ def main(arguments: list[str] | None = None) -> int:
     survivors = []
     with tempfile.TemporaryDirectory() as name:
         trial = Trial(copy_of(Path(name) / "copy"), args.seconds)
+        if faults is not None:
+            return tried(faults, trial)
         for number, mutant in enumerate(mutants, 1):
             start = time.monotonic()
             result = trial(mutant)
@@ -200,6 +225,21 @@ def main(arguments: list[str] | None = None) -> int:
     for mutant in survivors:
         print(f"survived: {mutant}")
     return int(bool(survivors))
+
+
+def tried(faults: Sequence[Fault], trial: Trial) -> int:
+    """Print a table of the faults with the test that turned red; return 1 if one has none."""
+    print("| fault | test that turned red |\n| :--- | :--- |", flush=True)
+    survivors = 0
+    for fault in faults:
+        result = trial(replaced(*fault[1:4]), fault.tests)
+        # Without the name of a test it is a file that cannot be imported, or no such test.
+        found = result.startswith("found by ") and "::" in result
+        survivors += not found
+        text = f"`{result.removeprefix('found by ')}`" if found else f"**none: {result}**"
+        print(f"| {fault.name} | {text} |", flush=True)
+    print(f"\n{len(faults) - survivors} of {len(faults)} known faults were found by their tests")
+    return int(survivors > 0)
 
 
 def replaced(path: str, old: str, new: str) -> Mutant:

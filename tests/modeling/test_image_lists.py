@@ -201,6 +201,13 @@ def test_other_trainers_do_not_honour_lists():
         trained(small_model(cfg), small_batch())
 
 
+def test_keys_reach_the_lists():
+    cfg = config_of("standard", "known")
+    cfg.LT_DET.IMAGE_LISTS.FILL, cfg.LT_DET.IMAGE_LISTS.FILL_POWER = 7, 0.25
+    lists = small_model(cfg).roi_heads.box_predictor.criterion.image_lists
+    assert (lists.policy, lists.fill, lists.fill_power) == ("known", 7, 0.25)
+
+
 @pytest.mark.parametrize(
     ("keys", "text"),
     [

@@ -12,7 +12,7 @@ from detectron2.utils.events import EventStorage
 from torch import Tensor, nn
 
 from lt_det.engine.loading.image_lists import ListedRegions
-from lt_det.engine.meta.batches import cached_regions
+from lt_det.engine.meta.batches import cached_regions, regions_by_forward
 from lt_det.engine.meta.step_model import MetaStepModel
 from lt_det.engine.regions.classifier import RegionClassifier
 from lt_det.engine.trainer import LongTailTrainer
@@ -156,6 +156,21 @@ def test_where_all_is_known_it_is_the_plain_meta_step_to_the_last_bit(kind):
         found.append((loss.detach(), model.meta.psi.detach()))
     assert all(torch.equal(a, b) for a, b in zip(*found))
     assert found[0][1].any()
+
+
+def test_a_forward_gives_meta_regions_the_lists_of_their_image():
+    model = step_model("softmax", ImageLists("known"), []).model
+    batch = images(1, LISTS)
+    (found,) = regions_by_forward(model, batch)
+    expected = [
+        [
+            c != label and bool(knowledge != KNOWN if label == K else knowledge == UNKNOWN)
+            for c, knowledge in enumerate(image.class_knowledge)
+        ]
+        for image in batch
+        for label in image[0][1].tolist()
+    ]
+    assert found.hidden.tolist() == expected
 
 
 @pytest.mark.parametrize("regions", ["bank", "forward", "cache", "set of its own"])
