@@ -1,9 +1,10 @@
-"""The faults that tools/mutate.py plants."""
+"""The faults that tools/mutate.py plants, drawn and known ones."""
 
 from __future__ import annotations
 
 import ast
 import importlib
+import subprocess
 import sys
 from pathlib import Path
 
@@ -84,3 +85,24 @@ def test_files_of_other_layers_that_name_a_module_are_tried_too(tools):
     assert "tests/tasks/test_listed_mapper.py" in rest
     assert "tests/data/sampling/test_instance_aware.py" in rest
     assert not any("/engine/" in path for path in rest)  # trainings
+
+
+def test_known_faults_are_each_of_one_place_and_in_the_docs(tools):
+    _, mutate = tools
+    table = (ROOT / "docs" / "reference" / "losses.md").read_text()
+    for fault in mutate.known_faults():
+        assert (ROOT / fault.path).read_text().count(fault.old) == 1, fault
+        assert fault.old != fault.new
+        compile(mutate.replaced(*fault[1:4]).source, fault.path, "exec")
+        assert f"| {fault.name} | `" in table, fault
+        assert fault.tests
+        for test in fault.tests:
+            path, _, name = test.partition("::")
+            assert f"\ndef {name}(" in (ROOT / path).read_text(), test
+
+
+@pytest.mark.slow
+def test_known_faults_are_found():
+    command = [sys.executable, str(ROOT / "tools" / "mutate.py"), "--known"]
+    found = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert found.returncode == 0, found.stdout + found.stderr
