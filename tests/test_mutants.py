@@ -89,12 +89,13 @@ def test_files_of_other_layers_that_name_a_module_are_tried_too(tools):
 
 def test_known_faults_are_each_of_one_place_and_in_the_docs(tools):
     _, mutate = tools
-    table = (ROOT / "docs" / "reference" / "losses.md").read_text()
+    page = (ROOT / "docs" / "reference" / "losses.md").read_text()
+    rows = [line.split("|")[1].strip() for line in page.splitlines() if line.startswith("| ")]
     for fault in mutate.known_faults():
         assert (ROOT / fault.path).read_text().count(fault.old) == 1, fault
         assert fault.old != fault.new
         compile(mutate.replaced(*fault[1:4]).source, fault.path, "exec")
-        assert f"| {fault.name} | `" in table, fault
+        assert fault.name in rows, fault
         assert fault.tests
         for test in fault.tests:
             path, _, name = test.partition("::")
