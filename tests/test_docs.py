@@ -8,6 +8,7 @@ import importlib
 import re
 import runpy
 import shlex
+import sys
 import shutil
 from pathlib import Path
 
@@ -45,7 +46,10 @@ def parse(command: str) -> argparse.Namespace:
     _, tool, *arguments = shlex.split(command)
     if tool == "tools/train_net.py":
         return argument_parser().parse_args(arguments)
-    functions = runpy.run_path(str(REPOSITORY / tool))
+    path = [str((REPOSITORY / tool).parent), *sys.path]  # as of a script
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "path", path)
+        functions = runpy.run_path(str(REPOSITORY / tool))
     parse = functions.get("parse_args") or functions.get("parse_arguments")
     assert parse is not None, f"{tool} has no function that parses its arguments"
     return parse(arguments)

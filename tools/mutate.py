@@ -172,8 +172,8 @@ class Trial:
         return self._passes[test]
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Try the mutants one after another; return 1 if one survives."""
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Return the options; ``known`` are the faults, or None where drawn ones are asked for."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -190,16 +190,22 @@ def main(arguments: list[str] | None = None) -> int:
     )
     args = parser.parse_args(arguments)
     try:
-        faults = None if args.known is None else known_faults(args.known)
+        args.known = None if args.known is None else known_faults(args.known)
     except ValueError as error:
         parser.error(f"--known: {error}")
+    return args
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Try the mutants one after another; return 1 if one survives."""
+    args = parse_arguments(arguments)
     os.environ["OMP_NUM_THREADS"] = "1"
     data = REPOSITORY.parent / "shared" / "data"
     if data.is_dir():  # beside the repository, and not beside its copy
         os.environ.setdefault("LT_DET_TEST_DATA", str(data))
     mutants = []
-    if faults is not None:
-        for fault in faults:  # all of them are in their files, before the first is tried
+    if args.known is not None:
+        for fault in args.known:  # all of them are in their files, before the first is tried
             replaced(*fault[1:4])
     elif args.replace:
         mutants = [replaced(*one) for one in args.replace]
@@ -212,8 +218,8 @@ def main(arguments: list[str] | None = None) -> int:
     survivors = []
     with tempfile.TemporaryDirectory() as name:
         trial = Trial(copy_of(Path(name) / "copy"), args.seconds)
-        if faults is not None:
-            return tried(faults, trial)
+        if args.known is not None:
+            return tried(args.known, trial)
         for number, mutant in enumerate(mutants, 1):
             start = time.monotonic()
             result = trial(mutant)
