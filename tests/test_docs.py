@@ -8,8 +8,8 @@ import importlib
 import re
 import runpy
 import shlex
-import sys
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
