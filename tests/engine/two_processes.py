@@ -13,8 +13,6 @@ from typing import Any
 import torch
 import torch.multiprocessing as mp
 
-from lt_det.engine.startup.launch import launch
-
 #: A hundred times what they take on an idle machine.
 LIMIT_S = 600.0
 
@@ -72,4 +70,7 @@ def _process(rank: int, port: int, main: Callable, folder: Path) -> None:
         WORLD_SIZE="2",
         LOCAL_WORLD_SIZE="2",
     )
+    # Here and not above: tests of lower layers start processes that need no engine.
+    from lt_det.engine.startup.launch import launch
+
     launch(main, argparse.Namespace(folder=folder, config_file="", opts=[]))
