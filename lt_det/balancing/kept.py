@@ -17,7 +17,7 @@ import torch
 
 from lt_det.balancing.candidates import Candidate
 from lt_det.balancing.replay import PostProcessing
-from lt_det.data.stats.class_stats import annotations_of
+from lt_det.engine.regions.fingerprint import described_annotations
 from lt_det.evaluation.results import write_json
 from lt_det.storage.atomic_write import atomic_file
 from lt_det.storage.regular_file import open_regular
@@ -137,10 +137,7 @@ def annotations_digest(dicts: Iterable[Mapping[str, Any]]) -> str:
     """Return the sha256 of the classes, boxes and crowds of images, in hex."""
     digest = hashlib.sha256()
     for record in dicts:
-        objects = [
-            (a["category_id"], a.get("bbox"), a.get("iscrowd", 0)) for a in annotations_of(record)
-        ]
-        digest.update(repr((record.get("image_id"), objects)).encode())
+        digest.update(described_annotations(record).encode())
     return digest.hexdigest()
 
 

@@ -69,3 +69,4 @@ def test_an_image_classifier_trains(tmp_path):
     cfg = digits_config(tmp_path, "DATALOADER.NUM_WORKERS", 1, key, "rand-m9-mstd0.5")
     cfg.SOLVER.MAX_ITER = 1
     train(cfg)
+    assert all(torch.isfinite(v).all() for v in final_state(cfg)["model"].values())

@@ -8,7 +8,7 @@ import hashlib
 import logging
 import os
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,10 +67,7 @@ def region_fingerprint(
         digest.update(repr(_file_state(record.get("file_name"))).encode())
         if "image" in record:
             digest.update(_array_digest(record["image"]).encode())
-        annotations = [
-            (a["category_id"], a.get("bbox"), a.get("iscrowd", 0)) for a in annotations_of(record)
-        ]
-        digest.update(str((record.get("image_id"), annotations)).encode())
+        digest.update(described_annotations(record).encode())
     # All keys of the model: any of poolers, cascade thresholds, norms and so on may matter.
     model = cfg.MODEL.clone()
     model.defrost()
@@ -79,6 +76,14 @@ def region_fingerprint(
     keys = [model.dump(), cfg.INPUT.dump(), cache.SEED, cache.DTYPE, *layout, *_keys_of_ours(cfg)]
     digest.update(repr((keys, described(mapper))).encode())
     return digest.hexdigest()[:16]
+
+
+def described_annotations(record: Mapping[str, Any]) -> str:
+    """Return the id of an image with the classes, boxes and crowds of its objects, as text."""
+    annotations = [
+        (a["category_id"], a.get("bbox"), a.get("iscrowd", 0)) for a in annotations_of(record)
+    ]
+    return str((record.get("image_id"), annotations))
 
 
 def _keys_of_ours(cfg: Any) -> list:
