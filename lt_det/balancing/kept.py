@@ -144,12 +144,3 @@ def annotations_digest(dicts: Iterable[Mapping[str, Any]]) -> str:
 def _read_json(path: Path) -> Any:
     with open_regular(path, "r", encoding="utf-8") as file:
         return json.load(file)
-
-
-def file_digest(path: str) -> str:
-    """Return the sha256 of a file, in hex."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(2**22):
-            digest.update(block)
-    return digest.hexdigest()

@@ -17,7 +17,7 @@ from lt_det.balancing.candidates import Candidate, Fitting, Recipe, recipes
 from lt_det.balancing.choice import Objective, balanced_halves
 from lt_det.balancing.evaluation_cache import EvaluationCache
 from lt_det.balancing.export import Written
-from lt_det.balancing.kept import annotations_digest, file_digest
+from lt_det.balancing.kept import annotations_digest
 from lt_det.balancing.options import BalanceOptions
 from lt_det.balancing.outcome import classes_of
 from lt_det.balancing.plan import Rates, Sizes
@@ -29,6 +29,7 @@ from lt_det.data.stats.class_stats import ClassStats
 from lt_det.engine.evaluated_model import EvaluatedModel
 from lt_det.engine.evaluators import prepare_evaluation
 from lt_det.modeling.calibration import LogitMoments
+from lt_det.storage.digest import hash_file
 
 #: candidates, limits, what to call after an image -> for each candidate what it found with each.
 Evaluation = Callable[..., list[list[Any]]]
@@ -148,7 +149,7 @@ class Subject(abc.ABC):
         cfg.defrost()
         cfg.OUTPUT_DIR = cfg.MODEL.WEIGHTS = cfg.MODEL.DEVICE = ""
         return {
-            "MODEL.WEIGHTS": file_digest(self.cfg.MODEL.WEIGHTS),
+            "MODEL.WEIGHTS": hash_file(self.cfg.MODEL.WEIGHTS),
             "config": cfg.dump(),
             "--choose-on": self.choose_on,
             "test images": [record["image_id"] for record in self.test_dicts],
