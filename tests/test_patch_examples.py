@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.processes import run_python
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted(p for p in (ROOT / "examples/patch").glob("*.py") if p.stem != "one_step")
@@ -28,14 +27,7 @@ def test_there_is_one_for_each_kind_of_model():
 def test_runs(script):
     if script.stem == "point_rend":
         pytest.importorskip("detectron2.projects.point_rend")
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    result = subprocess.run(
-        [sys.executable, str(script)],
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    result = run_python(script)
     if "not available in Model Zoo" in result.stderr:
         pytest.skip("this Detectron2 came without the configs of its model zoo")
     assert result.returncode == 0, result.stderr

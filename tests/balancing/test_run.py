@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +23,7 @@ from lt_det.balancing.subsets import images_of_all_classes
 from lt_det.engine.trainer import LongTailTrainer
 from tests.engine.tiny import tiny_config
 from tests.modeling.small_models import HEADS
+from tests.processes import run_python
 
 OPTIONS = BalanceOptions(iterations=3, tau=(), score_thresholds=(), nms_thresholds=(0.3,))
 
@@ -69,11 +68,8 @@ torch.save(found, sys.argv[2])
 
 def detections_of_plain(output, files, tmp_path):
     """Return boxes, scores and classes of each file by balanced.yaml, without lt_det."""
-    subprocess.run(
-        [sys.executable, "-c", PLAIN, str(output / "balanced.yaml"), str(tmp_path / "f"), *files],
-        check=True,
-        cwd="/",
-    )
+    result = run_python(PLAIN, output / "balanced.yaml", tmp_path / "f", *files)
+    assert result.returncode == 0, result.stderr
     return torch.load(tmp_path / "f")
 
 

@@ -11,7 +11,7 @@ from detectron2.utils import comm
 from lt_det.engine.trainer import LongTailTrainer
 from tests.engine.digits import digits_config
 from tests.engine.test_image_classification import results_of
-from tests.engine.two_processes import run_in_two_processes
+from tests.processes import run_in_two_processes
 
 OPTIONS = ("SOLVER.MAX_ITER", 9, "SOLVER.CHECKPOINT_PERIOD", 4, "TEST.EVAL_PERIOD", 3)
 

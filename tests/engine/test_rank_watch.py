@@ -6,11 +6,10 @@ import argparse
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,7 @@ from lt_det.engine.startup.setup import read_config
 from lt_det.engine.trainer import LongTailTrainer
 from lt_det.evaluation.rank_watch import RankWatch
 from tests.engine.tiny import tiny_config
-from tests.engine.two_processes import free_port
+from tests.processes import free_port, start_python
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 #: Seconds; machines are slow at times.
@@ -63,24 +62,19 @@ launch(test_rank_watch.training, argparse.Namespace(config_file="", opts=options
 """
 
 
-def start(fault: str, folder: Path) -> list[subprocess.Popen]:
+def start(fault: str, folder: Path) -> list[BaseProcess]:
     port = str(free_port())
-    return [
-        subprocess.Popen(
-            [sys.executable, "-c", PROCESS, str(folder)],
-            cwd=REPOSITORY,
-            env={
-                **os.environ,
-                **{"FAULT": fault, "OMP_NUM_THREADS": "1", "PYTHONHASHSEED": "0"},
-                **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "RANK": rank},
-                **{"LOCAL_RANK": rank, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"},
-            },
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in ("0", "1")
-    ]
+    started = []
+    for rank in ("0", "1"):
+        environment = {
+            "FAULT": fault,
+            **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "RANK": rank},
+            **{"LOCAL_RANK": rank, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"},
+        }
+        output = folder / rank
+        output.mkdir()
+        started.append(start_python(PROCESS, folder, environment=environment, output=output))
+    return started
 
 
 def watches(store: dist.Store, limit: float) -> list[RankWatch]:
@@ -161,13 +155,13 @@ def test_errors_of_communication_are_explained():
 def test_a_training_ends_and_names_the_other_rank(fault, message, tmp_path):
     first, second = start(fault, tmp_path)
     try:
-        _, errors = first.communicate(timeout=300)
+        first.join(300)
     finally:
         for process in (first, second):
             process.kill()
-            process.wait()
-            process.stderr.close()
-    assert first.returncode == 1
+            process.join()
+    errors = (tmp_path / "0" / "stderr").read_text()
+    assert first.exitcode == 1
     assert re.search(message, errors), errors[-3000:]
 
 

@@ -10,7 +10,7 @@ from detectron2.utils import comm
 
 from lt_det.engine.trainer import LongTailTrainer
 from tests.engine.tiny import tiny_config
-from tests.engine.two_processes import run_in_two_processes
+from tests.processes import run_in_two_processes
 
 STAGE_1 = {"LT_DET__LOSS": "sigmoid_ce", "SOLVER__MAX_ITER": 2, "DATASETS__TEST": ()}
 STAGE_2 = {

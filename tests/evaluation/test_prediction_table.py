@@ -18,8 +18,8 @@ from lt_det.evaluation.lvis.ground_truth import read_ground_truth
 from lt_det.evaluation.main_rank import arrays_on_main_rank
 from lt_det.evaluation.prediction_table import PredictionTable
 from lt_det.evaluation.predictions import ImagePredictions
-from tests.engine.two_processes import spawn_within
 from tests.evaluation.lvis.sets import random_detections, random_ground_truth
+from tests.processes import spawn_within
 
 
 def masks(rng: np.random.Generator, count: int) -> list[dict]:

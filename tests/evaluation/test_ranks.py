@@ -14,9 +14,9 @@ import torch.distributed as dist
 from lt_det.evaluation import main_rank
 from lt_det.evaluation.coco_evaluator import LongTailCOCOEvaluator
 from lt_det.evaluation.lvis.evaluator import LongTailLVISEvaluator
-from tests.engine.two_processes import spawn_within
 from tests.evaluation.fake_detector import class_stats, feed, predictions, register
 from tests.evaluation.lvis.sets import random_ground_truth
+from tests.processes import spawn_within
 
 NAME = "lt_det_test_ranks"
 

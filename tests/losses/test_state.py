@@ -15,7 +15,7 @@ from lt_det.losses import LOSSES
 from lt_det.losses.criterion import Criterion
 from lt_det.losses.deferred import DeferredCriterion
 from lt_det.losses.state import frozen_states
-from tests.engine.two_processes import run_in_two_processes
+from tests.processes import run_in_two_processes
 
 NUM_CLASSES = 4
 COUNTS = [400.0, 40.0, 9.0, 2.0]

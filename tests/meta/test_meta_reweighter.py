@@ -9,7 +9,7 @@ from lt_det.losses.criterion import Criterion
 from lt_det.meta.hypergradient import Regions
 from lt_det.meta.meta_learner import ClassifierStage
 from lt_det.meta.meta_reweighter import MetaReweighter
-from tests.engine.two_processes import free_port, spawn_within
+from tests.processes import free_port, spawn_within
 
 K, D = 4, 6
 

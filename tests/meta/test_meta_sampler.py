@@ -14,7 +14,7 @@ from lt_det.meta.hypergradient import Regions
 from lt_det.meta.meta_learner import ClassifierStage
 from lt_det.meta.meta_sampler import MetaSampler
 from lt_det.meta.sgd_rule import SGDRule
-from tests.engine.two_processes import free_port, spawn_within
+from tests.processes import free_port, spawn_within
 
 COUNTS = torch.tensor([6.0, 3.0, 1.0])
 

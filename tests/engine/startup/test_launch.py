@@ -18,7 +18,7 @@ from lt_det.engine.stages import run_stages
 from lt_det.engine.startup import launch as launch_module
 from lt_det.engine.startup.setup import argument_parser
 from tests.engine.tiny import tiny_config
-from tests.engine.two_processes import free_port
+from tests.processes import free_port
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 TRAIN_NET = str(REPOSITORY / "tools" / "train_net.py")

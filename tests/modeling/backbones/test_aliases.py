@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 from detectron2.modeling import BACKBONE_REGISTRY
 
 from lt_det.modeling.backbones.aliases import FORMER_NAMES
 from tests.modeling.small_models import small_config
+from tests.processes import run_python
 
 OTHER_PROJECT = """
 from detectron2.modeling import BACKBONE_REGISTRY
@@ -31,7 +29,7 @@ def test_a_project_with_a_backbone_of_the_same_name(order):
     ours = "import lt_det.modeling, lt_det.config"
     first, second = (ours, "") if order == "ours first" else ("", ours)
     script = OTHER_PROJECT.format(first=first, second=second)
-    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    result = run_python(script)
     assert result.returncode == 0, result.stderr
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 import torch
 from torch import nn
@@ -21,6 +18,7 @@ from lt_det.modeling.calibration import (
 )
 from lt_det.modeling.classifiers.layers import CosineClassifier, ScaledClassifier
 from tests.modeling.small_models import HEADS, NUM_CLASSES, small_batch, small_config, small_model
+from tests.processes import run_python
 
 COUNTS = torch.tensor([90.0, 50.0, 20.0, 5.0, 2.0, 1.0])
 DIMENSIONS = torch.linspace(1, 2, NUM_CLASSES)
@@ -164,12 +162,7 @@ def detections(tmp_path_factory):
     """Of the plain, the calibrated and, in a process without this package, the folded model."""
     folders = {case: tmp_path_factory.mktemp("-".join(case)) for case in CASES}
     ours = {case: _detections(folder, *case) for case, folder in folders.items()}
-    result = subprocess.run(
-        [sys.executable, "-c", PLAIN, *map(str, folders.values())],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    result = run_python(PLAIN, *folders.values())
     assert result.returncode == 0, result.stderr
     return {case: (*ours[case], torch.load(folders[case] / "found.pth")) for case in CASES}
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.engine.two_processes import join_within
+from tests.processes import join_within
 
 
 class Hanging:
