@@ -85,8 +85,8 @@ EVALUATE = (
     BLOCK_DETECTRON2
     + """
 import lt_det
-stats = lt_det.class_stats(sys.argv[2])
-results = lt_det.evaluate_lvis(sys.argv[2], sys.argv[3], stats=stats)
+stats = lt_det.class_stats(sys.argv[1])
+results = lt_det.evaluate_lvis(sys.argv[1], sys.argv[2], stats=stats)
 print({name: result.summary["AP"] for name, result in results.items()})
 print(results["bbox"].group_sizes())
 """
@@ -107,7 +107,7 @@ def perfect(tmp_path):
 
 def test_json_files_are_evaluated_without_detectron2(perfect):
     done = subprocess.run(
-        [sys.executable, "-c", EVALUATE, "lt_det", *perfect],
+        [sys.executable, "-c", EVALUATE, *perfect],
         capture_output=True,
         text=True,
         check=False,

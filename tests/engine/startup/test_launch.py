@@ -18,7 +18,7 @@ from lt_det.engine.stages import run_stages
 from lt_det.engine.startup import launch as launch_module
 from lt_det.engine.startup.setup import argument_parser
 from tests.engine.tiny import tiny_config
-from tests.processes import free_port
+from tests.processes import free_port, run_python
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 TRAIN_NET = str(REPOSITORY / "tools" / "train_net.py")
@@ -34,14 +34,17 @@ def write_config(folder: Path, name: str, **keys: object) -> str:
 def run(*words: str, launcher: tuple[str, ...] = ()) -> str:
     paths = [str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(paths)}
-    result = subprocess.run(
-        [sys.executable, *launcher, TRAIN_NET, *words],
-        capture_output=True,
-        text=True,
-        env=environment,
-        timeout=300,
-        check=False,
-    )
+    if launcher:
+        result = subprocess.run(
+            [sys.executable, *launcher, TRAIN_NET, *words],
+            capture_output=True,
+            text=True,
+            env=environment,
+            timeout=300,
+            check=False,
+        )
+    else:
+        result = run_python(Path(TRAIN_NET), *words)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-9000:]
     return result.stdout + result.stderr
 
