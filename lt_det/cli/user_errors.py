@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterator
 
-from lt_det.data.images.unusable_image import UnusableImageError
+from lt_det.storage.explained_error import DiskFullError, ExplainedError
 
 #: Environment variable that asks for tracebacks.
 DEBUG = "LT_DET_DEBUG"
@@ -29,7 +29,7 @@ def user_errors() -> Iterator[None]:
     """Turn errors of input in the block into :class:`UserError`.
 
     Those are values, keys, files and missing packages, found before a training begins. An error in
-    the middle of a training keeps its traceback unless an image file is at fault, and with
+    the middle of a training keeps its traceback unless an image or a full disk is at fault; with
     ``LT_DET_DEBUG`` all do.
 
     Raises:
@@ -41,7 +41,7 @@ def user_errors() -> Iterator[None]:
         raise
     except Exception as error:
         text = _text(error)
-        is_late = getattr(error, "in_training", False) and not isinstance(error, UnusableImageError)
+        is_late = getattr(error, "in_training", False) and not isinstance(error, ExplainedError)
         if text is None or wants_traceback() or is_late:
             raise
         raise UserError(text) from error
@@ -51,7 +51,9 @@ def _text(error: Exception) -> str | None:
     """Return what to tell the user, None for other errors than the user's."""
     if isinstance(error, KeyError) and " " not in str(error.args[0] if error.args else ""):
         return None  # a bare key is no message to a user
-    if isinstance(error, UnusableImageError):
+    if isinstance(error, DiskFullError):
+        return error.strerror
+    if isinstance(error, ExplainedError):
         # A loader process gives its traceback as text.
         found = re.findall(rf"^[\w.]*\b{type(error).__name__}: (.*)", str(error), re.M)
         return found[-1] if found else str(error)

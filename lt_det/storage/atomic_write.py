@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from lt_det.storage.explained_error import DiskFullError
 from lt_det.storage.regular_file import check_replaceable
 
 _PARTIAL = ".partial"
@@ -42,7 +43,8 @@ def atomic_file(
         sync: put the content on the disk before its name, so that it outlives a power cut.
 
     Raises:
-        OSError: if the file cannot be written; for a full disk, with the file and the free space.
+        DiskFullError: if there is no space for the file; it has the path and the free space.
+        OSError: if the file cannot be written for another reason.
         ValueError: if ``path`` is a device, a pipe, a socket or a folder; before the block begins.
     """
     with _new_file(path) as (handle, partial, failures):
@@ -86,7 +88,7 @@ def naming_full_disk(path: str | os.PathLike[str]) -> Iterator[None]:
         path: file or folder that it writes.
 
     Raises:
-        OSError: of a full disk, with the path; others as they are.
+        DiskFullError: with the path and the free space; other errors are as they are.
     """
     try:
         yield
@@ -170,7 +172,7 @@ def _new_file(path: str | os.PathLike[str]) -> Iterator[tuple[int, str, list[OSE
 
 def _full_disk(
     path: str, error: BaseException, *, unchanged: str = "What was there before is unchanged; "
-) -> OSError | None:
+) -> DiskFullError | None:
     """Return an error that names file and free space if ``error`` is one of a full disk."""
     is_full = isinstance(error, OSError) and error.errno in _FULL
     free = _free_bytes(os.path.dirname(path))
@@ -180,7 +182,7 @@ def _full_disk(
         return None
     number = error.errno if isinstance(error, OSError) and is_full else errno.ENOSPC
     advice = f"{unchanged}make room, or write to another disk"
-    return OSError(
+    return DiskFullError(
         number,
         f"{path} could not be written ({os.strerror(number or errno.ENOSPC)}): free on its disk "
         f"are {free_space(os.path.dirname(path))}. {advice[:1].upper()}{advice[1:]}",

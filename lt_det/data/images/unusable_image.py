@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from lt_det.storage.explained_error import ExplainedError
 
-class UnusableImageError(ValueError):
+
+class UnusableImageError(ExplainedError, ValueError):
     """An image file of the user's that is broken, no image, or other than its data set says."""
 
 

@@ -1,4 +1,4 @@
-"""Logs without useless tracebacks: of lines that cannot be written, and of broken images."""
+"""Logs without useless tracebacks: of lines that cannot be written, and of what needs none."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterable
 
-from lt_det.data.images.unusable_image import UnusableImageError
+from lt_det.storage.explained_error import ExplainedError
 
 
 def say_once(handlers: Iterable[logging.Handler]) -> None:
@@ -26,19 +26,19 @@ def say_once(handlers: Iterable[logging.Handler]) -> None:
             handler.handleError = _saying(name, said, usual)  # type: ignore[method-assign, assignment]
 
 
-def keep_image_errors_off_terminal(handlers: Iterable[logging.Handler]) -> None:
-    """Write tracebacks of unusable images to files only; the command line ends with their text.
+def keep_explained_errors_off_terminal(handlers: Iterable[logging.Handler]) -> None:
+    """Write tracebacks of errors whose text is enough to files only; the command line ends with it.
 
     Args:
         handlers: of loggers.
     """
     for handler in handlers:
         if getattr(handler, "stream", None) in (sys.stdout, sys.stderr):
-            handler.addFilter(_is_no_image_error)
+            handler.addFilter(_is_unexplained)
 
 
-def _is_no_image_error(record: logging.LogRecord) -> bool:
-    return not (record.exc_info and isinstance(record.exc_info[1], UnusableImageError))
+def _is_unexplained(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and isinstance(record.exc_info[1], ExplainedError))
 
 
 def _saying(

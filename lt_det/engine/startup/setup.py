@@ -24,7 +24,7 @@ from lt_det.config_files import find_config
 from lt_det.engine.startup.config_reader import ConfigReader, absolute_datasets
 from lt_det.engine.startup.datasets import register_datasets
 from lt_det.engine.startup.home_paths import expand_home
-from lt_det.engine.startup.log_file import keep_image_errors_off_terminal, say_once
+from lt_det.engine.startup.log_file import keep_explained_errors_off_terminal, say_once
 from lt_det.engine.startup.num_classes import (
     forget_num_classes,
     mark_num_classes,
@@ -171,7 +171,7 @@ def setup(args: argparse.Namespace) -> CfgNode:
     for name in _LOGGERS:
         for handler in logging.getLogger(name).handlers:
             handler.addFilter(_write_out_controls)
-        keep_image_errors_off_terminal(logging.getLogger(name).handlers)
+        keep_explained_errors_off_terminal(logging.getLogger(name).handlers)
     logger.info(
         "Config %s, written whole to %s",
         args.config_file or "of Detectron2",

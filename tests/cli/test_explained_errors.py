@@ -1,7 +1,8 @@
-"""An image that breaks while a run goes on ends it with one line, from loader processes too."""
+"""Images that break and disks that fill while a run goes on end it with one line."""
 
 from __future__ import annotations
 
+import errno
 import logging
 
 import pytest
@@ -12,13 +13,17 @@ from lt_det.cli.commands import main
 from lt_det.cli.user_errors import UserError, user_errors
 from lt_det.data.images.unusable_image import MissingImageError, UnusableImageError
 from lt_det.engine.startup.setup import load_config
+from lt_det.storage.explained_error import DiskFullError
 from tests.cli.test_commands import write_config
 
+FULL = "out/model_0000001.pth could not be written (No space left on device): make room"
 TEXT = "image 3: a.jpg cannot be used (OSError: image file is truncated): save the image again"
 
 
 class BrokenLater(TrainerBase):
     """A trainer in Detectron2's loop, which logs the traceback of what ends it."""
+
+    error: Exception
 
     def __init__(self, cfg):
         super().__init__()
@@ -31,7 +36,7 @@ class BrokenLater(TrainerBase):
         super().train(self.start_iter, self.max_iter)
 
     def run_step(self):
-        raise UnusableImageError(TEXT) from OSError("image file is truncated")
+        raise self.error from OSError("what is behind it")
 
 
 class Broken(torch.utils.data.Dataset):
@@ -62,7 +67,13 @@ def test_the_line_names_the_image_once(kind, workers):
     assert str(caught.value) == TEXT
 
 
-def test_a_training_ends_with_one_line(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [(UnusableImageError(TEXT), TEXT), (DiskFullError(errno.ENOSPC, FULL), FULL)],
+    ids=["image", "disk"],
+)
+def test_a_training_ends_with_one_line(tmp_path, monkeypatch, capsys, error, text):
+    monkeypatch.setattr(BrokenLater, "error", error)
     config = write_config(tmp_path, "config")
     folder = load_config(config).OUTPUT_DIR
 
@@ -74,8 +85,8 @@ def test_a_training_ends_with_one_line(tmp_path, monkeypatch, capsys):
         handler.flush()
     out, err = capsys.readouterr()
     assert "Traceback" not in out + err
-    assert err.splitlines()[-1] == f"lt-det train: error: {TEXT} (--debug shows the traceback)"
+    assert err.splitlines()[-1] == f"lt-det train: error: {text} (--debug shows the traceback)"
     with open(f"{folder}/log.txt", encoding="utf-8") as file:
         assert "Traceback" in file.read()  # for whoever wants it
-    with pytest.raises(UnusableImageError):
+    with pytest.raises(type(error)):
         main(["train", "--debug", "--config-file", config])
