@@ -206,8 +206,8 @@ def add_lt_det_config(cfg: CfgNode) -> None:
     node.EVAL.NMS_THRESHOLDS = ()
     # Classification: probability that the bootstrap intervals of accuracies have.
     node.EVAL.CONFIDENCE = 0.95
-    # After a training or --eval-only: AP against frequency, some test images with detections, and
-    # the worst and best classes in the log.
+    # After a training or --eval-only: AP against frequency and some test images with detections,
+    # or the likelihoods of a classifier; and the worst and best classes in the log.
     node.EVAL.PICTURES = True
 
     # Backbones of timm: MODEL.BACKBONE.NAME build_lt_det_timm_backbone or

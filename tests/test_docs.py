@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import functools
 import importlib
 import re
 import runpy
@@ -99,6 +100,7 @@ def test_config_keys_that_a_text_names_exist():
     assert not wrong
 
 
+@functools.cache
 def _functions() -> set[str]:
     """Return the names of all public functions of the package."""
     return {

@@ -18,4 +18,5 @@ def digits_config(folder: Path, *opts: object) -> CfgNode:
     output = folder / "out"
     output.mkdir(parents=True, exist_ok=True)
     standard = ["MODEL.DEVICE", "cpu", "OUTPUT_DIR", str(output), "LT_DET.PROGRESS_BAR", False]
+    standard += ["LT_DET.EVAL.PICTURES", False]  # a second each
     return load_config(str(CONFIG), [*standard, *opts])

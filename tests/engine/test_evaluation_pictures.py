@@ -24,7 +24,11 @@ def train(cfg):
 
 def test_a_training_and_an_evaluation_leave_pictures(tmp_path, caplog):
     cfg = tiny_config(
-        tmp_path, SOLVER__MAX_ITER=2, TEST__EVAL_PERIOD=1, MODEL__ROI_HEADS__SCORE_THRESH_TEST=1e-3
+        tmp_path,
+        LT_DET__EVAL__PICTURES=True,
+        SOLVER__MAX_ITER=2,
+        TEST__EVAL_PERIOD=1,
+        MODEL__ROI_HEADS__SCORE_THRESH_TEST=1e-3,
     )
     drawn = []
     draw = evaluation_pictures._draw_sheet
@@ -48,7 +52,12 @@ def test_a_training_and_an_evaluation_leave_pictures(tmp_path, caplog):
 
 
 def test_a_failing_picture_fails_nothing_and_a_key_leaves_them_out(tmp_path, caplog, monkeypatch):
-    cfg = tiny_config(tmp_path, SOLVER__MAX_ITER=1, MODEL__ROI_HEADS__SCORE_THRESH_TEST=1e-3)
+    cfg = tiny_config(
+        tmp_path,
+        LT_DET__EVAL__PICTURES=True,
+        SOLVER__MAX_ITER=1,
+        MODEL__ROI_HEADS__SCORE_THRESH_TEST=1e-3,
+    )
 
     def fail(*_, **__):
         raise OSError("no room")
@@ -65,7 +74,7 @@ def test_a_failing_picture_fails_nothing_and_a_key_leaves_them_out(tmp_path, cap
 
 def test_a_classifier_gets_the_table(tmp_path, caplog):
     with caplog.at_level(logging.INFO):
-        train(digits_config(tmp_path, "SOLVER.MAX_ITER", 5))
+        train(digits_config(tmp_path, "SOLVER.MAX_ITER", 5, "LT_DET.EVAL.PICTURES", True))
     assert "Worst and best classes of" in caplog.text
     assert "| accuracy |" in caplog.text.replace("  ", "")
 

@@ -37,7 +37,7 @@ def results_of(cfg):
 
 def test_balanced_softmax_helps_the_few(tmp_path):
     short = ("SOLVER.MAX_ITER", 120)
-    plain = digits_config(tmp_path / "ce", *short)
+    plain = digits_config(tmp_path / "ce", *short, "LT_DET.EVAL.PICTURES", True)
     balanced = digits_config(tmp_path / "bs", *short, "LT_DET.LOSS", "balanced_softmax")
     train(plain)
     train(balanced)
@@ -56,7 +56,7 @@ def test_balanced_softmax_helps_the_few(tmp_path):
     assert found["natural"] == pytest.approx(bs["natural"])
     # The training set too, in the same picture; its own images are the likelier ones.
     options = ["DATASETS.TEST", ("digits_lt_train", "digits_test")]
-    options += ["MODEL.WEIGHTS", again.MODEL.WEIGHTS]
+    options += ["MODEL.WEIGHTS", again.MODEL.WEIGHTS, "LT_DET.EVAL.PICTURES", True]
     both = digits_config(tmp_path / "both", *options)
     results = LongTailTrainer.evaluate_checkpoint(both)
     assert results["digits_test"]["classification"]["few"] == pytest.approx(bs["few"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,8 @@ def write_tiny_lvis(folder: Path, *, num_images: int = 8) -> tuple[str, str]:
         return str(path), str(folder / "images")
     generator = np.random.default_rng(0)
     images, annotations = [], []
-    (folder / "images").mkdir(parents=True, exist_ok=True)
+    drawn = folder / f"images.{os.getpid()}"  # whole or not at all: see above
+    drawn.mkdir(parents=True)
     for i in range(num_images):
         pixels = generator.integers(0, 60, (SIDE, SIDE, 3), dtype=np.uint8)
         present = [k for k in range(NUM_CLASSES) if i % 2**k == 0][:4]
@@ -45,7 +47,7 @@ def write_tiny_lvis(folder: Path, *, num_images: int = 8) -> tuple[str, str]:
                     "segmentation": [[x, y, x + w, y, x + w, y + h, x, y + h]],
                 }
             )
-        Image.fromarray(pixels).save(folder / "images" / f"{i + 1}.png")
+        Image.fromarray(pixels).save(drawn / f"{i + 1}.png")
         images.append(
             {
                 "id": i + 1,
@@ -58,7 +60,11 @@ def write_tiny_lvis(folder: Path, *, num_images: int = 8) -> tuple[str, str]:
         )
     categories = [{"id": k + 1, "name": f"class_{k}"} for k in range(NUM_CLASSES)]
     content = {"images": images, "annotations": annotations, "categories": categories}
-    partial = folder / f"tiny.json.{os.getpid()}"  # whole or not at all: see above
+    try:
+        drawn.rename(folder / "images")
+    except OSError:  # the other one was faster
+        shutil.rmtree(drawn)
+    partial = folder / f"tiny.json.{os.getpid()}"
     partial.write_text(json.dumps(content))
     os.replace(partial, path)
     return str(path), str(folder / "images")
@@ -72,6 +78,7 @@ def tiny_config(folder: Path, kind: str = "standard", **keys: object) -> CfgNode
     cfg = small_config(kind)
     cfg.LT_DET.DATASETS = [[name, json_file, root]]
     cfg.LT_DET.PROGRESS_BAR = False
+    cfg.LT_DET.EVAL.PICTURES = False  # a second each
     cfg.LT_DET.META.BANK_IMAGES = 6
     cfg.LT_DET.META.BANK_RENEWAL = 0.5
     cfg.DATASETS.TRAIN = cfg.DATASETS.TEST = (name,)

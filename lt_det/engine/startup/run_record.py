@@ -31,11 +31,11 @@ def write_run_record(
 ) -> None:
     """Write OUTPUT_DIR/results.json, for a classifier its likelihoods, and the other pictures.
 
-    The record: results, weights, command, commit, seed, versions, machine. The picture has a line
-    for each test set.
+    The record: results, weights, command, commit, seed, versions, machine. The picture of the
+    likelihoods has a line for each test set; LT_DET.EVAL.PICTURES False leaves it out.
 
     Only the main process writes; the file appears whole or not at all. In the middle of a training
-    no record is written: its numbers are in metrics.json, and the record of an earlier training
+    nothing is written: its numbers are in metrics.json, and the record of an earlier training
     stays. "weights" is null where no file has them, "iterations" where the file does not say how
     long they were trained.
 
@@ -50,7 +50,8 @@ def write_run_record(
         return
     if not evaluated_model().in_training:
         _write_record(cfg, results, protocol or {})
-    _draw_likelihoods(cfg)
+        if cfg.LT_DET.EVAL.PICTURES:
+            _draw_likelihoods(cfg)
     if model is not None:
         draw_evaluation(cfg, model)
 
