@@ -15,6 +15,7 @@ from lt_det.data.images.unusable_image import MissingImageError, UnusableImageEr
 from lt_det.engine.startup.setup import load_config
 from lt_det.storage.explained_error import DiskFullError
 from tests.cli.test_commands import write_config
+from tests.storage.small_disk import on_small_disk
 
 FULL = "out/model_0000001.pth could not be written (No space left on device): make room"
 TEXT = "image 3: a.jpg cannot be used (OSError: image file is truncated): save the image again"
@@ -90,3 +91,30 @@ def test_a_training_ends_with_one_line(tmp_path, monkeypatch, capsys, error, tex
         assert "Traceback" in file.read()  # for whoever wants it
     with pytest.raises(type(error)):
         main(["train", "--debug", "--config-file", config])
+
+
+FILL = """
+import contextlib
+import io
+
+from lt_det.cli.commands import main
+from tests.engine.tiny import tiny_config
+
+cfg = tiny_config(place / "set", SOLVER__CHECKPOINT_PERIOD=1, DATASETS__TEST=())
+(place / "config.yaml").write_text(cfg.dump())
+out, err = io.StringIO(), io.StringIO()
+with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    status = main(["train", "--config-file", str(place / "config.yaml")])
+print(status, "Traceback" in out.getvalue() + err.getvalue())
+print(err.getvalue().splitlines()[-1])
+print(sorted(path.name for path in (place / "set" / "out").glob("model*")))
+"""
+
+
+@pytest.mark.slow
+def test_a_real_disk_fills(tmp_path):
+    """Its checkpoints have 3.5 MB each."""
+    status, line, left = on_small_disk(tmp_path, "size=9m", FILL).splitlines()
+    assert status == "1 False"
+    assert "model_0000002.pth could not be written (No space left on device): free on" in line
+    assert left == "['model_0000000.pth', 'model_0000001.pth']"
