@@ -57,7 +57,7 @@ def test_a_row_that_contradicts_itself_is_refused(ledger):
 
 def test_numbers_of_ours_are_those_of_the_pages(ledger):
     """A number that is corrected in a page is corrected here too."""
-    names = ("background/classification_study", "background/demo", "background/eureka")
+    names = [f"background/{name}" for name in ("classification_study", "demo", "eureka", "methods")]
     pages = [(ROOT / "docs" / f"{name}.md").read_text() for name in (*names, "how-to/language")]
     for tables in ledger.values():
         for where, table in tables.items():
