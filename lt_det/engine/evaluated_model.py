@@ -50,6 +50,11 @@ def evaluated_model() -> EvaluatedModel:
     return _CURRENT.get()
 
 
+def is_announced() -> bool:
+    """Return whether this is within :func:`evaluating`: else the model may be any other."""
+    return _CURRENT.get() is not _UNKNOWN
+
+
 @contextlib.contextmanager
 def evaluating(model: EvaluatedModel) -> Iterator[None]:
     """Declare the model under evaluation for the time of the block."""

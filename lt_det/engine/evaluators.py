@@ -79,6 +79,7 @@ def build_evaluator(
             output_dir=output_folder,
             class_stats=class_stats,
             score_threshold=threshold_text(cfg),
+            kpt_oks_sigmas=cfg.TEST.KEYPOINT_OKS_SIGMAS,
         )
     if kind == EVALUATOR_TYPE:
         return ClassificationEvaluator(

@@ -24,7 +24,7 @@ from lt_det.engine.detection_limits import limited
 from lt_det.engine.evaluated_model import EvaluatedModel, evaluating, load_evaluated_model
 from lt_det.engine.evaluators import build_evaluator, check_test_sets, prepare_evaluation
 from lt_det.engine.loading.build import build_test_loader, build_train_stream
-from lt_det.engine.loading.streams import build_streams
+from lt_det.engine.loading.streams import build_streams, obey_keys
 from lt_det.engine.meta.batches import MetaBatches
 from lt_det.engine.meta.build import build_meta_learner
 from lt_det.engine.meta.step_model import MetaStepModel
@@ -46,7 +46,6 @@ from lt_det.engine.weights_fit import NO_FIRST_STAGE, check_start
 from lt_det.meta.meta_learner import MetaLearner
 from lt_det.modeling.classifiers.decoupled import classifier_parameters, freeze_all_but_classifier
 from lt_det.modeling.patching.from_config import patch_from_config
-from lt_det.modeling.trainer_keys import obeyed
 from lt_det.tasks import build_class_stats
 
 logger = logging.getLogger(__name__)
@@ -81,7 +80,7 @@ class LongTailTrainer(DefaultTrainer):
 
         detector = self.build_model(cfg)
         check_loss_is_used(cfg, detector)
-        obeyed(detector, "LT_DET.SAMPLER.NAME", "LT_DET.DEFER.SAMPLER")
+        obey_keys(cfg, detector, self._loader)
         bind_class_stats(detector, self.class_stats, unit=cfg.LT_DET.CLASS_STATS.UNIT)
         if cfg.LT_DET.DECOUPLED:
             detector = freeze_all_but_classifier(detector)
@@ -273,7 +272,7 @@ class LongTailTrainer(DefaultTrainer):
 
     @classmethod
     def test(cls, cfg: Any, model: nn.Module, evaluators: Any = None) -> OrderedDict:
-        """Evaluate on DATASETS.TEST; return results, write pictures, at the end results.json."""
+        """Evaluate on DATASETS.TEST; return results, of the run's own model write files too."""
         with limited(cls, cfg, model) as (limited_class, protocol):
             results = super(LongTailTrainer, limited_class).test(cfg, model, evaluators)
         write_run_record(cfg, results, model, protocol=protocol)

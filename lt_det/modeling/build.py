@@ -20,7 +20,7 @@ from lt_det.losses.criterion import Criterion
 from lt_det.losses.deferred import DeferredCriterion
 from lt_det.losses.draws import Draws
 from lt_det.losses.image_lists import ImageLists
-from lt_det.modeling.trainer_keys import refuse_other_trainers
+from lt_det.modeling.trainer_keys import OF_LOADER, OF_TRAINER, refuse_other_trainers
 from lt_det.tasks import Task, build_task
 from lt_det.tasks.deferral import Deferral
 
@@ -47,14 +47,14 @@ def build_criterion(cfg: Any) -> BaseCriterion:
     ):
         criterion = _build_criterion(cfg)
     criterion.image_lists = _build_image_lists(cfg)
-    keys = {
-        "DECOUPLED": cfg.LT_DET.DECOUPLED,
-        "META.ENABLED": cfg.LT_DET.META.ENABLED,
-        "SAMPLER.NAME": cfg.LT_DET.SAMPLER.NAME,
-        "DEFER.SAMPLER": cfg.LT_DET.DEFER.SAMPLER,
-    }
-    refuse_other_trainers(criterion, [f"LT_DET.{key}" for key, value in keys.items() if value])
+    refuse_other_trainers(criterion, keys_in_use(cfg, *OF_TRAINER, *OF_LOADER))
     return criterion
+
+
+def keys_in_use(cfg: Any, *keys: str) -> list[str]:
+    """Return the whole names of those keys below LT_DET that are not off."""
+    values = {key: functools.reduce(getattr, key.split("."), cfg.LT_DET) for key in keys}
+    return [f"LT_DET.{key}" for key, value in values.items() if value]
 
 
 def _build_criterion(cfg: Any) -> BaseCriterion:

@@ -8,6 +8,19 @@ from torch import nn
 
 from lt_det.losses.base_criterion import BaseCriterion
 
+#: Keys below LT_DET, off where empty, of the trainer; and of the loader that it builds.
+OF_TRAINER = (
+    "DECOUPLED",
+    "META.ENABLED",
+    "CLASSIFIER.DISALIGN",
+    "RESET_CLASSIFIER",
+    "REGION_CACHE.ENABLED",
+    "START_CLASSES",
+    "BEST_CHECKPOINT",
+    "EARLY_STOPPING",
+)
+OF_LOADER = ("SAMPLER.NAME", "DEFER.SAMPLER", "COPY_PASTE.ENABLED")
+
 
 def refuse_other_trainers(criterion: BaseCriterion, keys: list[str]) -> None:
     """Make the first call of ``criterion`` raise unless all ``keys`` are :func:`obeyed` by then.

@@ -21,7 +21,7 @@ _ALWAYS_8_BITS = (".jpg", ".jpeg")
 _DECODED = 50
 
 
-def deep_images(file_names: Iterable[str]) -> list[str]:
+def deep_images(file_names: Iterable[str | os.PathLike[str]]) -> list[str]:
     """Return the files whose grey values do not fit into 8 bits; unreadable ones are left out.
 
     Args:
@@ -29,7 +29,7 @@ def deep_images(file_names: Iterable[str]) -> list[str]:
     """
     asked = [
         f
-        for f in dict.fromkeys(file_names)
+        for f in dict.fromkeys(map(os.fspath, file_names))
         # A named pipe would be waited for.
         if not f.lower().endswith(_ALWAYS_8_BITS) and os.path.isfile(f)
     ]

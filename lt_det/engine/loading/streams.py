@@ -28,6 +28,8 @@ from lt_det.engine.regions.cache import build_region_cache
 from lt_det.engine.regions.store import ImageRegions
 from lt_det.meta.meta_learner import MetaLearner
 from lt_det.meta.meta_sampler import MetaSampler
+from lt_det.modeling.build import keys_in_use
+from lt_det.modeling.trainer_keys import OF_LOADER, OF_TRAINER, obeyed
 from lt_det.tasks import build_task
 from lt_det.tasks.listed_mapper import ListedMapper
 from lt_det.tasks.train_samplers import build_train_sampler, class_balanced_sampler
@@ -100,6 +102,23 @@ def build_streams(
         # psi has moved in every iteration so far that is a multiple of the interval.
         meta_batches.start_at(-(-start_iter // cfg.LT_DET.META.INTERVAL))
     return loader, meta_batches
+
+
+def obey_keys(cfg: Any, detector: nn.Module, loader: Iterable[list]) -> None:
+    """Mark the keys that a trainer with these training batches obeys.
+
+    Raises:
+        ValueError: if LT_DET says how to draw or paste, and the loader is not this package's.
+    """
+    keys = keys_in_use(cfg, *OF_LOADER)
+    if keys and not isinstance(loader, TrainStream):
+        raise ValueError(
+            f"{' and '.join(keys)} would do nothing: build_train_loader returns a "
+            f"{type(loader).__name__} and no TrainStream. Return build_train_loader(cfg, "
+            "mapper=...) of LongTailTrainer, or leave the key at its default"
+        )
+    others = [key for key in OF_TRAINER if key not in ("DECOUPLED", "META.ENABLED")]
+    obeyed(detector, *keys, *keys_in_use(cfg, *others))
 
 
 def _warn_unknown(cfg: Any, loader: Iterable[list]) -> None:

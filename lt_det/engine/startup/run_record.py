@@ -14,7 +14,7 @@ import torch
 from detectron2.utils import comm
 from torch import nn
 
-from lt_det.engine.evaluated_model import evaluated_model
+from lt_det.engine.evaluated_model import evaluated_model, is_announced
 from lt_det.engine.evaluation_pictures import draw_evaluation
 from lt_det.evaluation.beside_results import beside_results
 from lt_det.evaluation.results import write_json
@@ -43,10 +43,13 @@ def write_run_record(
         cfg: config of the run.
         results: as the evaluators return them.
         model: for :func:`~lt_det.engine.evaluation_pictures.draw_evaluation`; None leaves it out.
+            One that nobody has announced by :func:`~lt_det.engine.evaluated_model.evaluating`, as
+            a copy with averaged weights or a wrapper for test-time augmentation, is not the run's:
+            nothing is written.
         protocol: limits and detections an image of the results, see
             :mod:`lt_det.engine.detection_limits`.
     """
-    if not comm.is_main_process():
+    if not comm.is_main_process() or (model is not None and not is_announced()):
         return
     if not evaluated_model().in_training:
         _write_record(cfg, results, protocol or {})
