@@ -19,42 +19,62 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.multiprocessing as mp
 
 #: A hundred times what they take on an idle machine.
 LIMIT_S = 600.0
-_FORKED = "forkserver"
+# On macOS a process that has loaded Accelerate must not be forked.
+_FORKED = "forkserver" if sys.platform == "linux" else "spawn"
 multiprocessing.set_forkserver_preload(
     ["detectron2.engine", "detectron2.evaluation", "detectron2.modeling"]
 )
 
 
-def run_in_two_processes(main: Callable[[argparse.Namespace], None], folder: Path) -> None:
+def run_in_two_processes(
+    main: Callable[[argparse.Namespace], None], folder: Path, *, new: bool = False
+) -> None:
     """Call ``main``, with ``folder`` in its arguments, in both; return when both are done.
 
+    Args:
+        main: function of a module.
+        folder: of their files.
+        new: see :func:`spawn_within`.
+
     Raises:
         TimeoutError: if they are not done after ten minutes; they are ended.
     """
-    spawn_within(_launched, (free_port(), main, folder), nprocs=2)
+    spawn_within(_launched, (free_port(), main, folder), nprocs=2, new=new)
 
 
-def spawn_within(work: Callable[..., None], arguments: tuple, *, nprocs: int) -> None:
+def spawn_within(
+    work: Callable[..., None], arguments: tuple, *, nprocs: int, new: bool = False
+) -> None:
     """Call ``work`` with the rank and ``arguments`` in each process; return when all are done.
 
+    Args:
+        work: function of a module.
+        arguments: that can be pickled.
+        nprocs: number of ranks.
+        new: in new interpreters, whose sets have another order in each rank.
+
     Raises:
         TimeoutError: if they are not done after ten minutes; they are ended.
     """
-    context = mp.start_processes(
-        _rank, (dict(os.environ), work, arguments), nprocs, join=False, start_method=_FORKED
-    )
+    method = "spawn" if new else _FORKED
+    words = (dict(os.environ), os.getcwd(), work, arguments)
+    context = mp.start_processes(_rank, words, nprocs, join=False, start_method=method)
     join_within(context, LIMIT_S)
 
 
 def run_python(
     program: str | Path, *words: object, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run code, or a script, as ``python -c`` or ``python`` would; wait for it.
+    """Run code, or a script, about as ``python -c`` or ``python`` would; wait for it.
+
+    What Detectron2 reads when it is imported, as DETECTRON2_DATASETS, is older, the end of the
+    interpreter is not run, and classes of the program cannot be pickled.
 
     Args:
         program: the code, or the path of the script.
@@ -69,10 +89,12 @@ def run_python(
     """
     with tempfile.TemporaryDirectory() as folder:
         process = start_python(program, *words, environment=environment, output=Path(folder))
-        process.join(LIMIT_S)
-        if process.exitcode is None:
+        try:
+            process.join(LIMIT_S)
+            if process.exitcode is None:
+                raise TimeoutError(f"a program had not ended after {LIMIT_S:g} s: {program}")
+        finally:  # after an interrupt, too
             process.kill()
-            raise TimeoutError(f"a program had not ended after {LIMIT_S:g} s: {program}")
         texts = [Path(folder, name).read_text() for name in ("stdout", "stderr")]
         return subprocess.CompletedProcess(words, process.exitcode, *texts)
 
@@ -87,7 +109,13 @@ def start_python(
     streams = [output / name for name in ("stdout", "stderr")]
     process = multiprocessing.get_context(_FORKED).Process(
         target=_program,
-        args=({**os.environ, **(environment or {})}, program, [str(w) for w in words], streams),
+        args=(
+            {**os.environ, **(environment or {})},
+            os.getcwd(),
+            program,
+            [str(word) for word in words],
+            streams,
+        ),
     )
     process.start()
     return process
@@ -118,23 +146,30 @@ def join_within(context: Any, seconds: float) -> None:
         )
 
 
-def _become(environment: Mapping[str, str]) -> None:
-    # The process that is forked has the environment of the moment in which it was started.
+def _become(environment: Mapping[str, str], folder: str) -> None:
+    # The process that is forked has environment, folder and random states of its start.
     os.environ.clear()
     os.environ.update(environment)
+    os.chdir(folder)
+    np.random.seed(int.from_bytes(os.urandom(4), "little"))
+    torch.seed()
     torch.set_num_threads(1)
 
 
-def _rank(rank: int, environment: dict, work: Callable[..., None], arguments: tuple) -> None:
-    _become(environment)
+def _rank(
+    rank: int, environment: dict, folder: str, work: Callable[..., None], arguments: tuple
+) -> None:
+    _become(environment, folder)
     work(rank, *arguments)
 
 
-def _program(environment: dict, program: str | Path, words: list[str], streams: list[Path]) -> None:
+def _program(
+    environment: dict, folder: str, program: str | Path, words: list[str], streams: list[Path]
+) -> None:
     for number, path in enumerate(streams, start=1):
         with path.open("wb") as file:
             os.dup2(file.fileno(), number)
-    _become(environment)
+    _become(environment, folder)
     sys.argv = [str(program) if isinstance(program, Path) else "-c", *words]
     if isinstance(program, Path):
         sys.path.insert(0, str(program.parent))

@@ -195,6 +195,8 @@ sys.meta_path.insert(0, Blocker())
 """
 IMPORT = """
 for name in sys.argv[1:]:
+    for loaded in [m for m in sys.modules if m.partition(".")[0] == "lt_det"]:
+        del sys.modules[loaded]  # each by itself, whatever was imported before it
     try:
         importlib.import_module(name)
     except ImportError as error:

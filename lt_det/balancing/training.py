@@ -84,7 +84,10 @@ def training_config(cfg: Any, recipe: Recipe, *, iterations: int, dtype: str) ->
     cfg.LT_DET.DEFER.START_ITER, cfg.LT_DET.DEFER.START_EPOCH = 0, 0.0
     cfg.LT_DET.META.ENABLED = False
     cfg.DATALOADER.NUM_WORKERS = 0
-    cfg.DATASETS.TEST = ()
+    # Of the training that is over: what it chose by, began with, pasted and deferred.
+    cfg.DATASETS.TEST, cfg.LT_DET.BEST_CHECKPOINT, cfg.LT_DET.EARLY_STOPPING = (), "", 0
+    cfg.LT_DET.START_CLASSES, cfg.LT_DET.COPY_PASTE.ENABLED = "", False
+    cfg.LT_DET.DEFER.LOSS = cfg.LT_DET.DEFER.SAMPLER = ""
     cfg.SOLVER.MAX_ITER = iterations
     step = int(_STEP * iterations)
     cfg.SOLVER.STEPS = (step,) if step else ()

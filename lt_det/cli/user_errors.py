@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterator
 
-from lt_det.storage.explained_error import DiskFullError, ExplainedError
+from lt_det.storage.explained_error import ExplainedError
 
 #: Environment variable that asks for tracebacks.
 DEBUG = "LT_DET_DEBUG"
@@ -51,12 +51,12 @@ def _text(error: Exception) -> str | None:
     """Return what to tell the user, None for other errors than the user's."""
     if isinstance(error, KeyError) and " " not in str(error.args[0] if error.args else ""):
         return None  # a bare key is no message to a user
-    if isinstance(error, DiskFullError):
-        return error.strerror
     if isinstance(error, ExplainedError):
+        if isinstance(error, OSError) and error.strerror:
+            return error.strerror
         # A loader process gives its traceback as text.
         found = re.findall(rf"^[\w.]*\b{type(error).__name__}: (.*)", str(error), re.M)
-        return found[-1] if found else str(error)
+        return re.sub(r"^\[Errno \d+\] ", "", found[-1]) if found else str(error)
     if isinstance(error, _KINDS):
         # KeyError puts quotes around its text; an OSError of the system has a number first.
         text = str(error.args[0]) if len(error.args) == 1 else str(error)

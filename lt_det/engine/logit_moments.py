@@ -25,7 +25,6 @@ from lt_det.modeling.calibration.logn import LogitMoments
 from lt_det.modeling.classifiers.classification_head import classification_heads
 from lt_det.modeling.classifiers.decoupled import freeze_all_but_classifier
 from lt_det.modeling.patching.from_config import patch_from_config
-from lt_det.modeling.trainer_keys import OF_LOADER, OF_TRAINER, obeyed
 from lt_det.tasks import build_class_stats, build_task
 
 #: Images of a detector in one forward.
@@ -88,7 +87,6 @@ def _of_images(cfg: Any, model: Any, *, max_images: int) -> LogitMoments:
 
 def _of_regions(cfg: Any, model: nn.Module, *, max_images: int) -> list[LogitMoments]:
     model = freeze_all_but_classifier(model).train()
-    obeyed(model, *(f"LT_DET.{key}" for key in (*OF_TRAINER, *OF_LOADER)))
     dicts = build_train_dicts(cfg)
     step = -(-len(dicts) // max_images) if max_images else 1
     mapper = build_task(cfg).build_mapper(cfg, is_train=True)

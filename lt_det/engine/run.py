@@ -17,6 +17,7 @@ from lt_det.engine.startup.launch import launch
 from lt_det.engine.startup.output_folder import config_of_started_runs
 from lt_det.engine.startup.setup import argument_parser, read_config, setup
 from lt_det.engine.trainer import LongTailTrainer
+from lt_det.storage.atomic_write import naming_full_disk
 from lt_det.storage.regular_file import open_regular
 
 logger = logging.getLogger(__name__)
@@ -55,7 +56,9 @@ def run_config(args: argparse.Namespace) -> Any:
         )
         return None
     try:
-        return trainer.train()
+        # TensorBoard's writer ends a training as well where it finds no space.
+        with naming_full_disk(cfg.OUTPUT_DIR, among_others=True):
+            return trainer.train()
     except Exception as error:
         vars(error)["in_training"] = True
         raise

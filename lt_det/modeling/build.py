@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 from dataclasses import fields
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -47,14 +48,9 @@ def build_criterion(cfg: Any) -> BaseCriterion:
     ):
         criterion = _build_criterion(cfg)
     criterion.image_lists = _build_image_lists(cfg)
-    refuse_other_trainers(criterion, keys_in_use(cfg, *OF_TRAINER, *OF_LOADER))
+    keys = {key: attrgetter(key)(cfg) for key in (*OF_TRAINER, *OF_LOADER)}
+    refuse_other_trainers(criterion, [key for key, value in keys.items() if value])
     return criterion
-
-
-def keys_in_use(cfg: Any, *keys: str) -> list[str]:
-    """Return the whole names of those keys below LT_DET that are not off."""
-    values = {key: functools.reduce(getattr, key.split("."), cfg.LT_DET) for key in keys}
-    return [f"LT_DET.{key}" for key, value in values.items() if value]
 
 
 def _build_criterion(cfg: Any) -> BaseCriterion:

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import nn
 
 from lt_det.losses.base_criterion import BaseCriterion
 
-#: Keys below LT_DET, off where empty, of the trainer; and of the loader that it builds.
+#: Keys, off where empty, of the trainer; and of the loader that it builds.
 OF_TRAINER = (
-    "DECOUPLED",
-    "META.ENABLED",
-    "CLASSIFIER.DISALIGN",
-    "RESET_CLASSIFIER",
-    "REGION_CACHE.ENABLED",
-    "START_CLASSES",
-    "BEST_CHECKPOINT",
-    "EARLY_STOPPING",
+    "LT_DET.DECOUPLED",
+    "LT_DET.META.ENABLED",
+    "LT_DET.CLASSIFIER.DISALIGN",
+    "LT_DET.RESET_CLASSIFIER",
+    "LT_DET.REGION_CACHE.ENABLED",
+    "LT_DET.START_CLASSES",
+    "LT_DET.BEST_CHECKPOINT",
+    "LT_DET.EARLY_STOPPING",
 )
-OF_LOADER = ("SAMPLER.NAME", "DEFER.SAMPLER", "COPY_PASTE.ENABLED")
+OF_LOADER = ("LT_DET.SAMPLER.NAME", "LT_DET.DEFER.SAMPLER", "LT_DET.COPY_PASTE.ENABLED")
 
 
 def refuse_other_trainers(criterion: BaseCriterion, keys: list[str]) -> None:
@@ -41,7 +42,7 @@ def obeyed(model: nn.Module, *keys: str) -> None:
 
 
 def _raise_if_unmet(criterion: Any, _inputs: Any) -> None:
-    if criterion.unmet_keys:
+    if criterion.unmet_keys and torch.is_grad_enabled():  # without gradients nothing is trained
         raise RuntimeError(
             f"{' and '.join(sorted(criterion.unmet_keys))} would do nothing in this training: it "
             "is lt_det.engine.trainer.LongTailTrainer that reads the key. Use it (a trainer of "

@@ -80,21 +80,31 @@ def atomic_path(path: str | os.PathLike[str], *, sync: bool = False) -> Iterator
         os.replace(partial, path)
 
 
+def is_full_disk(error: BaseException | None) -> bool:
+    """Return whether an error of the system is one of a full disk."""
+    return isinstance(error, OSError) and error.errno in _FULL
+
+
 @contextlib.contextmanager
-def naming_full_disk(path: str | os.PathLike[str]) -> Iterator[None]:
+def naming_full_disk(path: str | os.PathLike[str], *, among_others: bool = False) -> Iterator[None]:
     """Name file and free space if the block, which writes a file by itself, finds a full disk.
 
     Args:
         path: file or folder that it writes.
+        among_others: it writes elsewhere too: only a disk of ``path`` that is full is named.
 
     Raises:
         DiskFullError: with the path and the free space; other errors are as they are.
     """
     try:
         yield
+    except DiskFullError:
+        raise
     except OSError as error:
-        full = _full_disk(os.path.abspath(path), error, unchanged="")
-        if full is None:
+        path = os.path.abspath(path)
+        full = _full_disk(path, error, unchanged="")
+        free = _free_bytes(path)
+        if full is None or (among_others and (free is None or free >= _NEARLY_FULL)):
             raise
         raise full from error
 
@@ -174,7 +184,7 @@ def _full_disk(
     path: str, error: BaseException, *, unchanged: str = "What was there before is unchanged; "
 ) -> DiskFullError | None:
     """Return an error that names file and free space if ``error`` is one of a full disk."""
-    is_full = isinstance(error, OSError) and error.errno in _FULL
+    is_full = is_full_disk(error)
     free = _free_bytes(os.path.dirname(path))
     # Writers in C++ (torch, safetensors) report a RuntimeError, or an error without a number.
     unknown = type(error).__name__ == "SafetensorError" or isinstance(error, RuntimeError)

@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -16,7 +15,6 @@ from lt_det.cli.commands import COMMANDS, main
 from lt_det.cli.user_errors import UserError, user_errors, wants_traceback
 from tests.engine.startup.test_launch import TRAIN_NET, write_config
 from tests.engine.tiny import write_tiny_lvis
-from tests.processes import run_python
 
 HELP = """
 import sys
@@ -141,7 +139,13 @@ def _die(_):
 
 def test_train_net_is_the_command(tmp_path):
     """And fails with one line and a status, as a script in a shell needs it."""
-    done = run_python(Path(TRAIN_NET), "--config-file", "no.yaml")
+    done = subprocess.run(
+        [sys.executable, TRAIN_NET, "--config-file", "no.yaml"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.path.dirname(os.path.dirname(TRAIN_NET))},
+        check=False,
+    )
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("lt-det train: error: --config-file 'no.yaml'")
     assert "Traceback" not in done.stderr

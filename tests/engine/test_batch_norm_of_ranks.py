@@ -14,6 +14,7 @@ from tests.engine.test_image_classification import results_of
 from tests.processes import run_in_two_processes
 
 OPTIONS = ("SOLVER.MAX_ITER", 9, "SOLVER.CHECKPOINT_PERIOD", 4, "TEST.EVAL_PERIOD", 3)
+OPTIONS += ("LT_DET.EVAL.PICTURES", True)  # by one rank, while the other goes on
 
 
 def train(args: argparse.Namespace) -> None:

@@ -59,7 +59,7 @@ def both_stages(args: argparse.Namespace) -> None:
 def test_ranks_see_other_images_and_keep_the_same_weights(tmp_path):
     for name in ("first", "second_False", "second_True"):
         tiny_config(tmp_path / name)  # the files, before two processes write them at once
-    run_in_two_processes(both_stages, tmp_path)
+    run_in_two_processes(both_stages, tmp_path, new=True)
     ranks = [torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2)]
     start = None
     for a, b in zip(*ranks):

@@ -113,7 +113,7 @@ def part(rank: int) -> list[ImagePredictions]:
 
 
 def test_arrays_of_three_ranks_arrive_in_their_order(tmp_path):
-    spawn_within(_gather, (tmp_path,), nprocs=3)
+    spawn_within(_gather, (tmp_path,), nprocs=3, new=True)
     expected = PredictionTable.of_images([*part(0), *part(1), *part(2)]).arrays()
     with np.load(tmp_path / "joined.npz") as joined:
         assert set(joined) == set(expected)

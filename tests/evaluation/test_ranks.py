@@ -67,7 +67,7 @@ def work(rank: int, folder: Path) -> None:
 def folder(tmp_path_factory) -> Path:
     """Both ranks have run, once for all tests: starting the processes is what takes long."""
     folder = tmp_path_factory.mktemp("ranks")
-    spawn_within(work, (folder,), nprocs=2)
+    spawn_within(work, (folder,), nprocs=2, new=True)
     return folder
 
 

@@ -29,7 +29,7 @@ def deep_images(file_names: Iterable[str | os.PathLike[str]]) -> list[str]:
     """
     asked = [
         f
-        for f in dict.fromkeys(map(os.fspath, file_names))
+        for f in dict.fromkeys(os.fspath(name) for name in file_names)
         # A named pipe would be waited for.
         if not f.lower().endswith(_ALWAYS_8_BITS) and os.path.isfile(f)
     ]

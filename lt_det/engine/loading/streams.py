@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Sequence
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 from detectron2.data import get_detection_dataset_dicts
@@ -28,7 +29,6 @@ from lt_det.engine.regions.cache import build_region_cache
 from lt_det.engine.regions.store import ImageRegions
 from lt_det.meta.meta_learner import MetaLearner
 from lt_det.meta.meta_sampler import MetaSampler
-from lt_det.modeling.build import keys_in_use
 from lt_det.modeling.trainer_keys import OF_LOADER, OF_TRAINER, obeyed
 from lt_det.tasks import build_task
 from lt_det.tasks.listed_mapper import ListedMapper
@@ -110,15 +110,15 @@ def obey_keys(cfg: Any, detector: nn.Module, loader: Iterable[list]) -> None:
     Raises:
         ValueError: if LT_DET says how to draw or paste, and the loader is not this package's.
     """
-    keys = keys_in_use(cfg, *OF_LOADER)
+    keys = [key for key in OF_LOADER if attrgetter(key)(cfg)]
     if keys and not isinstance(loader, TrainStream):
         raise ValueError(
             f"{' and '.join(keys)} would do nothing: build_train_loader returns a "
             f"{type(loader).__name__} and no TrainStream. Return build_train_loader(cfg, "
             "mapper=...) of LongTailTrainer, or leave the key at its default"
         )
-    others = [key for key in OF_TRAINER if key not in ("DECOUPLED", "META.ENABLED")]
-    obeyed(detector, *keys, *keys_in_use(cfg, *others))
+    elsewhere = ("LT_DET.DECOUPLED", "LT_DET.META.ENABLED")
+    obeyed(detector, *keys, *(key for key in OF_TRAINER if key not in elsewhere))
 
 
 def _warn_unknown(cfg: Any, loader: Iterable[list]) -> None:

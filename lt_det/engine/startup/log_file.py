@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 from collections.abc import Callable, Iterable
 
+from lt_det.storage.atomic_write import is_full_disk
 from lt_det.storage.explained_error import ExplainedError
 
 
@@ -29,16 +31,27 @@ def say_once(handlers: Iterable[logging.Handler]) -> None:
 def keep_explained_errors_off_terminal(handlers: Iterable[logging.Handler]) -> None:
     """Write tracebacks of errors whose text is enough to files only; the command line ends with it.
 
+    Threads that find a full disk write none.
+
     Args:
         handlers: of loggers.
     """
     for handler in handlers:
         if getattr(handler, "stream", None) in (sys.stdout, sys.stderr):
             handler.addFilter(_is_unexplained)
+    if threading.excepthook is not _say_of_thread:
+        threading.excepthook = _say_of_thread
+
+
+def _say_of_thread(arguments: threading.ExceptHookArgs) -> None:
+    # TensorBoard's thread: its training ends with the same error.
+    if not is_full_disk(arguments.exc_value):
+        threading.__excepthook__(arguments)
 
 
 def _is_unexplained(record: logging.LogRecord) -> bool:
-    return not (record.exc_info and isinstance(record.exc_info[1], ExplainedError))
+    error = record.exc_info[1] if record.exc_info else None
+    return not (isinstance(error, ExplainedError) or is_full_disk(error))
 
 
 def _saying(

@@ -37,7 +37,7 @@ def freeze_all_but_classifier(model: nn.Module) -> nn.Module:
             "MODEL.ROI_HEADS.NAME to LongTailROIHeads, LongTailCascadeROIHeads or "
             "LongTailRes5ROIHeads, or MODEL.META_ARCHITECTURE to LongTailImageClassifier"
         )
-    obeyed(model, "LT_DET.DECOUPLED")
+    obeyed(model, "LT_DET.DECOUPLED", "LT_DET.CLASSIFIER.DISALIGN")
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     for head in heads:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 import random
 import subprocess
 import sys
@@ -224,8 +225,16 @@ def test_descriptions_are_those_of_another_process():
         "import random, sys\n"
         "sys.stdout.write(str(described([DatasetMapper(get_cfg(), True), random.random])))"
     )
+    other = "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1"
     output = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={
+            **os.environ,
+            "PYTHONHASHSEED": "2" if os.environ.get("PYTHONHASHSEED") == "1" else "1",
+        },
     ).stdout
     assert output == str(described([DatasetMapper(get_cfg(), True), random.random]))
     assert "0x" not in output

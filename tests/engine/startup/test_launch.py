@@ -62,6 +62,7 @@ STAGE_2 = {
     "LT_DET__DECOUPLED": True,
     "LT_DET__META__ENABLED": True,
     "LT_DET__META__LR": 0.1,
+    "LT_DET__EVAL__PICTURES": True,
     "SOLVER__MAX_ITER": 3,
 }
 
