@@ -15,6 +15,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 from lt_det.data.array_unpickler import BROKEN_FILE, ArrayUnpickler
 from lt_det.data.stats.class_stats import ClassStats
 from lt_det.engine.start_classes import StartClasses
+from lt_det.engine.weights_fit import check_resumed_shapes
 from lt_det.modeling.roi.box_predictor import LongTailOutputLayers
 from lt_det.storage.atomic_write import atomic_file, remove_partial_files
 from lt_det.storage.regular_file import check_regular, open_regular
@@ -170,9 +171,8 @@ class LongTailCheckpointer(DetectionCheckpointer):
         """Return ``data`` if its model is a dict of tensors or arrays."""
         model = data["model"]
         if not isinstance(model, dict):
-            raise ValueError(
-                f"checkpoint {filename!r} holds a {type(model).__name__} as its model, no weights"
-            )
+            kind = type(model).__name__
+            raise ValueError(f"checkpoint {filename!r} holds a {kind} as its model, no weights")
         for key, value in model.items():
             if not isinstance(key, str):
                 raise ValueError(
@@ -195,6 +195,8 @@ class LongTailCheckpointer(DetectionCheckpointer):
         self.keys_of_file = tuple(checkpoint["model"])
         if self.classes is not None:
             self.classes.match(checkpoint, self.model, self._path, resume=self._resumes)
+        if self._resumes and "trainer" in self.checkpointables:
+            check_resumed_shapes(self._path, checkpoint["model"], self.model)
         if not checkpoint.get("matching_heuristics", False):
             self._give_rows_of_softmax(checkpoint["model"])
         self.incompatible = super()._load_model(checkpoint)

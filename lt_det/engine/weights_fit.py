@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+from torch import nn
 
 #: Format -> what some of its keys begin with; the first that fits is named.
 _FORMATS = {
@@ -108,6 +110,23 @@ def format_of(keys: Iterable[str]) -> str:
         if any(key.startswith(beginnings) for key in keys):
             return name
     return ""
+
+
+def check_resumed_shapes(checkpoint: str, weights: Mapping[str, Any], model: nn.Module) -> None:
+    """Raise if parameters in a checkpoint to resume from have other shapes than the model's.
+
+    Raises:
+        ValueError: the optimizer has states of those shapes, too.
+    """
+    for name, parameter in model.named_parameters():
+        found = tuple(weights[name].shape) if name in weights else tuple(parameter.shape)
+        if found != tuple(parameter.shape):
+            raise ValueError(
+                f"--resume: {name} has the shape {found} in {checkpoint!r} and "
+                f"{tuple(parameter.shape)} in the model: resume with the config that it was "
+                "trained with (LT_DET.LOSS says how many columns a classifier has), or start anew "
+                "in another OUTPUT_DIR, with MODEL.WEIGHTS set to it"
+            )
 
 
 def class_numbers(incompatible: Any) -> str:

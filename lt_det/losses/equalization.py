@@ -76,8 +76,8 @@ def without_effect(
     if rarest < threshold:
         return ""
     return (
-        f"no class is below the threshold {threshold:g}, the rarest has {rarest:.2g} of the "
-        "training set: set a larger threshold"
+        f"no class is below the threshold {threshold:g}, the share of the rarest in the "
+        f"sum of all class counts is {rarest:.2g}: set a larger threshold"
     )
 
 

@@ -216,3 +216,18 @@ def test_a_checkpoint_of_weights_only_is_not_resumed(tmp_path):
         LongTailTrainer(cfg).resume_or_load(resume=True)
     cfg.MODEL.WEIGHTS = path
     LongTailTrainer(cfg).resume_or_load(resume=False)
+
+
+def test_a_classifier_of_other_columns_is_not_resumed(tmp_path):
+    """The optimizer's states are of the old ones: the first step would end in a traceback."""
+    cfg = tiny_config(tmp_path, SOLVER__MAX_ITER=1, DATASETS__TEST=())
+    trainer = LongTailTrainer(cfg)
+    trainer.resume_or_load(resume=False)
+    trainer.train()
+    for loss in ("seesaw", "sigmoid_ce"):
+        cfg.LT_DET.LOSS = loss
+        words = (
+            r"--resume: .*cls_score.weight has the shape \(7, 32\) in .* \([68], 32\) in the model"
+        )
+        with pytest.raises(ValueError, match=words):
+            LongTailTrainer(cfg).resume_or_load(resume=True)

@@ -48,6 +48,16 @@ def trained(tmp_path_factory):
     return folder, os.path.join(cfg.OUTPUT_DIR, "model_final.pth"), records
 
 
+def test_another_model_leaves_the_record_of_the_run(trained):
+    """A copy with averaged weights, or a wrapper for augmentation at test time."""
+    folder, _, _ = trained
+    cfg = tiny_config(folder)
+    before = record(cfg)
+    results = LongTailTrainer.test(cfg, small_model(cfg).eval())
+    assert "AP" in results["bbox"]
+    assert record(cfg) == before
+
+
 def record(cfg) -> dict:
     return json.loads((Path(cfg.OUTPUT_DIR) / "results.json").read_text())
 

@@ -111,7 +111,7 @@ def test_an_equalization_loss_without_rare_classes_says_so_in_a_detector(caplog)
     counts = torch.tensor([60.0, 30.0, 10.0, 100 / 3], dtype=torch.float64)
     criterion.bind(counts, num_images=100)
     (record,) = caplog.records
-    assert "the rarest has 0.1 of the training set" in record.message
+    assert "the share of the rarest in the sum of all class counts is 0.1:" in record.message
 
 
 def test_box_predictors_say_that_there_is_a_background():

@@ -31,7 +31,7 @@ def naming_record(record: Any, mapper: Callable[[Any], Any]) -> Iterator[None]:
     """
     try:
         yield
-    except RecordError:
+    except (RecordError, ImportError):  # of a package that is missing no record is guilty
         raise
     except UnusableImageError as error:
         # The mapper says so of whatever values it stumbles over: it may be an annotation.
@@ -82,8 +82,9 @@ def _text(record: Mapping[str, Any], mapper: Callable[[Any], Any] | None, error:
             f"bbox {one.get('bbox')})"
         )
     return (
-        f"{where} cannot be used for training: {type(error).__name__}: {reason}. Correct it or "
-        "take it out; lt-det check-data finds all such before a training"
+        f"{where} cannot be used for training: {type(error).__name__}: {reason}. Correct it, take "
+        "it out or, if the mapper is at fault, mend that; lt-det check-data finds what is wrong "
+        "with the data before a training"
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -39,7 +41,7 @@ def test_deep_ones_are_found_and_all_others_pass(files):
         file.write(b"\x89PNG\r\n")
     deep = [files[k] for k in ("deep", "tiff", "float")]
     for one in deep:
-        assert deep_images([one]) == [one]
+        assert deep_images([one]) == deep_images([Path(one)]) == [one]
     assert deep_images(f for f in files.values() if f not in deep) == []
     found = deep_images(files.values())
     assert set(deep) <= set(found)
