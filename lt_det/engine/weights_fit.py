@@ -122,10 +122,10 @@ def check_resumed_shapes(checkpoint: str, weights: Mapping[str, Any], model: nn.
         found = tuple(weights[name].shape) if name in weights else tuple(parameter.shape)
         if found != tuple(parameter.shape):
             raise ValueError(
-                f"--resume: {name} has the shape {found} in {checkpoint!r} and "
-                f"{tuple(parameter.shape)} in the model: resume with the config that it was "
-                "trained with (LT_DET.LOSS says how many columns a classifier has), or start anew "
-                "in another OUTPUT_DIR, with MODEL.WEIGHTS set to it"
+                f"the checkpoint to resume from, {checkpoint!r}, is of another training: its "
+                f"{name} has the shape {found}, the model's {tuple(parameter.shape)}. Resume with "
+                "the config that it was trained with (LT_DET.LOSS says how many columns a "
+                "classifier has); a second stage needs an OUTPUT_DIR of its own"
             )
 
 

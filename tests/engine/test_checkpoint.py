@@ -226,8 +226,6 @@ def test_a_classifier_of_other_columns_is_not_resumed(tmp_path):
     trainer.train()
     for loss in ("seesaw", "sigmoid_ce"):
         cfg.LT_DET.LOSS = loss
-        words = (
-            r"--resume: .*cls_score.weight has the shape \(7, 32\) in .* \([68], 32\) in the model"
-        )
+        words = r"cls_score.weight has the shape \(7, 32\), the model's \([68], 32\). Resume with"
         with pytest.raises(ValueError, match=words):
             LongTailTrainer(cfg).resume_or_load(resume=True)

@@ -197,12 +197,14 @@ def test_counted_classes_are_in_the_order_of_the_trained_ones(tmp_path):
         build_class_stats(cfg)
 
 
-def test_stage_2_resumed_in_the_folder_of_stage_1(tmp_path):
+@pytest.mark.parametrize("loss", ["sigmoid_ce", "softmax_ce"])
+def test_stage_2_resumed_in_the_folder_of_stage_1(tmp_path, loss):
     cfg = tiny_config(tmp_path, DATASETS__TEST=(), SOLVER__MAX_ITER=1, LT_DET__LOSS="sigmoid_ce")
     trainer = LongTailTrainer(cfg)
     trainer.resume_or_load(resume=False)
     trainer.train()
-    second = LongTailTrainer(tiny_config(tmp_path, DATASETS__TEST=(), LT_DET__DECOUPLED=True))
+    keys = {"LT_DET__DECOUPLED": True, "LT_DET__LOSS": loss}
+    second = LongTailTrainer(tiny_config(tmp_path, DATASETS__TEST=(), **keys))
     with pytest.raises(ValueError, match="of another training.*needs an OUTPUT_DIR of its own"):
         second.resume_or_load(resume=True)
 
