@@ -59,7 +59,7 @@ def in_training(loader):
         raise
 
 
-@pytest.mark.parametrize("kind", [UnusableImageError, MissingImageError])
+@pytest.mark.parametrize("kind", [UnusableImageError, MissingImageError, DiskFullError])
 @pytest.mark.parametrize("workers", [0, 1])
 def test_the_line_names_the_image_once(kind, workers):
     loader = torch.utils.data.DataLoader(Broken(kind), num_workers=workers)
