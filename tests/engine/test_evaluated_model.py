@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from detectron2.data import DatasetCatalog
+from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from lt_det.data.annotations.datasets import register_lvis_format
 from lt_det.data.stats.class_stats import ClassStats
@@ -56,6 +56,14 @@ def test_another_model_leaves_the_record_of_the_run(trained):
     results = LongTailTrainer.test(cfg, small_model(cfg).eval())
     assert "AP" in results["bbox"]
     assert record(cfg) == before
+
+
+def test_keypoints_have_the_sigmas_of_the_config(tmp_path):
+    cfg = tiny_config(tmp_path, TEST__KEYPOINT_OKS_SIGMAS=[0.1, 0.2, 0.3])
+    (name,) = cfg.DATASETS.TEST
+    MetadataCatalog.get(name).__dict__["evaluator_type"] = "coco"
+    evaluator = evaluators.build_evaluator(cfg, name)
+    assert list(evaluator._kpt_oks_sigmas) == [0.1, 0.2, 0.3]
 
 
 def record(cfg) -> dict:

@@ -117,7 +117,8 @@ def obey_keys(cfg: Any, detector: nn.Module, loader: Iterable[list]) -> None:
             f"{type(loader).__name__} and no TrainStream. Return build_train_loader(cfg, "
             "mapper=...) of LongTailTrainer, or leave the key at its default"
         )
-    elsewhere = ("LT_DET.DECOUPLED", "LT_DET.META.ENABLED")
+    # Who freezes, and who steps with a meta learner, says so.
+    elsewhere = ("LT_DET.DECOUPLED", "LT_DET.CLASSIFIER.DISALIGN", "LT_DET.META.ENABLED")
     obeyed(detector, *keys, *(key for key in OF_TRAINER if key not in elsewhere))
 
 

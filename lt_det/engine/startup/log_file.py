@@ -39,14 +39,20 @@ def keep_explained_errors_off_terminal(handlers: Iterable[logging.Handler]) -> N
     for handler in handlers:
         if getattr(handler, "stream", None) in (sys.stdout, sys.stderr):
             handler.addFilter(_is_unexplained)
-    if threading.excepthook is not _say_of_thread:
-        threading.excepthook = _say_of_thread
+    usual = threading.excepthook
+    if getattr(usual, "__module__", None) != __name__:
+        threading.excepthook = _saying_of_threads(usual)
 
 
-def _say_of_thread(arguments: threading.ExceptHookArgs) -> None:
-    # TensorBoard's thread: its training ends with the same error.
-    if not is_full_disk(arguments.exc_value):
-        threading.__excepthook__(arguments)
+def _saying_of_threads(
+    usual: Callable[[threading.ExceptHookArgs], object],
+) -> Callable[[threading.ExceptHookArgs], None]:
+    def hook(arguments: threading.ExceptHookArgs) -> None:
+        # TensorBoard's thread: its training ends with the same error.
+        if not is_full_disk(arguments.exc_value):
+            usual(arguments)
+
+    return hook
 
 
 def _is_unexplained(record: logging.LogRecord) -> bool:

@@ -8,7 +8,7 @@ import pytest
 from detectron2.data import DatasetCatalog
 
 from lt_det.data.images.unusable_image import UnusableImageError
-from lt_det.engine.loading.record_errors import RecordError
+from lt_det.engine.loading.record_errors import RecordError, naming_record
 from lt_det.engine.trainer import LongTailTrainer
 from tests.engine.digits import digits_config
 from tests.engine.tiny import tiny_config
@@ -77,3 +77,9 @@ def test_an_image_to_classify_is_named(tmp_path, monkeypatch):
 def test_good_records_are_drawn_as_before(tmp_path):
     cfg = tiny_config(tmp_path)
     assert len(next(iter(LongTailTrainer.build_train_loader(cfg)))) == 2
+
+
+def test_of_a_missing_package_no_record_is_guilty():
+    record, error = {"file_name": "a.jpg"}, ModuleNotFoundError("No module named 'shapely'")
+    with pytest.raises(ModuleNotFoundError), naming_record(record, lambda record: record):
+        raise error

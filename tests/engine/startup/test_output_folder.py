@@ -8,12 +8,13 @@ import io
 import logging
 import os
 import tempfile
+import threading
 
 import pytest
 
 from lt_det.engine.stages import run_stages
 from lt_det.engine.startup import output_folder
-from lt_det.engine.startup.log_file import say_once
+from lt_det.engine.startup.log_file import keep_explained_errors_off_terminal, say_once
 from lt_det.engine.startup.output_folder import check_output_folder, config_of_started_runs
 from lt_det.engine.startup.setup import setup
 
@@ -148,3 +149,15 @@ def test_all_stages_are_looked_at_before_the_first_runs(tmp_path):
     args = argparse.Namespace(config_file=stages[1], opts=[])
     with pytest.raises(ValueError, match="file is no folder"):
         setup(args)
+
+
+def test_threads_keep_quiet_about_a_full_disk_only(monkeypatch):
+    said = []
+    monkeypatch.setattr(threading, "excepthook", said.append)
+    for _ in range(2):
+        keep_explained_errors_off_terminal([])
+    hook = threading.excepthook
+    full, other = OSError(errno.ENOSPC, "full"), OSError(errno.EACCES, "not allowed")
+    for error in (full, other):
+        hook(threading.ExceptHookArgs([type(error), error, None, None]))
+    assert [arguments.exc_value for arguments in said] == [other]
